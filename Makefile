@@ -1,0 +1,59 @@
+# Everything here sets up what it needs in .venv by itself. `make help` lists the commands.
+PYTHON ?= python3
+BIN := .venv/bin
+export JUPYTER_PLATFORM_DIRS = 1
+export PYDEVD_DISABLE_FILE_VALIDATION = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help book test unit notebooks lab train bench execute lint environment clean
+
+help:  ## list the commands
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and f"Python 3.10 or later is needed; $(PYTHON) is {v[0]}.{v[1]}. Try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
+	@echo "== setting up .venv (once; some minutes, about 2 GB on a machine without a GPU)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,dev,bench]'
+	@touch $@
+
+book: .venv/ready  ## build the site from the executed notebooks, and say which page to open
+	@echo "== building the book"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter-book build book -W -n --keep-going --quiet
+	@test -f book/_build/html/index.html
+	@echo "== done. Open: file://$(CURDIR)/book/_build/html/index.html"
+
+test: .venv/ready unit notebooks book  ## unit tests, every notebook through nbval, the book build and its browser tests
+	@echo "== tests of the built book"
+	@$(BIN)/python -m pytest tests/book -q
+
+unit: .venv/ready  ## unit tests of the library and the project
+	@echo "== unit tests"
+	@$(BIN)/python -m pytest tests -q --ignore=tests/book
+
+notebooks: .venv/ready  ## run every notebook as a test (nbval)
+	@echo "== notebooks"
+	@$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --durations=0 --durations-min=20 notebooks -q
+
+lab: .venv/ready  ## open the notebooks in JupyterLab
+	@echo "== opening JupyterLab; open a notebook of the folder notebooks/"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab notebooks
+
+train: .venv/ready  ## train digits32 again into data/checkpoints/retrained (goes on where it was cut off)
+	@echo "== training digits32 (about two hours on two cores, minutes on a GPU)"
+	@$(BIN)/vdiff train --out data/checkpoints/retrained/digits32 --steps 6000 --short-steps 1500 --decay 1500 --batch 8
+
+bench: .venv/ready  ## measure the speed; writes data/results/bench_cpu.json
+	@$(BIN)/python tests/bench.py
+
+execute: .venv/ready  ## run the notebooks and keep their outputs (after editing them)
+	@$(BIN)/python book/_tools/execute.py notebooks/*.py
+
+lint: .venv/ready  ## check the code with ruff
+	@$(BIN)/ruff check .
+
+environment: .venv/ready  ## write environment.yml from pyproject.toml
+	@$(BIN)/pyproject2conda yaml -e book -e dev -e bench --name vdiff --python-include "python>=3.11,<3.12" --no-header > environment.yml
+
+clean:  ## remove what the build made
+	@rm -rf book/_build book/notebooks book/_mathjax

@@ -1,0 +1,54 @@
+"""Run the notebooks and keep their outputs: NOTEBOOK.py (percent format) -> NOTEBOOK.ipynb with outputs, in place.
+
+    python book/_tools/execute.py notebooks/02_noise_schedule.py [...]
+
+Outputs are made small and repeatable: no execution times, no progress bars, figures as PNG with alt text.
+"""
+
+import re
+import sys
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+ALT = re.compile(r"^# alt: (.+)$", re.MULTILINE)
+
+
+def execute(path):
+    notebook = jupytext.read(path)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
+                            record_timing=False)
+    client.execute()
+    for i, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{i:02d}"
+        if cell.cell_type == "code":
+            cell.outputs = [tidy(output, cell.source) for output in cell.outputs if keep(output)]
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata["language_info"] = {"name": "python"}
+    nbformat.write(notebook, path.with_suffix(".ipynb"))
+
+
+def keep(output):
+    # Progress bars go to stderr and differ each time.
+    return not (output.output_type == "stream" and output.name == "stderr")
+
+
+def tidy(output, source):
+    if output.output_type in ("display_data", "execute_result"):
+        output.data.pop("application/vnd.jupyter.widget-view+json", None)
+        alt = ALT.search(source)
+        if "image/png" in output.data and alt:
+            output.metadata["image/png"] = {"alt": alt.group(1)}
+    return output
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        started = time.perf_counter()
+        execute(Path(name).with_suffix(".py"))
+        size = Path(name).with_suffix(".ipynb").stat().st_size
+        print(f"{name}: {time.perf_counter() - started:.0f} s, {size / 1e3:.0f} kB", flush=True)

@@ -1,0 +1,62 @@
+"""Write what the book says about a checkpoint into data/: tables, samples, the clips of the README and the landing page.
+
+    python book/_tools/release.py            (some minutes on two cores)
+"""
+
+import contextlib
+import io
+from functools import partial
+from pathlib import Path
+
+import torch
+
+import vdiff_lite as vd
+from vdiff_lite import cli, evaluation, viz
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "digits32"
+
+
+def printed(*command):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert cli.main(list(command)) == 0
+    return out.getvalue()
+
+
+def main():
+    results = ROOT / "data" / "results"
+    table = printed("evaluate", "--checkpoint", NAME, "--clips", "64", "--out", str(results / f"{NAME}.json"))
+    (results / f"{NAME}.txt").write_text(table)
+    print(table)
+    near = printed("neighbours", "--checkpoint", NAME, "--clips", "64")
+    (results / f"{NAME}_neighbours.txt").write_text(near)
+    print(near)
+    denoiser = vd.load(NAME, vd.pick_device())
+    _, made = evaluation.from_noise(denoiser, clips=32)
+    figure = viz.film_strip(made, given=0, scale=0.45)
+    figure.savefig(results / f"{NAME}_samples.png", dpi=100)
+    hero(denoiser)
+
+
+def hero(denoiser, clips=4, frames=75):
+    """A long continuation of several held-out clips, side by side: a gif for the README, a video for the landing page."""
+    past = vd.BouncingDigits(split="test").sample(clips, torch.Generator().manual_seed(21)).video[:, :, :5].to(denoiser.device)
+    made = vd.rollout(denoiser, past, frames, sampler=partial(vd.ddim, steps=25), generator=torch.Generator().manual_seed(0))
+    long = torch.cat([past, torch.stack(list(made), dim=2)], dim=2).cpu()
+    framed = []
+    for clip in long:
+        border = torch.full((1, clip.shape[1], 36, 36), -1.0)
+        border[:, :, :, [0, 1, -2, -1]] = border[:, :, [0, 1, -2, -1], :] = 0.1
+        border[:, :5, :, [0, 1, -2, -1]] = border[:, :5, [0, 1, -2, -1], :] = 1.0
+        border[:, :, 2:-2, 2:-2] = clip
+        framed.append(border)
+    wide = torch.cat(framed, dim=-1)
+    viz.save_clip(wide, ROOT / "data" / "clips" / "hero.gif", fps=10, enlarge=4)
+    alt = "Four handwritten digits go on bouncing in their boxes for 80 frames; a bright border marks the five frames that were given"
+    html = viz.show_clips([wide], [""], alt=alt, fps=10, height=144).data
+    (ROOT / "book" / "_assets" / "hero.html").write_text(html.replace("min-width:144px", "max-width:100%") + "\n")
+
+
+if __name__ == "__main__":
+    main()

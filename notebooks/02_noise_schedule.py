@@ -1,0 +1,241 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 2. The noise schedule
+#
+# **How do you take a clip apart so evenly that a network can learn to put it together again?**
+#
+# A diffusion model is trained on ruined data. The schedule says how much of a clip is left at each of 1000 levels. It looks like a
+# detail; half of the trouble people have with diffusion models comes from it.
+#
+# *Time to run: about ten seconds on two CPU cores, less on a GPU.*
+
+# %% [markdown]
+# **You will learn** where the closed form of the noising comes from; what signal-to-noise ratio and $v$ are; why the last
+# level must be pure noise; how to give every frame its own level.
+#
+# **You need** chapter 1, and that variances of independent noises add.
+
+# %%
+import matplotlib.pyplot as plt
+import torch
+from einops import reduce
+
+import vdiff_lite as vd
+from vdiff_lite import sliders, viz
+
+clip = vd.BouncingDigits(split="test").sample(1, torch.Generator().manual_seed(7)).video
+eps = torch.randn(clip.shape, generator=torch.Generator().manual_seed(0))
+
+# %% [markdown]
+# ## What we will have at the end
+
+# %%
+# alt: A film strip in which each frame is noisier than the one before, from a clean digit to grey noise.
+# caption: One clip with sixteen noise levels at once, one per frame: t = 0 at the left, t = 1000 at the right.
+schedule = vd.NoiseSchedule()
+ladder = torch.linspace(0, 1000, 16).long()[None]
+viz.film_strip(schedule.add_noise(clip, ladder, eps), ["t = 0 ... 1000"]);
+
+# %% [markdown]
+# **Predict.** We add a little Gaussian noise a thousand times, and each time shrink the picture a little. Does it take
+# a thousand additions to see the result of step 700?
+
+# %% [markdown]
+# ## The mathematics
+#
+# One step keeps a share $\alpha_t = 1 - \beta_t$ of the variance and adds $\beta_t$ of noise:
+#
+# $$x_t = \sqrt{\alpha_t}\, x_{t-1} + \sqrt{\beta_t}\, \epsilon_t. \tag{1}$$
+#
+# The sum of Gaussians is Gaussian and variances add, so $t$ steps are one step with $\bar\alpha_t = \prod_{s \le t} \alpha_s$:
+#
+# $$x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \epsilon. \tag{2}$$
+#
+# How much signal is left for each unit of noise is the signal-to-noise ratio
+#
+# $$\mathrm{SNR}(t) = \bar\alpha_t / (1 - \bar\alpha_t). \tag{3}$$
+
+# %% [markdown]
+# ## Build it: the cosine schedule
+#
+# The linear schedule of the first papers destroys a clip early and then idles. Nichol and Dhariwal's cosine spends its steps more evenly:
+# $\bar\alpha$ follows $\cos^2$.
+
+# %%
+def cosine_alpha_bar(T=1000, s=0.008):
+    u = torch.linspace(0, 1, T + 1, dtype=torch.float64)
+    f = torch.cos((u + s) / (1 + s) * torch.pi / 2) ** 2
+    beta = (1 - f[1:] / f[:-1]).clamp(max=0.999)
+    return torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - beta, 0)])
+
+
+alpha_bar = cosine_alpha_bar()
+print("alpha_bar at t = 0, 500, 1000:", [f"{alpha_bar[t]:.6f}" for t in (0, 500, 1000)])
+
+# %% [markdown]
+# Check equation 2 against a thousand additions. Not the pictures - those are random - but their mean and variance.
+
+# %%
+torch.manual_seed(0)
+x = torch.full((20000,), 0.8, dtype=torch.float64)
+alpha = alpha_bar[1:] / alpha_bar[:-1]
+for step in range(700):
+    x = alpha[step].sqrt() * x + (1 - alpha[step]).sqrt() * torch.randn_like(x)
+
+# %%
+print("mean     %.3f   closed form %.3f" % (x.mean(), alpha_bar[700].sqrt() * 0.8))
+print("variance %.3f   closed form %.3f" % (x.var(), 1 - alpha_bar[700]))
+
+# %% [markdown]
+# ## The last level must be noise
+#
+# Look at the last $\bar\alpha$ above: small, not zero. So the network never sees pure noise in training - a trace of the clip is
+# always left - and at sampling time it is given pure noise and takes it for a clip with a faint trace. For pictures that shows as
+# a wrong overall brightness. Lin et al.'s repair is to shift and rescale $\sqrt{\bar\alpha}$ so that it ends in zero.
+
+# %%
+def zero_terminal_snr(alpha_bar):
+    signal = alpha_bar.sqrt()
+    signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
+    return signal**2
+
+
+mine = zero_terminal_snr(alpha_bar)
+
+# %% [markdown]
+# ## Meet the twin
+
+# %%
+torch.testing.assert_close(mine, schedule.alpha_bar)
+schedule
+
+# %%
+# NBVAL_CHECK_OUTPUT
+linear = vd.NoiseSchedule(shape="linear", zero_terminal_snr=False)
+print("signal left at the last level: linear %.4f, cosine %.6f, rescaled %.1f"
+      % (linear.alpha_bar[-1].sqrt(), alpha_bar[-1].sqrt(), schedule.alpha_bar[-1].sqrt()))
+
+# %%
+# alt: Left, three falling curves of alpha-bar; the linear one falls fastest. Right, their log signal-to-noise ratios.
+# caption: Left: how much of the clip's variance is left. Right: the same as a signal-to-noise ratio, on a logarithmic axis.
+shapes = {s: vd.NoiseSchedule(shape=s) for s in ("linear", "cosine", "sigmoid")}
+t = torch.arange(1, 1000)
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8))
+viz.plot_lines(left, t, {name: s.alpha_bar[1:-1] for name, s in shapes.items()})
+viz.plot_lines(right, t, {name: s.snr(t).log10() for name, s in shapes.items()})
+left.set(xlabel="noise level t", ylabel=r"$\bar\alpha_t$")
+right.set(xlabel="noise level t", ylabel="log10 SNR")
+figure.tight_layout()
+
+# %% [markdown]
+# ## Three ways to say the same thing
+#
+# Given $x_t$, knowing $x_0$ is knowing $\epsilon$. What should the network predict? $\epsilon$ is useless at $t = 0$... and $x_0$ cannot
+# be recovered from $\epsilon$ at $t = 1000$, where equation 2 divides by zero. The mixture
+#
+# $$v = \sqrt{\bar\alpha_t}\, \epsilon - \sqrt{1 - \bar\alpha_t}\, x_0$$
+#
+# is fine at both ends: with $\bar\alpha = \cos^2\varphi$, the pair $(x_t, v)$ is the pair $(x_0, \epsilon)$ turned by the angle $\varphi$, and a rotation can
+# always be undone.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+for t in (0, 1, 500, 999, 1000):
+    level = torch.tensor([t])
+    xt, v = schedule.add_noise(clip, level, eps), schedule.v(clip, level, eps)
+    error = (schedule.x0_from_v(xt, level, v) - clip).abs().max(), (schedule.eps_from_v(xt, level, v) - eps).abs().max()
+    print(f"t = {t:4}   x0 and eps recovered to 1e-6:", all(e < 2e-6 for e in error))
+
+# %% [markdown]
+# And with $\epsilon$ alone at the end:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+try:
+    schedule.x0_from_eps(eps, torch.tensor([1000]), eps)
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# ## One level per frame
+#
+# Nothing in equation 2 asks that all frames share a level. In this book `t` may be `(b, f)`: a past at $t = 0$ is a clean condition, a past
+# at $t = 1000$ is no condition at all. Training on both is what lets *one* network serve every method of Part II.
+
+# %%
+# alt: Three film strips of the same clip: all frames at level 400; five clean frames then level 700; five frames of pure noise then level 700.
+# caption: The same clip at one level, with a clean past of five frames, and with a forgotten one.
+past = torch.arange(16) < 5
+levels = [torch.full((1, 16), 400), torch.where(past, 0, 700)[None], torch.where(past, 1000, 700)[None]]
+viz.film_strip([schedule.add_noise(clip, t, eps)[0] for t in levels], ["same level", "clean past", "no past"]);
+
+# %% [markdown]
+# ## Play
+#
+# The level at which you lose sight of the digit depends on its size: noise on neighbouring pixels averages out. That is why larger frames want
+# more noise (`NoiseSchedule(shift=...)`).
+
+# %%
+levels = list(range(0, 1001, 50))
+frames = torch.cat([schedule.add_noise(clip, torch.tensor([t]), eps) for t in levels])
+sliders.picture_slider(sliders.frame_pictures(frames, 8), levels, "noise level t", "A digit under noise.", start=6)
+
+# %%
+# alt: Two rows of noisy frames; the enlarged digit in the lower row can be made out at levels where the small one is lost.
+# caption: Levels 600 to 950. Top: the clip. Bottom: the same digit on frames four times larger, averaged back to 32 by 32 for show.
+torch.manual_seed(0)
+large = torch.nn.functional.interpolate(clip[:, :, 8], scale_factor=4, mode="bilinear")[:, :, None]
+seen = [600, 700, 800, 900, 950]
+small = torch.cat([schedule.add_noise(clip[:, :, 8:9], torch.tensor([t]), eps[:, :, 8:9]) for t in seen], dim=2)
+noisy = torch.cat([schedule.add_noise(large, torch.tensor([t]), torch.randn_like(large)) for t in seen], dim=2)
+viz.film_strip([small[0], reduce(noisy, "b c f (h 4) (w 4) -> b c f h w", "mean")[0]], ["32 x 32", "128 x 128"], scale=1.0);
+
+# %% [markdown]
+# ## What breaks, and how to see it
+#
+# Sampling starts from pure noise. If the last level of training was not, the two disagree. Measure the mean brightness that a noisy clip still betrays at
+# the last level: with the linear schedule it is there, with the rescaled one it is gone.
+
+# %%
+dark = torch.full((1, 1, 16, 32, 32), -0.9)
+for name, s in {"linear": linear, "cosine, rescaled": schedule}.items():
+    last = s.add_noise(dark, torch.tensor([1000]), torch.zeros_like(dark))
+    share = last.mean() * last[0, 0, 0].numel() ** 0.5
+    print(f"{name:18} mean of the last level, in standard errors of one frame's noise: {share:.2f}")
+
+# %% [markdown]
+# ## Recap
+#
+# A thousand small steps are one step with $\bar\alpha_t$. The last level has to be pure noise, because that is what sampling starts from, and $v$ is the
+# target that stays finite there. Levels may differ from frame to frame, which turns "condition on the past" into "set its level to zero".
+#
+# ## Exercises
+#
+# 1. **Predict.** At which level of the cosine schedule is SNR = 1? Then find it: `schedule.snr(torch.arange(1, 1000))`.
+# 2. **Code.** Write `eps_from_x0` by hand and compare with the library. What should it return at $t = 0$?
+# 3. **Explore.** Try `NoiseSchedule(shift=4)` in the ladder at the top. Which levels are now wasted on this small clip?
+#
+# :::{dropdown} Solutions
+# 1. Where $\bar\alpha = 1/2$, near the middle: `(schedule.snr(torch.arange(1, 1000)) - 1).abs().argmin() + 1`.
+# 2. `(xt - signal * x0) / noise`; at $t = 0$ there is no noise in $x_t$ and the quotient is 0/0. The library returns 0 there: no
+#    direction is better than a random one.
+# 3. The ladder turns grey much earlier; most levels above the middle show nothing and would teach nothing.
+# :::
+#
+# ## Sources
+#
+# Forward process and its closed form: {cite:t}`ho2020denoising`, Eq. 2 and 4. Cosine: {cite:t}`nichol2021improved`, Eq. 17. Sigmoid:
+# {cite:t}`jabri2023scalable`. Zero terminal SNR: {cite:t}`lin2024common`. $v$: {cite:t}`salimans2022progressive`. Shifting with
+# resolution: {cite:t}`hoogeboom2023simple`. A level per frame: {cite:t}`chen2024diffusion`.

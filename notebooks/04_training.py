@@ -1,0 +1,305 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 4. Training
+#
+# **What does a loss of 0.03 look like - and is it normal that the first samples are soup?**
+#
+# We train a small video diffusion model from nothing, here and now, in under a minute, and look at its samples at every stage. Then we
+# load the model that the rest of the book uses, which was trained in the same way for longer, and read its loss curve.
+#
+# *Time to run: about a minute on two CPU cores, a quarter of that on a GPU.*
+
+# %% [markdown]
+# **You will learn** the training loss in four lines; which noise levels a batch holds and why; what averaging the weights does; what normal training looks like;
+# how a run survives being killed.
+#
+# **You need** chapters 1 to 3, and what an optimiser does.
+
+# %%
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+
+import vdiff_lite as vd
+from vdiff_lite import sliders, viz
+from vdiff_lite.training import draw_noise_levels, v_loss
+
+device = vd.pick_device()
+vd.keep_memory()
+shipped = vd.load("digits32", device)
+
+# %% [markdown]
+# ## What training ends with
+
+# %%
+clips = vd.sample(shipped, 4, steps=20, generator=torch.Generator().manual_seed(11))
+viz.show_clips(clips.cpu(), alt="A digit drawn by the shipped model moves in a box")
+
+# %% [markdown]
+# **Predict.** The network is asked for $v$, whose variance is 1. What is the loss of a network that always answers zero? And can the loss ever
+# reach zero?
+
+# %% [markdown]
+# ## The mathematics
+#
+# Draw a clip, a level and noise; ask the network for $v$; take the squared error:
+#
+# $$L = \mathbb{E}_{x_0, t, \epsilon} \big\| \hat v(x_t, t) - v \big\|^2, \qquad v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1-\bar\alpha_t}\,x_0. \tag{1}$$
+#
+# The best possible answer is the *average* of $v$ over all clips that could have become this $x_t$. At high noise many could, so the average is a blur and the
+# loss cannot reach zero. The blur is right: it is the sampler that turns it, step by step, into one clip.
+
+# %% [markdown]
+# ## Build it: the loss
+
+# %%
+schedule = vd.NoiseSchedule()
+
+
+def my_loss(net, x0, t, eps):
+    signal, noise = schedule.signal_and_noise(t, x0)
+    xt, v = signal * x0 + noise * eps, signal * eps - noise * x0
+    error = ((net(xt, t) - v) ** 2).mean(dim=(1, 3, 4))  # one number a frame
+    noisy = t > 0
+    return (error * noisy).sum() / noisy.sum()
+
+# %% [markdown]
+# One line is worth a second look. A frame at $t = 0$ is clean; its $v$ is pure $\epsilon$, of which the frame shows nothing. Asking for it would teach nothing and add
+# noise to the gradient, so clean frames do not count.
+
+# %%
+x0 = vd.BouncingDigits().sample(4, torch.Generator().manual_seed(0)).video
+eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
+t = draw_noise_levels(4, 16, 1000, (1, 1, 1, 1), torch.Generator().manual_seed(2))
+net = shipped.net.cpu()
+torch.testing.assert_close(my_loss(net, x0, t, eps), v_loss(net, schedule, x0, t, eps))
+
+# %%
+print("loss of the shipped network on these clips: %.4f" % my_loss(net, x0, t, eps))
+print("loss of answering zero:                     %.4f" % my_loss(lambda x, t: torch.zeros_like(x), x0, t, eps))
+
+# %% [markdown]
+# ## Which noise levels?
+#
+# To serve every method of Part II, one network has to know four situations: all frames at one level (a clip from noise); every frame at its own; a clean
+# past (continuing); and a past that is pure noise (the unconditional half of guidance). A batch mixes them.
+
+# %%
+# alt: A matrix of forty clips by sixteen frames, coloured by noise level; some rows are uniform, some random, some start with black clean frames, some with white ones.
+# caption: Noise levels of forty training clips, sorted: one level for all, a past and a future, one level each. Dark: clean. Bright: pure noise.
+t = draw_noise_levels(40, 16, 1000, (0.35, 0.15, 0.45, 0.05), torch.Generator().manual_seed(0))
+changes = (t.diff(dim=1) != 0).sum(dim=1)  # none: same level; one: a past and a future; many: per frame
+figure, axis = plt.subplots(figsize=(4, 4))
+image = axis.imshow(t[changes.argsort(stable=True)], cmap="viridis", vmin=0, vmax=1000, aspect="auto")
+axis.set(xlabel="frame", ylabel="clip")
+figure.colorbar(image, label="noise level t");
+
+# %% [markdown]
+# ## Build it: the loop
+#
+# A smaller world, so that it fits into a minute: frames of 24 by 24, 8 of them, a network of two levels. The optimiser is Muon for matrices and AdamW for the rest: on two cores
+# it needs clearly fewer steps. `optimizer.py` has it in forty lines.
+
+# %%
+from vdiff_lite.optimizer import make_optimizer
+
+config = vd.VideoUNetConfig(size=24, channels=(32, 64), num_middle=1)
+data = vd.BouncingDigits(size=24, num_frames=8)
+torch.manual_seed(0)
+net = vd.VideoUNet(config).to(device)
+optimizer = make_optimizer(net, lr=5e-3, matrix_lr=8e-3)
+average = [p.detach().clone() for p in net.parameters()]
+losses, samples, batch, total = [], {}, 16, 180
+
+# %%
+def one_step(n):
+    generator = torch.Generator().manual_seed(n)
+    x0 = data.sample(batch, generator).video
+    t = draw_noise_levels(batch, 8, 1000, (0.5, 0.1, 0.4, 0.0), generator)
+    eps = torch.randn(x0.shape, generator=generator)
+    factor = min(1, (n + 1) / 20) * min(1, 2.5 * (1 - n / total))
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor
+    loss = my_loss(net, x0.to(device), t.to(device), eps.to(device))
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    optimizer.step()
+    return loss.item()
+
+# %% [markdown]
+# The last steps of a run jitter around a good place. An exponential average of the weights sits in the middle of the jitter, and is what we sample with.
+
+# %%
+def averaged_copy():
+    copy = vd.VideoUNet(config).to(device)
+    for p, value in zip(copy.parameters(), average):
+        p.data.copy_(value)
+    return vd.Denoiser(copy.eval(), schedule)
+
+
+for n in range(total):
+    losses.append(one_step(n))
+    torch._foreach_lerp_(average, [p.data for p in net.parameters()], 1 - min(0.98, (1 + n) / (10 + n)))
+    if n + 1 in (1, 20, 45, 90, 180):
+        samples[n + 1] = vd.sample(averaged_copy(), 1, 8, steps=15, generator=torch.Generator().manual_seed(2))[0]
+
+# %%
+# alt: The loss falls from about one to below a tenth within the first hundred steps, then slowly.
+# caption: The loss of each step and its running mean. The vertical axis is logarithmic.
+running = torch.tensor(losses).unfold(0, 20, 1).mean(-1)
+figure, axis = plt.subplots(figsize=(7, 2.6))
+axis.plot(range(1, total + 1), losses, color="#bbbbbb", lw=0.8, label="each step")
+viz.plot_lines(axis, range(20, total + 1), {"mean of 20": running})
+axis.set(xlabel="step", ylabel="loss (per pixel)", yscale="log");
+
+# %%
+# alt: Film strips of samples after 1, 20, 45, 90 and 180 steps: from grey noise over a drifting cloud to a bright blob with the size and motion of a digit.
+# caption: One clip from the same noise, at five stages.
+viz.film_strip(list(samples.values()), [f"step {n}" for n in samples]);
+
+# %% [markdown]
+# :::{admonition} Is this normal?
+# :class: tip
+#
+# Yes. The loss falls fast at first - the network learns that frames are mostly black - and then slowly, while the samples improve most. A flat loss is not
+# a stuck run: compare *samples*, and the loss at *high* noise, which is where motion and layout are decided.
+#
+# | you see | it means |
+# |---|---|
+# | loss near 1 for hundreds of steps | the network is not learning: check the range of the clips, the levels, the learning rate |
+# | loss jumps by a factor of 2 from step to step | normal: each batch draws other noise levels. Look at the running mean |
+# | samples are grey clouds, loss 0.1 | normal after a minute; the cloud should already move |
+# | good strokes, digit changes along the clip | normal until late: identity is learned last |
+# | `nan` | the learning rate is too high; `Trainer` stops and says at which step |
+# :::
+
+# %% [markdown]
+# ## Meet the twin
+#
+# `Trainer` is this loop, with warm-up, a schedule, a progress bar, and files. The random numbers of step $n$ depend on the seed and on $n$ alone, so a run that was killed
+# and taken up again ends with *the same bytes* as one that was not:
+
+# %%
+def new_trainer():
+    torch.manual_seed(0)
+    recipe = vd.TrainConfig(steps=4, batch=2, frames=4, warmup=1, decay=2)
+    return vd.Trainer(vd.VideoUNet(config), schedule, data.with_frames(4), recipe)
+
+
+straight, cut = new_trainer(), new_trainer()
+for progress in straight.run(bar=False):
+    pass
+state = Path(tempfile.mkdtemp()) / "state.safetensors"
+for progress in cut.run(bar=False):
+    if progress.step == 2:
+        cut.save(state)
+        break
+resumed = new_trainer().resume(state)
+for progress in resumed.run(bar=False):
+    pass
+
+# %%
+assert all(torch.equal(a, b) for a, b in zip(straight.average, resumed.average))
+straight.losses
+
+# %% [markdown]
+# ## The shipped model
+#
+# `make train` trains it again. Its card lies beside the weights:
+
+# %%
+card = shipped.card
+print(f"{card['parameters']:,} parameters, {card['steps']:,} steps of {card['recipe']['batch']} clips of 16 frames")
+print("data:", card["data"])
+
+# %%
+# alt: The loss of the shipped model over its training steps; after a steep fall it keeps falling slowly, and once more at the end as the learning rate goes down.
+# caption: The full loss curve of digits32. Grey: steps on clips of 8 frames. The last stretch is the decay of the learning rate.
+steps, loss = zip(*card["loss_curve"])
+figure, axis = plt.subplots(figsize=(7, 2.6))
+axis.axvspan(0, card["recipe"]["short_steps"], color="#eeeeee")
+viz.plot_lines(axis, steps, {"digits32": loss})
+axis.set(xlabel="step", ylabel="loss (per pixel)", yscale="log");
+
+# %% [markdown]
+# ## Play
+#
+# How good is it at each noise level? The slider shows the network's guess for the same clip and noise from level 100 to 1000. At 1000 there is nothing to see but noise, and
+# the guess is the average of all clips.
+
+# %%
+real = vd.BouncingDigits(split="test").sample(1, torch.Generator().manual_seed(7)).video
+eps = torch.randn(real.shape, generator=torch.Generator().manual_seed(0))
+levels = list(range(100, 1001, 100))
+shipped.net.to(device)
+xt = torch.cat([schedule.add_noise(real, torch.tensor([t]), eps) for t in levels])
+guess = shipped(xt.to(device), torch.tensor(levels, device=device)).cpu()
+
+# %%
+both = torch.cat([xt.clamp(-1, 1), guess], dim=-1)
+sliders.picture_slider(sliders.clip_pictures(both[:, :, ::2]), levels, "noise level t", "Left the noisy clip, right the guess.", start=5)
+
+# %% [markdown]
+# ## What breaks, and how to see it
+#
+# A learning rate that is far too high. It does not have to end in `nan`: the loss falls for a few steps and then stays at a value that looks reasonable if you do
+# not know better. A rate that is only a few times higher can even look *better* over so few steps: short runs flatter high learning rates.
+
+# %%
+def short_run(factor, steps=40):
+    torch.manual_seed(0)
+    recipe = vd.TrainConfig(steps=steps, batch=8, frames=8, lr=1e-3 * factor, matrix_lr=4e-3 * factor, warmup=5, decay=1)
+    trainer = vd.Trainer(vd.VideoUNet(config), schedule, data, recipe, device)
+    return [progress.loss for progress in trainer.run(bar=False)]
+
+
+runs = {f"lr x {factor}": short_run(factor) for factor in (1, 5, 100)}
+
+# %%
+# alt: Three loss curves over forty steps: the recipe's falls slowly, five times the rate falls faster, a hundred times the rate jumps and stays high.
+# caption: Forty steps with the recipe's learning rates, five times and a hundred times as much.
+figure, axis = plt.subplots(figsize=(7, 2.4))
+viz.plot_lines(axis, range(1, 41), runs)
+axis.set(xlabel="step", ylabel="loss (per pixel)", yscale="log");
+
+# %%
+print("mean loss of the last ten steps:", {name: round(sum(run[-10:]) / 10, 2) for name, run in runs.items()})
+
+# %% [markdown]
+# ## Recap
+#
+# Training asks for $v$ at random noise levels and takes the squared error over the noisy frames. A batch mixes clips from noise with clips that have a clean past, so that one
+# network serves every method later. Judge a run by its samples: the loss is nearly flat while they get good.
+#
+# ## Exercises
+#
+# 1. **Predict.** What happens to clips from noise if the mix holds *only* clean-past clips?
+# 2. **Code.** Change `my_loss` so that it counts clean frames too. How does the loss of the shipped network change, and why can no network do better?
+# 3. **Explore.** Sample with `net` instead of the averaged copy. What does averaging buy after 180 steps?
+#
+# :::{dropdown} Solutions
+# 1. The network never sees a clip whose first frame is noisy, so it has to guess what it was never asked. Expect clips that flicker between digits: it has learnt to lean on a
+#    clean frame that is not there.
+# 2. Replace the last line by `return error.mean()`. For a clean frame $v = \epsilon$ is independent of everything the network sees, so its best answer is zero and the error is 1.
+# 3. `vd.sample(vd.Denoiser(net, schedule), ...)`. With the learning rate brought down at the end the difference is small; without that it is large. Both remove the jitter.
+# :::
+#
+# ## Sources
+#
+# The loss: {cite:t}`ho2020denoising`, Eq. 14, in the form of {cite:t}`salimans2022progressive`. Even spread of levels: {cite:t}`kingma2021variational`. A level per
+# frame: {cite:t}`chen2024diffusion`. Muon: {cite:t}`jordan2024muon`; AdamW: {cite:t}`loshchilov2019decoupled`. An optional weighting (`min_snr`): {cite:t}`hang2023efficient`.

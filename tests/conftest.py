@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from vdiff_lite import BouncingDigits, Denoiser, NoiseSchedule, VideoUNet, VideoUNetConfig
+
+SMALL = VideoUNetConfig(size=16, channels=(32, 64), num_middle=1, time_channels=32)
+
+
+@pytest.fixture
+def small_net():
+    """A network small enough for a test, with weights that are not zero anywhere."""
+    torch.manual_seed(0)
+    net = VideoUNet(SMALL)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    return net.eval()
+
+
+@pytest.fixture
+def small_denoiser(small_net):
+    return Denoiser(small_net.requires_grad_(False), NoiseSchedule())
+
+
+@pytest.fixture
+def small_data():
+    return BouncingDigits(size=16, digit_size=6, num_frames=4)
+
+
+def gaussian_denoiser(schedule, mean=0.3, std=0.5):
+    """The exact denoiser of pixels that are independent and N(mean, std^2): E[x_0 | x_t]."""
+
+    def denoise(xt, t):
+        signal, noise = schedule.signal_and_noise(t, xt)
+        return mean + signal * std**2 / (signal**2 * std**2 + noise**2) * (xt - signal * mean)
+
+    return denoise

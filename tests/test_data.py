@@ -1,0 +1,185 @@
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vdiff_lite.data import FIRST_HELD_OUT, BouncingDigits, centroid, draw, glyphs
+from vdiff_lite.files import DataError, MovingMNIST, VideoFolder, read_frames
+from vdiff_lite.viz import encode_gif, find_ffmpeg, save_clip
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_shapes_ranges_and_seed():
+    data = BouncingDigits(num_digits=2)
+    one, two = data.sample(8, seeded()), data.sample(8, seeded())
+    assert one.video.shape == (8, 1, 16, 32, 32) and one.positions.shape == one.velocities.shape == (8, 2, 16, 2)
+    assert one.labels.shape == one.samples.shape == (8, 2)
+    assert one.video.min() == -1 and 0.8 < one.video.max() <= 1
+    assert torch.equal(one.video, two.video) and not torch.equal(one.video, data.sample(8, seeded(1)).video)
+
+
+def test_position_is_the_centroid_of_the_pixels():
+    clips = BouncingDigits(num_frames=60).sample(16, seeded())
+    torch.testing.assert_close(centroid((clips.video[:, 0] + 1) / 2), clips.positions[:, 0], atol=1e-4, rtol=0)
+
+
+def test_velocity_is_the_change_of_position_away_from_walls():
+    clips = BouncingDigits(num_frames=40).sample(64, seeded())
+    moved, v = clips.positions.diff(dim=2), clips.velocities
+    free = (v[:, :, 1:] == v[:, :, :-1]).all(-1)
+    assert 0.5 < free.float().mean() < 1
+    torch.testing.assert_close(moved[free], v[:, :, :-1][free], atol=1e-4, rtol=0)
+    speed = v.norm(dim=-1)
+    assert speed.min() >= 0.5 and speed.max() <= 1.5
+    torch.testing.assert_close(speed, speed[:, :, :1].expand_as(speed))
+
+
+def test_drawing_is_interpolation_by_brute_force():
+    image, corner = torch.rand(1, 1, 3, 3, generator=seeded()), torch.tensor([[[[1.25, 2.5]]]])
+    frame = torch.zeros(8, 8)
+    for y in range(8):
+        for x in range(8):
+            for j in range(3):
+                for i in range(3):
+                    weight = max(0, 1 - abs(y - j - 1.25)) * max(0, 1 - abs(x - i - 2.5))
+                    frame[y, x] += weight * image[0, 0, j, i]
+    torch.testing.assert_close(draw(image, corner, 8)[0, 0, 0], frame)
+
+
+def test_two_digits_show_the_brighter():
+    one = draw(torch.full((1, 1, 2, 2), 0.5), torch.full((1, 1, 1, 2), 1.0), 6)
+    both = draw(torch.tensor([0.5, 0.9])[None, :, None, None].expand(1, 2, 2, 2), torch.full((1, 2, 1, 2), 1.0), 6)
+    torch.testing.assert_close(both, one / 0.5 * 0.9)
+
+
+def test_the_split_is_by_writer():
+    train, test = (BouncingDigits(split=s).sample(500, seeded()).samples for s in ("train", "test"))
+    assert train.max() < FIRST_HELD_OUT <= test.min() and test.max() < 1797
+    assert len(glyphs(12, "train")[0]) == FIRST_HELD_OUT and len(glyphs(12, "test")[0]) == 1797 - FIRST_HELD_OUT
+
+
+def test_no_ink_has_its_centroid_in_the_middle():
+    assert centroid(torch.zeros(5, 7)).tolist() == [2.0, 3.0]
+
+
+@pytest.mark.parametrize("bad, says", [
+    (dict(split="dev"), "split='dev'"), (dict(digit_size=30), "digit_size=30"), (dict(speed=(2, 1)), r"speed=\(2, 1\)"),
+    (dict(speed=(0, 99)), "speed"), (dict(num_digits=0), "num_digits=0"), (dict(num_frames=0), "num_frames=0")])
+def test_bad_settings_are_refused(bad, says):
+    with pytest.raises(ValueError, match=says):
+        BouncingDigits(**bad)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with one clip of each kind that can be read: gif, folder of images, and mp4 and webm if there is ffmpeg."""
+    clip = BouncingDigits(num_frames=8).sample(1, seeded()).video[0]
+    (tmp_path / "a.gif").write_bytes(encode_gif(clip, enlarge=2))
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for i in range(8):
+        Image.fromarray(np.full((40, 64, 3), i * 30, np.uint8)).save(frames / f"{i:03d}.png")
+    if find_ffmpeg():
+        save_clip(clip, tmp_path / "b.mp4")
+        subprocess.run([find_ffmpeg(), "-v", "error", "-i", tmp_path / "b.mp4", tmp_path / "c.webm"], check=True)
+    return tmp_path
+
+
+def test_a_folder_of_videos_becomes_clips(folder):
+    data = VideoFolder(folder, num_frames=6, size=32)
+    assert len(data) == (4 if find_ffmpeg() else 2)
+    video = data.sample(5, seeded()).video
+    assert video.shape == (5, 1, 6, 32, 32) and video.min() >= -1 and video.max() <= 1
+    assert torch.equal(video, data.sample(5, seeded()).video)
+    assert VideoFolder(folder, num_frames=6, channels=3).with_frames(2).sample(1, seeded()).video.shape == (1, 3, 2, 32, 32)
+
+
+def test_a_gif_comes_back_as_it_was_written(tmp_path):
+    clip = BouncingDigits(num_frames=5).sample(1, seeded()).video[0]
+    (tmp_path / "a.gif").write_bytes(encode_gif(clip))
+    video = VideoFolder(tmp_path, num_frames=5).sample(1, seeded()).video[0]
+    torch.testing.assert_close(video, clip, atol=0.02, rtol=0)
+
+
+def test_frames_of_an_mp4_are_the_ones_written(tmp_path):
+    if not find_ffmpeg():
+        pytest.skip("no ffmpeg")
+    clip = BouncingDigits(num_frames=8).sample(1, seeded()).video[0]
+    save_clip(clip, tmp_path / "a.mp4", enlarge=4)
+    video = VideoFolder(tmp_path, num_frames=8).sample(1, seeded()).video[0]
+    assert (video - clip).abs().mean() < 0.05
+
+
+def test_files_that_cannot_be_used_are_counted_and_named(folder):
+    (folder / "broken.gif").write_bytes(b"GIF89a nonsense")
+    (folder / "short.gif").write_bytes(encode_gif(torch.zeros(1, 2, 8, 8)))
+    with pytest.warns(UserWarning, match=r"left out 2 of \d clips; the first: .*broken\.gif"):
+        VideoFolder(folder, num_frames=6)
+
+
+@pytest.mark.parametrize("make, says", [
+    (lambda p: p / "nowhere", "nowhere is not a folder"),
+    (lambda p: p, "found no .mp4"),
+    (lambda p: (p / "x.mp4").write_bytes(b"no video") and p, "x.mp4 (cannot be read|needs ffmpeg)"),
+    (lambda p: (p / "x.gif").write_bytes(encode_gif(torch.zeros(1, 3, 8, 8))) and p, "x.gif has 3 frames; num_frames=16"),
+    (lambda p: (p / "x.gif").write_bytes(b"") or p, "x.gif cannot be read")])
+def test_bad_folders_are_refused(tmp_path, make, says):
+    with pytest.raises(DataError, match=says):
+        VideoFolder(make(tmp_path))
+
+
+def test_frames_of_different_sizes_are_refused(tmp_path):
+    for i, width in enumerate((8, 8, 9)):
+        Image.fromarray(np.zeros((8, width, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    with pytest.raises(DataError, match=r"different sizes: \(8, 8\) and \(9, 8\)"):
+        read_frames(tmp_path)
+
+
+def test_unknown_endings_and_missing_ffmpeg_are_told(tmp_path, monkeypatch):
+    (tmp_path / "x.avi").write_bytes(b"")
+    with pytest.raises(DataError, match=r"x\.avi has an unknown ending"):
+        read_frames(tmp_path / "x.avi")
+    monkeypatch.setattr("vdiff_lite.viz.find_ffmpeg", lambda: None)
+    (tmp_path / "x.mp4").write_bytes(b"")
+    with pytest.raises(DataError, match="needs ffmpeg"):
+        read_frames(tmp_path / "x.mp4")
+
+
+@pytest.fixture
+def mnist(tmp_path):
+    path = tmp_path / "mnist_test_seq.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (20, 5, 64, 64), dtype=np.uint8))
+    return path
+
+
+def test_moving_mnist(mnist):
+    data = MovingMNIST(mnist)
+    assert data.sample(3, seeded()).video.shape == (3, 1, 16, 64, 64)
+    whole, all_frames = MovingMNIST(mnist, num_frames=20).sample(1, seeded()).video, np.load(mnist)
+    assert any(np.allclose((whole[0, 0].numpy() + 1) * 127.5, all_frames[:, i], atol=1e-3) for i in range(5))
+    small = MovingMNIST(mnist, num_frames=20, size=32).sample(1, seeded()).video
+    torch.testing.assert_close(small, torch.nn.functional.avg_pool3d(whole, (1, 2, 2)))
+
+
+@pytest.mark.parametrize("content, says", [
+    (lambda p: np.save(p, np.zeros((20, 5, 64, 64), np.float32)), "holds float32 of shape"),
+    (lambda p: np.save(p, np.zeros((5, 20, 64, 64), np.uint8)), r"shape \(5, 20, 64, 64\)"),
+    (lambda p: p.write_bytes(b"nothing"), "not a readable .npy"),
+    (lambda p: p.write_bytes(b""), "not a readable .npy"),
+    (lambda p: None, "does not exist")])
+def test_a_wrong_moving_mnist_is_refused(tmp_path, content, says):
+    path = tmp_path / "mnist_test_seq.npy"
+    content(path)
+    with pytest.raises(DataError, match=says):
+        MovingMNIST(path)
+
+
+@pytest.mark.parametrize("bad, says", [(dict(num_frames=21), "num_frames=21"), (dict(size=48), "size=48")])
+def test_bad_settings_of_moving_mnist_are_refused(mnist, bad, says):
+    with pytest.raises(DataError, match=says):
+        MovingMNIST(mnist, **bad)

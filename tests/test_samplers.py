@@ -1,0 +1,117 @@
+import pytest
+import torch
+from conftest import gaussian_denoiser
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+
+from vdiff_lite.samplers import SAMPLERS, clipped, ddim, ddpm, dpmpp_2m, finish, sample, trailing_times
+from vdiff_lite.schedule import NoiseSchedule
+
+SHAPE = (2, 1, 3, 4, 4)
+
+
+def schedules(kind, zero, **options):
+    """Our schedule, and diffusers' with the same numbers. Their level i is our level i + 1."""
+    ours = NoiseSchedule(zero_terminal_snr=zero)
+    theirs = kind(num_train_timesteps=1000, prediction_type="sample", timestep_spacing="trailing", **options)
+    theirs.alphas_cumprod = ours.alpha_bar[1:].clone()
+    theirs.alphas = theirs.alphas_cumprod / torch.cat([torch.ones(1, dtype=torch.float64), theirs.alphas_cumprod[:-1]])
+    theirs.betas = 1 - theirs.alphas
+    return ours, theirs
+
+
+def their_walk(theirs, denoise, xt, steps, generator=None, **options):
+    theirs.set_timesteps(steps)
+    options |= {} if generator is None else {"generator": generator}
+    for i in theirs.timesteps:
+        xt = theirs.step(denoise(xt, torch.full((xt.shape[0],), int(i) + 1)), i, xt, **options).prev_sample
+    return xt
+
+
+def start():
+    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("zero", [True, False])
+@pytest.mark.parametrize("steps", [5, 25, 50])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_ddim_is_that_of_diffusers(steps, zero, eta):
+    ours, theirs = schedules(DDIMScheduler, zero, clip_sample=False, set_alpha_to_one=True)
+    denoise = gaussian_denoiser(ours)
+    seeded = lambda: torch.Generator().manual_seed(5)
+    mine = finish(ddim(denoise, start(), ours, steps, eta=eta, generator=seeded()))
+    torch.testing.assert_close(mine, their_walk(theirs, denoise, start(), steps, seeded(), eta=eta), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("zero", [True, False])
+@pytest.mark.parametrize("steps", [25, 100, 1000])
+def test_ddpm_is_that_of_diffusers(steps, zero):
+    ours, theirs = schedules(DDPMScheduler, zero, clip_sample=False, variance_type="fixed_small")
+    denoise = gaussian_denoiser(ours)
+    seeded = lambda: torch.Generator().manual_seed(5)
+    mine = finish(ddpm(denoise, start(), ours, steps, generator=seeded()))
+    torch.testing.assert_close(mine, their_walk(theirs, denoise, start(), steps, seeded()), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [5, 20, 50])
+def test_dpmpp_is_that_of_diffusers(steps):
+    ours, theirs = schedules(DPMSolverMultistepScheduler, False, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero")
+    denoise = gaussian_denoiser(ours)
+    mine = finish(dpmpp_2m(denoise, start(), ours, steps))
+    torch.testing.assert_close(mine, their_walk(theirs, denoise, start(), steps), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_the_exact_denoiser_gives_the_exact_distribution(name):
+    # The data is N(0.3, 0.5^2) in every pixel; its denoiser is known in closed form.
+    schedule = NoiseSchedule()
+    generator = torch.Generator().manual_seed(0)
+    xt = torch.randn(64, 1, 4, 8, 8, generator=generator, dtype=torch.float64)
+    made = finish(SAMPLERS[name](gaussian_denoiser(schedule), xt, schedule, 200, generator=generator))
+    assert abs(made.mean().item() - 0.3) < 0.02
+    assert abs(made.std().item() - 0.5) < 0.02
+
+
+def test_second_order_is_nearer_than_first():
+    schedule = NoiseSchedule()
+    denoise, xt = gaussian_denoiser(schedule), start()
+    exact = finish(ddim(denoise, xt, schedule, 1000))
+    error = lambda sampler, steps: (finish(sampler(denoise, xt, schedule, steps)) - exact).abs().max()
+    assert error(dpmpp_2m, 20) < error(ddim, 20)
+
+
+def test_ddim_with_eta_one_is_ddpm():
+    schedule = NoiseSchedule()
+    denoise, seeded = gaussian_denoiser(schedule), lambda: torch.Generator().manual_seed(1)
+    torch.testing.assert_close(finish(ddim(denoise, start(), schedule, 20, eta=1.0, generator=seeded())),
+                               finish(ddpm(denoise, start(), schedule, 20, generator=seeded())))
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_same_seed_same_bytes(name, small_denoiser):
+    one, two = (sample(small_denoiser, 1, 3, SAMPLERS[name], 4, torch.Generator().manual_seed(2)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert one.shape == (1, 1, 3, 16, 16)
+
+
+def test_steps_begin_at_noise_and_end_at_zero():
+    schedule = NoiseSchedule()
+    steps = list(ddpm(gaussian_denoiser(schedule), start(), schedule, 800, generator=torch.Generator().manual_seed(0)))
+    assert len(steps) == 801 and steps[0].t == 1000 and steps[-1].t == 0
+    assert all(a.t > b.t for a, b in zip(steps, steps[1:]))
+
+
+def test_levels_may_be_given():
+    schedule = NoiseSchedule()
+    assert [s.t for s in ddim(gaussian_denoiser(schedule), start(), schedule, [1000, 400, 0])] == [1000, 400, 0]
+    assert trailing_times(1000, 4) == [1000, 750, 500, 250, 0]
+
+
+@pytest.mark.parametrize("steps, says", [(0, "steps=0"), (1001, "steps=1001"), ([1000, 1000, 0], "fall"), ([500, 100], "fall"), ([1200, 0], "fall")])
+def test_bad_steps_are_refused(steps, says):
+    schedule = NoiseSchedule()
+    with pytest.raises(ValueError, match=says):
+        finish(ddim(gaussian_denoiser(schedule), start(), schedule, steps))
+
+
+def test_clipped_holds_the_guess_in_range():
+    assert clipped(lambda xt, t: xt * 10)(torch.ones(1), 0) == 1

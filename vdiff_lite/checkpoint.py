@@ -1,0 +1,134 @@
+"""Checkpoints: safetensors for the weights, json for everything a reader wants to know about them. Never a pickle."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from .denoiser import Denoiser
+from .schedule import NoiseSchedule
+from .unet import VideoUNet, VideoUNetConfig
+
+FORMAT = "vdiff_lite-1"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, damaged, or was made by something else."""
+
+
+def folder():
+    """Where the shipped checkpoints lie: $VDIFF_CHECKPOINTS, else data/checkpoints beside the package."""
+    return Path(os.environ.get("VDIFF_CHECKPOINTS", Path(__file__).resolve().parents[1] / "data" / "checkpoints"))
+
+
+def shipped():
+    """Names that `load` finds without a path."""
+    return sorted(path.stem for path in folder().glob("*.json") if path.with_suffix(".safetensors").exists())
+
+
+def save(path, net, schedule, **about):
+    """Write NAME.safetensors (weights) and NAME.json (how to build the network, its sha256, and `about`).
+
+    Each file is written beside its place and moved there, so a crash leaves the old file or the new one.
+    Returns the path of the weights.
+    """
+    path = Path(path).with_suffix(".safetensors")
+    weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    write_tensors(path, weights)
+    card = dict(format=FORMAT, unet=net.config.to_dict(), schedule=schedule.config(),
+                parameters=sum(p.numel() for p in net.parameters()), sha256=sha256(path), **about)
+    write_json(path.with_suffix(".json"), card)
+    return path
+
+
+def load(name_or_path, device="cpu"):
+    """Build the network of a checkpoint and fill in its weights.
+
+    name_or_path: a shipped name (`shipped()` lists them) or a path to a .safetensors file with its .json beside it.
+    Returns a Denoiser in eval mode with `.card`, the json as a dict. Raises CheckpointError when a file is missing,
+    is not a checkpoint of this library, or does not match the sha256 that its card gives.
+    """
+    path = _find(name_or_path)
+    card = read_card(path)
+    found = sha256(path)
+    if found != card["sha256"]:
+        raise CheckpointError(f"{path} is damaged: its sha256 is {found[:12]}..., its card says {card['sha256'][:12]}...; "
+                              f"get the file again")
+    net, schedule = VideoUNet(VideoUNetConfig(**card["unet"])), NoiseSchedule(**card["schedule"])
+    try:
+        net.load_state_dict({name: value.float() for name, value in read_tensors(path)[0].items()})
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not hold the network that its card describes: {error}") from error
+    denoiser = Denoiser(net.to(device).eval().requires_grad_(False), schedule)
+    denoiser.card = card
+    return denoiser
+
+
+def read_card(path):
+    """The json of a checkpoint as a dict. Raises CheckpointError when it is missing or not ours."""
+    path = _find(path).with_suffix(".json")
+    try:
+        card = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing: the card of a checkpoint lies beside its weights") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not a checkpoint's card: {error}") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        found = card.get("format") if isinstance(card, dict) else type(card).__name__
+        raise CheckpointError(f"{path} has format {found!r}; this library reads {FORMAT!r}")
+    return card
+
+
+def _find(name_or_path):
+    path = Path(name_or_path)
+    if path.suffix not in (".safetensors", ".json"):
+        path = folder() / f"{name_or_path}.safetensors" if path.parent == Path(".") else path.with_suffix(".safetensors")
+    if not path.with_suffix(".safetensors").exists():
+        names = ", ".join(shipped()) or f"none in {folder()}"
+        raise CheckpointError(f"no checkpoint at {path}; shipped ones: {names}")
+    return path.with_suffix(".safetensors")
+
+
+def sha256(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def write_tensors(path, tensors, **about):
+    """Write a dict of tensors, and `about` as json in the file's header, atomically."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".part")
+    save_file(tensors, beside, metadata={"about": json.dumps(about)})
+    with open(beside, "rb+") as file:
+        os.fsync(file.fileno())
+    os.chmod(beside, 0o644)  # safetensors writes for the owner alone
+    os.replace(beside, path)
+
+
+def read_tensors(path):
+    """Read what `write_tensors` wrote: (dict of tensors, about). Raises CheckpointError for a damaged file."""
+    try:
+        tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
+    return tensors, about
+
+
+def write_json(path, value):
+    beside = Path(path).with_name(Path(path).name + ".part")
+    beside.write_text(json.dumps(value, indent=1) + "\n")
+    os.replace(beside, path)
+
+
+def round_to_bfloat16(net):
+    """Round the weights to bfloat16 (half the file) and keep computing in float32. Changes and returns net."""
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(p.bfloat16().float())
+    return net

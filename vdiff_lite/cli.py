@@ -1,0 +1,175 @@
+"""vdiff: train, sample, evaluate, and look at the machine, from a shell."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from . import checkpoint
+from .data import BouncingDigits, MovingMNIST, VideoFolder
+from .device import keep_memory, pick_device
+from .samplers import SAMPLERS, sample
+
+
+def main(argv=None):
+    """Run a command; returns the exit status. Errors that a reader can mend are one line, without a traceback."""
+    args = _parser().parse_args(argv)
+    keep_memory()
+    try:
+        return args.run(args) or 0
+    except (ValueError, FileNotFoundError) as error:
+        print(f"vdiff {args.command}: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser():
+    show = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("vdiff", description="Small video diffusion models: train, sample, evaluate.",
+                                     epilog="example:\n  vdiff sample --out clip.gif", formatter_class=show)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="train | sample | evaluate | neighbours | doctor")
+
+    def command(name, run, text, example):
+        added = commands.add_parser(name, help=text, description=text, epilog=f"example:\n  {example}", formatter_class=show)
+        added.set_defaults(run=run)
+        return added
+
+    train = command("train", _train, "Train a network from nothing, or go on where a run was cut off.",
+                    "vdiff train --out data/checkpoints/mine --steps 6000 --videos my_clips/")
+    train.add_argument("--out", required=True, help="checkpoint to write, without ending; the run's state lies beside it")
+    train.add_argument("--preset", default="tiny", help="network: tiny (CPU) or base (64x64, GPU)")
+    train.add_argument("--steps", type=int, default=6000)
+    train.add_argument("--short-steps", type=int, default=1500, help="first steps, on clips of half the length")
+    train.add_argument("--decay", type=int, default=1500, help="last steps, over which the learning rate falls")
+    train.add_argument("--batch", type=int, default=8)
+    train.add_argument("--digits", type=int, default=1, help="how many digits bounce in a clip")
+    train.add_argument("--videos", help="a folder of your own mp4, webm or gif files, instead of digits")
+    train.add_argument("--moving-mnist", help="the published mnist_test_seq.npy, instead of digits")
+    train.add_argument("--start-from", help="begin with the weights of this checkpoint")
+    train.add_argument("--samples-every", type=int, default=1000, help="draw clips on the way, into OUT.samples/")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--device", help="cuda, mps or cpu; the default is cuda if there is one, else cpu")
+
+    draw = command("sample", _sample, "Draw clips from noise and write them to a gif or mp4.",
+                   "vdiff sample --out clip.gif --clips 4 --sampler dpmpp_2m --steps 15 --seed 1")
+    draw.add_argument("--out", required=True, help="file to write: .gif or .mp4")
+    draw.add_argument("--checkpoint", default="digits32", help="a shipped name or a .safetensors file")
+    draw.add_argument("--clips", type=int, default=4, help="how many, side by side")
+    draw.add_argument("--frames", type=int, default=16)
+    draw.add_argument("--sampler", choices=sorted(SAMPLERS), default="ddim")
+    draw.add_argument("--steps", type=int, default=25)
+    draw.add_argument("--seed", type=int, default=0)
+    draw.add_argument("--device")
+
+    judge = command("evaluate", _evaluate, "Print the table a checkpoint is judged by, on held-out digits.",
+                    "vdiff evaluate --checkpoint digits32 --clips 64")
+    judge.add_argument("--checkpoint", default="digits32")
+    judge.add_argument("--clips", type=int, default=64)
+    judge.add_argument("--steps", type=int, default=25)
+    judge.add_argument("--seed", type=int, default=0)
+    judge.add_argument("--device")
+    judge.add_argument("--out", help="also write the numbers to this json file")
+
+    near = command("neighbours", _neighbours, "Check that drawn digits are not copies of training ones.", "vdiff neighbours --clips 64")
+    near.add_argument("--checkpoint", default="digits32")
+    near.add_argument("--clips", type=int, default=64)
+    near.add_argument("--seed", type=int, default=0)
+    near.add_argument("--device")
+
+    command("doctor", _doctor, "Say what this machine has and whether everything is in place.", "vdiff doctor")
+    return parser
+
+
+def _data(args, size, channels):
+    if args.videos:
+        return VideoFolder(args.videos, size=size, channels=channels)
+    if args.moving_mnist:
+        return MovingMNIST(args.moving_mnist, size=size)
+    return BouncingDigits(num_digits=args.digits, size=size)
+
+
+def _train(args):
+    from .evaluation import loss_curve
+    from .schedule import NoiseSchedule
+    from .training import TrainConfig, Trainer
+    from .unet import VideoUNet, VideoUNetConfig
+
+    device, out = pick_device(args.device), Path(args.out)
+    torch.manual_seed(args.seed)
+    net = VideoUNet(VideoUNetConfig.preset(args.preset))
+    if args.start_from:
+        net.load_state_dict(checkpoint.load(args.start_from).net.state_dict())
+    config = TrainConfig(steps=args.steps, short_steps=args.short_steps, decay=args.decay, batch=args.batch, seed=args.seed)
+    data = _data(args, net.config.size, net.config.in_channels)
+    trainer = Trainer(net, NoiseSchedule(), data, config, device)
+    state = out.with_name(out.name + ".state.safetensors")
+    if state.exists():
+        trainer.resume(state)
+        print(f"going on from step {trainer.step} of {state}")
+    print(f"{trainer.parameters / 1e6:.1f} M parameters on {device}; {config.steps - trainer.step} steps of {config.batch} clips")
+    for progress in trainer.run(save_to=state):
+        if args.samples_every and progress.step % args.samples_every == 0:
+            _draw_samples(trainer, out.with_name(out.name + ".samples") / f"{progress.step:06d}.gif")
+    path = checkpoint.save(out, trainer.averaged().net, trainer.schedule, recipe=asdict(config), steps=trainer.step,
+                           data=str(data), started_from=args.start_from, loss_curve=loss_curve(trainer.losses))
+    print(f"wrote {path} and its card; draw from it with: vdiff sample --checkpoint {path} --out clip.gif")
+
+
+def _draw_samples(trainer, path):
+    from .viz import save_clip
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    clips = sample(trainer.averaged(), clips=4, generator=torch.Generator().manual_seed(0))
+    save_clip(_side_by_side(clips), path)
+
+
+def _side_by_side(clips):
+    gap = torch.zeros(*clips.shape[1:4], 1, device=clips.device)
+    return torch.cat([part for clip in clips for part in (clip, gap)][:-1], dim=-1)
+
+
+def _sample(args):
+    from .viz import save_clip
+
+    denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
+    generator = torch.Generator().manual_seed(args.seed)
+    clips = sample(denoiser, args.clips, args.frames, SAMPLERS[args.sampler], args.steps, generator)
+    save_clip(_side_by_side(clips), args.out)
+    print(f"wrote {args.out}: {args.clips} clips of {args.frames} frames, {args.sampler} with {args.steps} steps, seed {args.seed}")
+
+
+def _evaluate(args):
+    from .evaluation import evaluate, table
+
+    denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
+    result = evaluate(denoiser, args.clips, args.steps, args.seed, bar=True)
+    result |= dict(checkpoint=args.checkpoint, sha256=denoiser.card["sha256"],
+                   command=f"vdiff evaluate --checkpoint {args.checkpoint} --clips {args.clips} --steps {args.steps} --seed {args.seed}")
+    print(table(result))
+    if args.out:
+        Path(args.out).write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _neighbours(args):
+    from .evaluation import neighbours, neighbours_table
+
+    print(neighbours_table(neighbours(checkpoint.load(args.checkpoint, pick_device(args.device)), args.clips, seed=args.seed)))
+
+
+def _doctor(args):
+    from .viz import find_ffmpeg
+
+    device = pick_device()
+    lines = [("python", sys.version.split()[0]), ("torch", torch.__version__), ("device", str(device)),
+             ("threads", str(torch.get_num_threads())), ("ffmpeg", find_ffmpeg() or "none: clips become gifs, mp4 cannot be read")]
+    lines += [("checkpoint " + name, f"{checkpoint.load(name).card['parameters']:,} parameters, sha256 ok") for name in checkpoint.shipped()]
+    if not checkpoint.shipped():
+        lines.append(("checkpoints", f"none in {checkpoint.folder()}"))
+    for name, value in lines:
+        print(f"{name:22} {value}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""Clips to learn from: bouncing digits with their ground truth, a reader's own video files, and Moving MNIST."""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, reduce
+
+from .files import MovingMNIST, VideoFolder  # noqa: F401 - the other two kinds of clips
+
+# The 1,797 digits that scikit-learn ships were written by 13 people, one after the other; scikit-learn's own course
+# ("Sample grouping") finds the seams. The writers from this index on are held out.
+FIRST_HELD_OUT = 1545
+MARGIN = 2  # pixels around an enlarged digit, so that its ink can be moved to the middle
+
+
+@dataclass(frozen=True)
+class Clips:
+    """A batch of clips with the truth about them; n digits a clip.
+
+    video: (b, 1, f, h, w) in [-1, 1];  positions: (b, n, f, 2), the centroid (y, x) of each digit in pixels;
+    velocities: (b, n, f, 2) in pixels a frame;  labels: (b, n), which digit;  samples: (b, n), whose handwriting
+    (an index into `sklearn.datasets.load_digits`).
+    """
+
+    video: torch.Tensor
+    positions: torch.Tensor
+    velocities: torch.Tensor
+    labels: torch.Tensor
+    samples: torch.Tensor
+
+
+@dataclass(frozen=True)
+class BouncingDigits:
+    """Handwritten digits that move in straight lines and bounce off the walls of a box.
+
+        p(f) = tri(p_0 + v f): a straight line, folded back at the walls
+
+    Endless and seeded: `sample(batch, generator)` makes new clips, the same ones for the same generator state.
+    A digit is drawn by linear interpolation, which keeps its centroid exactly at p: `positions` are what the centroid
+    of the pixels measures when one digit is in the box. Where digits overlap the brighter one is seen.
+
+    size: side of a frame in pixels;  speed: slowest and fastest, in pixels a frame;  digit_size: side of a digit;
+    split: "train" or "test" - the handwriting of different people.  Raises ValueError for values that do not fit.
+    """
+
+    num_digits: int = 1
+    num_frames: int = 16
+    size: int = 32
+    speed: tuple = (0.5, 1.5)
+    digit_size: int = 12
+    split: str = "train"
+
+    def __post_init__(self):
+        object.__setattr__(self, "speed", tuple(self.speed))
+        if self.split not in ("train", "test"):
+            raise ValueError(f"split={self.split!r} is unknown; choose 'train' or 'test'")
+        if self.num_digits < 1 or self.num_frames < 1:
+            raise ValueError(f"num_digits={self.num_digits} and num_frames={self.num_frames} must be 1 or more")
+        if not 4 <= self.digit_size <= self.size - 4:
+            raise ValueError(f"digit_size={self.digit_size} does not move in a box of {self.size}; "
+                             f"choose between 4 and {self.size - 4}")
+        low, high = self.speed
+        if not 0 <= low <= high <= self.size - self._glyph_size:
+            raise ValueError(f"speed={self.speed} must be (slowest, fastest) with 0 <= slowest <= fastest <= "
+                             f"{self.size - self._glyph_size}")
+
+    @property
+    def _glyph_size(self):
+        return self.digit_size + 2 * MARGIN
+
+    def sample(self, batch, generator=None):
+        """Draw `batch` new clips. Returns Clips on the CPU, where the generator lives."""
+        pool, labels = glyphs(self.digit_size, self.split)
+        b, n, f = batch, self.num_digits, self.num_frames
+        which = torch.randint(len(pool), (b, n), generator=generator)
+        low, high = self.speed
+        speed = low + (high - low) * torch.rand(b, n, 1, generator=generator)
+        angle = 2 * torch.pi * torch.rand(b, n, 1, generator=generator)
+        velocity = speed * torch.cat([angle.sin(), angle.cos()], -1)
+        room = self.size - self._glyph_size
+        start = room * torch.rand(b, n, 2, generator=generator)
+
+        line = start[:, :, None] + velocity[:, :, None] * torch.arange(f)[:, None]
+        turn = torch.remainder(line, 2 * room)
+        back = turn > room
+        corner = torch.where(back, 2 * room - turn, turn)
+        velocities = torch.where(back, -1.0, 1.0) * velocity[:, :, None]
+        video = 2 * draw(pool[which], corner, self.size) - 1
+        first = 0 if self.split == "train" else FIRST_HELD_OUT
+        return Clips(video, corner + (self._glyph_size - 1) / 2, velocities, labels[which], which + first)
+
+    def with_frames(self, num_frames):
+        """The same world, with clips of another length."""
+        return replace(self, num_frames=num_frames)
+
+
+_GLYPHS = {}
+
+
+def glyphs(digit_size=12, split="train"):
+    """The handwritten digits of one split, enlarged and centred on their ink.
+
+    Returns (n, g, g) in [0, 1] with g = digit_size + 4, and labels (n,). Source: UCI optical digits (Alpaydin and
+    Kaynak 1998), 8x8, as scikit-learn ships them.
+    """
+    if (digit_size, split) not in _GLYPHS:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        chosen = slice(0, FIRST_HELD_OUT) if split == "train" else slice(FIRST_HELD_OUT, None)
+        small = torch.from_numpy(digits.images[chosen]).float()[:, None] / 16
+        large = F.interpolate(small, size=(digit_size, digit_size), mode="bicubic", align_corners=False).clamp(0, 1)[:, 0]
+        offset = (digit_size - 1) / 2 - centroid(large)
+        large = draw(large[:, None], MARGIN + offset[:, None, None], digit_size + 2 * MARGIN)[:, 0, 0]
+        _GLYPHS[digit_size, split] = large, torch.from_numpy(digits.target[chosen]).long()
+    return _GLYPHS[digit_size, split]
+
+
+def centroid(ink):
+    """Centre of mass (y, x) in pixels of ink (..., h, w) >= 0. Returns (..., 2); the centre where there is no ink."""
+    h, w = ink.shape[-2:]
+    total = reduce(ink, "... h w -> ...", "sum")
+    y = (reduce(ink, "... h w -> ... h", "sum") * torch.arange(h, device=ink.device)).sum(-1)
+    x = (reduce(ink, "... h w -> ... w", "sum") * torch.arange(w, device=ink.device)).sum(-1)
+    middle = torch.tensor([(h - 1) / 2, (w - 1) / 2], device=ink.device)
+    return torch.where(total[..., None] > 0, torch.stack([y, x], -1) / total[..., None].clamp(min=1e-9), middle)
+
+
+def draw(images, corner, size):
+    """Place images at positions between pixels, by linear interpolation along each axis.
+
+    frame = A_y image A_x^T with A[i, j] = max(0, 1 - |i - j - corner|)
+
+    images: (b, n, g, g) in [0, 1];  corner: (b, n, f, 2), the (y, x) of the upper left pixel.
+    Returns (b, 1, f, size, size) in [0, 1]: the brightest of the n images at each pixel.
+    """
+    g = images.shape[-1]
+    place = torch.arange(size)[:, None] - torch.arange(g)
+    ay, ax = ((1 - (place - corner[..., axis, None, None]).abs()).clamp(min=0) for axis in (0, 1))
+    frames = ay @ images[:, :, None] @ rearrange(ax, "b n f i j -> b n f j i")
+    return reduce(frames, "b n f h w -> b 1 f h w", "max")

@@ -1,0 +1,90 @@
+"""The table that a checkpoint is judged by: how well it continues a clip, and what its clips from noise are like."""
+
+import torch
+from tqdm.auto import tqdm
+
+from . import metrics
+from .data import BouncingDigits
+from .methods import history_cfg
+from .samplers import ddim, finish, sample
+
+
+def prediction(denoiser, clips=64, given=5, frames=16, steps=25, seed=0, data=None, bar=False):
+    """Continue held-out clips with the past in the window, and compare with the true future.
+
+    Returns (clips, frames - given): PSNR in dB of each new frame, and the same for the last given frame repeated.
+    """
+    data = data or BouncingDigits(num_frames=frames, split="test")
+    generator = torch.Generator().manual_seed(seed)
+    truth = data.sample(clips, generator).video
+    xt = torch.randn(truth.shape, generator=generator)
+    made = []
+    for x, noise in tqdm(list(zip(truth.split(16), xt.split(16))), disable=not bar, desc="continuing clips"):
+        x, noise = x.to(denoiser.device), noise.to(denoiser.device)
+        with torch.no_grad():
+            made.append(finish(ddim(history_cfg(denoiser, x[:, :, :given]), noise, denoiser.schedule, steps)).cpu())
+    future = truth[:, :, given:]
+    still = truth[:, :, given - 1:given].expand_as(future)
+    return metrics.psnr(torch.cat(made)[:, :, given:].clamp(-1, 1), future), metrics.psnr(still, future)
+
+
+def from_noise(denoiser, clips=64, frames=16, steps=25, seed=0, data=None, bar=False):
+    """Draw clips from noise and compare what they show with held-out clips.
+
+    Returns a dict: speed and ink as ratios to the data's (1 is right), and same_digit, the share of clips in which the
+    digit read on the first frame is the one read on the last; `real_same_digit` is that share on held-out clips.
+    """
+    data = data or BouncingDigits(num_frames=frames, split="test")
+    generator = torch.Generator().manual_seed(seed)
+    real = data.sample(max(clips, 256), generator).video
+    sizes = [min(16, clips - i) for i in range(0, clips, 16)]
+    made = torch.cat([sample(denoiser, n, frames, steps=steps, generator=generator).cpu()
+                      for n in tqdm(sizes, disable=not bar, desc="clips from noise")])
+    share = lambda clip: (lambda read: (read[:, 0] == read[:, -1]).float().mean().item())(metrics.read_digits(clip))
+    return dict(speed=(metrics.speed(made).mean() / metrics.speed(real).mean()).item(),
+                ink=(metrics.ink(made).mean() / metrics.ink(real).mean()).item(),
+                same_digit=share(made), real_same_digit=share(real)), made
+
+
+def evaluate(denoiser, clips=64, steps=25, seed=0, bar=False):
+    """Both parts as one dict of plain numbers: what `vdiff evaluate` prints."""
+    model, still = prediction(denoiser, clips, steps=steps, seed=seed, bar=bar)
+    noise, _ = from_noise(denoiser, clips, steps=steps, seed=seed, bar=bar)
+    return dict(clips=clips, steps=steps, seed=seed, given=5, psnr=model.mean(0).tolist(),
+                psnr_standard_error=(model.std(0) / clips**0.5).tolist(), psnr_copy_last=still.mean(0).tolist(), from_noise=noise)
+
+
+def table(result):
+    """The dict of `evaluate` as text."""
+    lines = [f"{result['clips']} held-out clips, {result['given']} frames given, DDIM {result['steps']} steps, seed {result['seed']}",
+             "PSNR in dB against the true future", "new frame   model          copy the last frame"]
+    rows = zip(result["psnr"], result["psnr_standard_error"], result["psnr_copy_last"])
+    lines += [f"{i:9}   {mean:4.1f} +- {error:3.1f}    {still:4.1f}" for i, (mean, error, still) in enumerate(rows, 1)]
+    noise = result["from_noise"]
+    lines += ["clips from noise, as a ratio to the data's (1 is right)", f"    speed   {noise['speed']:.3f}", f"      ink   {noise['ink']:.3f}",
+              f"same digit read on first and last frame: {noise['same_digit']:.2f} of clips (real clips: {noise['real_same_digit']:.2f})"]
+    return "\n".join(lines)
+
+
+def loss_curve(losses, points=200):
+    """A loss curve thin enough to ship: [step, mean loss of the steps since the last point]."""
+    size = max(1, len(losses) // points)
+    return [[min(i + size, len(losses)), sum(losses[i:i + size]) / len(losses[i:i + size])] for i in range(0, len(losses), size)]
+
+
+def neighbours(denoiser, clips=64, steps=25, seed=0):
+    """Does it copy? Distances of drawn digits to the nearest training handwriting, beside those of held-out people.
+
+    A model that copies would score near `redrawn`: training glyphs, moved by a fraction of a pixel and cut out again.
+    Returns three tensors (clips,) of root mean squared differences: made, held_out, redrawn.
+    """
+    made = from_noise(denoiser, clips, steps=steps, seed=seed)[1]
+    held_out, training = (BouncingDigits(split=split).sample(clips, torch.Generator().manual_seed(seed)).video for split in ("test", "train"))
+    return {name: metrics.nearest_handwriting(clip)[0] for name, clip in dict(made=made, held_out=held_out, redrawn=training).items()}
+
+
+def neighbours_table(distances):
+    """The dict of `neighbours` as text."""
+    lines = ["distance to the nearest of 1,545 training glyphs (root mean squared ink, 0 is a copy)", f"{'':28}smallest  median"]
+    names = dict(made="drawn by the model", held_out="written by held-out people", redrawn="training glyphs, redrawn")
+    return "\n".join(lines + [f"{names[k]:28}{d.min():8.3f}{d.median():8.3f}" for k, d in distances.items()])

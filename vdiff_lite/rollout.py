@@ -1,0 +1,45 @@
+"""Rollout: slide a window along time and yield frames as they are made, for ever if asked."""
+
+from functools import partial
+from itertools import count
+
+import torch
+
+from .methods import history_cfg
+from .samplers import ddim, finish
+
+
+def rollout(denoiser, past, num_frames=None, window=16, overlap=5, method=history_cfg, sampler=partial(ddim, steps=25),  # noqa: B008 - a constant
+            generator=None):
+    """Continue a clip window by window; each window shares `overlap` frames with what came before.
+
+    denoiser: a Denoiser;  past: (b, c, k, h, w) in [-1, 1] with k >= overlap;  num_frames: how many new frames, None
+    for no end;  window: F frames the network sees at once;  overlap: K, so that a window adds F - K new frames;
+    method(denoiser, past) -> denoiser;  sampler(denoiser, xt, schedule, generator=...) -> Steps.
+    Yields frames (b, c, h, w). Memory does not grow with num_frames: only the overlap is kept.
+    Raises ValueError before any work when window, overlap and past do not fit together.
+    """
+    if not 1 <= overlap < window:
+        raise ValueError(f"overlap={overlap} leaves no new frames in a window of {window}; "
+                         f"choose overlap between 1 and {window - 1}")
+    if past.ndim != 5 or past.shape[2] < overlap:
+        raise ValueError(f"past has shape {tuple(past.shape)}; overlap={overlap} wants (b, c, k, h, w) with k >= {overlap}")
+    if num_frames is not None and num_frames < 0:
+        raise ValueError(f"num_frames={num_frames} must be 0 or more, or None for no end")
+    return _frames(denoiser, past[:, :, -overlap:].to(denoiser.device), num_frames, window, overlap, method, sampler, generator)
+
+
+def _frames(denoiser, past, num_frames, window, overlap, method, sampler, generator):
+    made = 0
+    for _ in count():
+        if num_frames is not None and made >= num_frames:
+            return
+        shape = (*past.shape[:2], window, *past.shape[3:])
+        with torch.no_grad():
+            xt = torch.randn(shape, generator=generator).to(past)
+            clip = finish(sampler(method(denoiser, past), xt, denoiser.schedule, generator=generator))
+        for frame in clip[:, :, overlap:].unbind(2):
+            if num_frames is None or made < num_frames:
+                made += 1
+                yield frame
+        past = clip[:, :, -overlap:]

@@ -1,0 +1,204 @@
+"""Training: one loss, three kinds of noise levels, an averaged copy of the weights, exact resume."""
+
+import math
+import time
+from dataclasses import asdict, dataclass
+
+import torch
+from einops import reduce
+from tqdm.auto import tqdm
+
+from . import checkpoint
+from .denoiser import Denoiser
+from .optimizer import make_optimizer
+from .unet import VideoUNet
+
+KINDS = ("same", "per_frame", "prefix", "dropped")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A recipe. Steps are optimiser steps; the learning rate is warmed up, held, and at the end brought down."""
+
+    steps: int = 10_000
+    batch: int = 16
+    frames: int = 16
+    short_steps: int = 0  # the first steps train on clips of half the length, twice as many of them
+    lr: float = 1e-3  # AdamW's: biases, norms, embeddings
+    matrix_lr: float = 4e-3  # Muon's: everything else
+    warmup: int = 100
+    decay: int = 2_000  # the last steps, over which the learning rates fall to 2% of themselves
+    betas: tuple = (0.9, 0.99)
+    weight_decay: float = 0.01
+    clip: float = 1.0  # largest norm of the gradient
+    ema: float = 0.999
+    mix: tuple = (0.35, 0.15, 0.45, 0.05)  # shares of KINDS in a batch
+    min_snr: float | None = None  # gamma of min-SNR weighting (Hang et al. 2023); None: plain v loss
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("steps", "batch", "frames", "lr", "matrix_lr", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        if len(self.mix) != len(KINDS) or min(self.mix) < 0 or sum(self.mix) <= 0:
+            raise ValueError(f"mix={self.mix} must be {len(KINDS)} shares, for {', '.join(KINDS)}")
+
+    def lr_factor(self, step):
+        """What the learning rates are multiplied by: linear warm-up, 1, then a cosine down over the last `decay` steps."""
+        up = min(1.0, (step + 1) / max(1, self.warmup))
+        left = min(1.0, max(0.0, (self.steps - step) / max(1, self.decay)))
+        return up * (0.02 + 0.98 * 0.5 * (1 - math.cos(math.pi * left)))
+
+
+def draw_noise_levels(batch, frames, num_timesteps, mix, generator=None):
+    """Noise levels of a training batch: (b, f) long.
+
+    Each clip is of one kind, drawn with the shares `mix` = (same, per_frame, prefix, dropped):
+      same       all frames at one level: clips from noise
+      per_frame  every frame at its own level (Chen et al. 2024)
+      prefix     the first K frames clean (t = 0), the rest at one level: continuing a past
+      dropped    the first K frames pure noise (t = num_timesteps): the unconditional branch of guidance
+    Levels are uniform on 1 .. num_timesteps, spread evenly over the batch (Kingma et al. 2021, App. I.1);
+    K is uniform on 1 .. frames - 1.
+    """
+    kind = torch.multinomial(torch.tensor(mix, dtype=torch.float32), batch, replacement=True, generator=generator)[:, None]
+    u = torch.rand(1, generator=generator) + (torch.randperm(batch, generator=generator) / batch)
+    level = 1 + (torch.remainder(u, 1) * num_timesteps).long().clamp(max=num_timesteps - 1)
+    each = torch.randint(1, num_timesteps + 1, (batch, frames), generator=generator)
+    past = torch.arange(frames) < torch.randint(1, max(2, frames), (batch, 1), generator=generator)
+    t = torch.where(kind == 1, each, level[:, None])
+    t = torch.where((kind == 2) & past, 0, t)
+    return torch.where((kind == 3) & past, num_timesteps, t)
+
+
+def v_loss(net, schedule, x0, t, eps, min_snr=None):
+    """Mean squared error of v over the frames that are noisy.
+
+        L = E || v_hat(x_t, t) - v ||^2                                      (Salimans and Ho 2022, App. D)
+
+    Given frames (t = 0) hold no noise and teach nothing: they do not count. With min_snr = gamma, each frame is
+    weighted by min(snr, gamma) / (snr + 1), which is min-SNR for v (Hang et al. 2023, Sec. 3.4).
+    x0, eps: (b, c, f, h, w);  t: (b, f) long. Returns a scalar.
+    """
+    error = (net(schedule.add_noise(x0, t, eps), t) - schedule.v(x0, t, eps)) ** 2
+    error = reduce(error, "b c f h w -> b f", "mean")
+    weight = (t > 0).to(error)
+    if min_snr is not None:
+        snr = schedule.snr(t).to(error)
+        weight = weight * torch.where(t > 0, snr.clamp(max=min_snr) / (snr + 1), 0.0)
+    return (weight * error).sum() / (t > 0).sum().clamp(min=1)
+
+
+class DivergedError(RuntimeError):
+    """The loss is not a number any more."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What training says after each step."""
+
+    step: int  # steps taken so far
+    loss: float
+    clips_per_second: float
+    seconds_left: float
+
+
+class Trainer:
+    """Trains a network to predict v; everything that it needs to go on is in `save` and `resume`.
+
+    net: VideoUNet;  schedule: NoiseSchedule;  data: has `with_frames(n).sample(batch, generator).video`;
+    config: TrainConfig.  The random numbers of step n depend on the seed and n alone, so a run that was cut off
+    and resumed from its last save ends with the same bytes as one that was not.
+    """
+
+    def __init__(self, net, schedule, data, config=None, device="cpu"):
+        self.config = config or TrainConfig()
+        self.net, self.schedule, self.data, self.device = net.to(device).train(), schedule, data, device
+        self.average = [p.detach().clone() for p in net.parameters()]
+        self.optimizer = make_optimizer(net, self.config.lr, self.config.matrix_lr, self.config.betas, self.config.weight_decay)
+        self.step, self.losses = 0, []
+
+    @property
+    def parameters(self):
+        return sum(p.numel() for p in self.net.parameters())
+
+    def take_step(self):
+        """One optimiser step. Returns the loss. Raises DivergedError when it is not finite."""
+        config = self.config
+        x0, t, eps = self._batch(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * config.lr_factor(self.step)
+        loss = v_loss(self.net, self.schedule, x0, t, eps, config.min_snr)
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.clip)
+        if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+            raise DivergedError(f"step {self.step}: loss {loss.item()}, gradient norm {norm.item()}; "
+                                f"resume from the last save with a lower matrix_lr than {config.matrix_lr}")
+        self.optimizer.step()
+        keep = min(config.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, list(self.net.parameters()), 1 - keep)
+        self.step += 1
+        self.losses.append(loss.item())
+        return loss.item()
+
+    def _batch(self, step):
+        config = self.config
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        short = 2 if step < config.short_steps else 1
+        batch, frames = config.batch * short, config.frames // short
+        x0 = self.data.with_frames(frames).sample(batch, generator).video
+        t = draw_noise_levels(batch, frames, self.schedule.num_timesteps, config.mix, generator)
+        eps = torch.randn(x0.shape, generator=generator)
+        return x0.to(self.device), t.to(self.device), eps.to(self.device)
+
+    def run(self, save_to=None, save_every=500, bar=True):
+        """Take the steps that are left; yields Progress after each. Saves to the file save_to on the way and at the end."""
+        started, first = time.perf_counter(), self.step
+        with tqdm(total=self.config.steps, initial=first, disable=not bar, unit="step") as shown:
+            while self.step < self.config.steps:
+                loss = self.take_step()
+                per_step = (time.perf_counter() - started) / (self.step - first)
+                shown.update()
+                shown.set_postfix(loss=f"{sum(self.losses[-50:]) / len(self.losses[-50:]):.4f}",
+                                  clips_s=f"{self.config.batch / per_step:.1f}")
+                if save_to and (self.step % save_every == 0 or self.step == self.config.steps):
+                    self.save(save_to)
+                yield Progress(self.step, loss, self.config.batch / per_step, per_step * (self.config.steps - self.step))
+
+    def averaged(self):
+        """A Denoiser with the averaged weights (the ones to sample with), detached from training."""
+        net = VideoUNet(self.net.config).to(self.device)
+        with torch.no_grad():
+            for p, value in zip(net.parameters(), self.average):
+                p.copy_(value)
+        return Denoiser(net.eval().requires_grad_(False), self.schedule)
+
+    def save(self, path):
+        """Write everything that training needs to go on: weights, average, optimiser, step, losses, config."""
+        tensors = {f"average.{i}": value for i, value in enumerate(self.average)}
+        tensors |= {f"net.{name}": value for name, value in self.net.state_dict().items()}
+        for i, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
+        checkpoint.write_tensors(path, tensors, config=asdict(self.config), step=self.step, losses=self.losses,
+                                 unet=self.net.config.to_dict())
+
+    def resume(self, path):
+        """Go on from a file that `save` wrote. Returns self. Raises CheckpointError when it fits another network."""
+        tensors, about = checkpoint.read_tensors(path)
+        if about.get("unet") != self.net.config.to_dict():
+            raise checkpoint.CheckpointError(f"{path} holds a network with {about.get('unet')}; this one has "
+                                             f"{self.net.config.to_dict()}")
+        part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        self.net.load_state_dict(part("net."))
+        self.average = [tensors[f"average.{i}"].to(self.device) for i in range(len(self.average))]
+        state = self.optimizer.state_dict()
+        state["state"] = {}
+        for name, value in part("optimizer.").items():
+            i, key = name.split(".")
+            state["state"].setdefault(int(i), {})[key] = value
+        self.optimizer.load_state_dict(state)
+        self.step, self.losses = about["step"], about["losses"]
+        return self

@@ -1,0 +1,158 @@
+"""What a reader looks at: film strips, grids and clips, each with a text for those who do not see them."""
+
+import base64
+import html
+import io
+
+import numpy as np
+import torch
+from einops import rearrange
+
+# Okabe and Ito's colour-blind-safe colours, each with a line style as a second cue.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+STYLES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1))]
+
+
+def to_uint8(clip):
+    """A clip (c, f, h, w) in [-1, 1] -> frames (f, h, w) for one channel or (f, h, w, 3) for three, uint8."""
+    clip = torch.as_tensor(clip).detach().cpu()
+    if clip.ndim != 4 or clip.shape[0] not in (1, 3):
+        raise ValueError(f"clip has shape {tuple(clip.shape)}; one clip is (c, f, h, w) with 1 or 3 channels")
+    frames = ((clip.float().clamp(-1, 1) + 1) * 127.5).round().byte()
+    return rearrange(frames, "1 f h w -> f h w" if frames.shape[0] == 1 else "c f h w -> f h w c").numpy()
+
+
+def film_strip(clips, labels=None, given=0, every=1, title=None, scale=0.62):
+    """Draw clips as rows of frames, on one time axis.
+
+    clips: list of (c, f, h, w) or one tensor (b, c, f, h, w), all in [-1, 1];  labels: a name for each row;
+    given: how many first frames were given, not made (one number, or one a row): they get a blue frame and a mark;
+    every: show each n-th frame.  Returns the matplotlib figure.
+    """
+    import matplotlib.pyplot as plt
+
+    rows = [to_uint8(clip) for clip in clips]
+    labels = labels or [""] * len(rows)
+    given = [given] * len(rows) if isinstance(given, int) else list(given)
+    shown = [range(0, len(row), every) for row in rows]
+    columns = max(len(frames) for frames in shown)
+    margin = 0.1 + 0.085 * max(len(label) for label in labels)
+    size = (columns * scale + margin, len(rows) * scale + 0.35 + (0.25 if title else 0))
+    figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False)
+    figure.subplots_adjust(left=margin / size[0], right=0.995, bottom=0.01, top=1 - (0.3 + (0.25 if title else 0)) / size[1],
+                           wspace=0.06, hspace=0.06)
+    for row, label, k, frames, line in zip(rows, labels, given, shown, axes):
+        for axis in line:
+            axis.set(xticks=[], yticks=[])
+            axis.set_visible(False)
+        for axis, f in zip(line, frames):
+            axis.set_visible(True)
+            axis.imshow(row[f], cmap="gray", vmin=0, vmax=255)
+            for spine in axis.spines.values():
+                spine.set(color=COLOURS[0] if f < k else "#999999", linewidth=2.5 if f < k else 0.5)
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    for axis, f in zip(axes[0], shown[0]):
+        axis.set_title(f"{f} given" if f < given[0] and f == 0 else str(f), fontsize=8, pad=2)
+    if title:
+        figure.suptitle(title, fontsize=10, y=0.99, va="top")
+    return figure
+
+
+def show_clips(clips, labels=None, alt=None, fps=8, height=128, columns=6):
+    """Clips to play in a notebook, side by side, each with controls; still until played.
+
+    clips: list of (c, f, h, w) in [-1, 1];  labels: a caption for each;  alt: one sentence that says what is seen.
+    A video (h264) where ffmpeg is to be had, else a gif. Stored at native size and enlarged by the page.
+    Returns an IPython HTML object.
+    """
+    from IPython.display import HTML
+
+    labels = labels or [""] * len(clips)
+    parts = [_player(clip, label, alt or label or "a short clip", fps, height) for clip, label in zip(clips, labels)]
+    style = "display:flex;flex-wrap:wrap;gap:10px;margin:0.5em 0"
+    return HTML(f'<div style="{style}">{"".join(parts)}</div>')
+
+
+def _player(clip, label, alt, fps, height):
+    alt = html.escape(f"{alt} ({label})" if label and label not in alt else alt, quote=True)
+    look = f"height:{height}px;image-rendering:pixelated;border:1px solid #8888"
+    video = encode_mp4(clip, fps)
+    if video is None:
+        data = base64.b64encode(encode_gif(clip, fps)).decode()
+        body = f'<img src="data:image/gif;base64,{data}" alt="{alt}" style="{look}">'
+    else:
+        data, poster = base64.b64encode(video).decode(), png_data_url(clip, 0)
+        body = (f'<video controls loop muted playsinline preload="metadata" poster="{poster}" aria-label="{alt}" '
+                f'style="{look};min-width:{height}px" src="data:video/mp4;base64,{data}"></video>')
+    return f'<figure style="margin:0;text-align:center">{body}<figcaption>{html.escape(label)}</figcaption></figure>'
+
+
+def png_data_url(clip, frame):
+    """One frame of a clip (c, f, h, w) as a data: address."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(to_uint8(clip)[frame]).save(out, "png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def encode_gif(clip, fps=8, enlarge=1):
+    """A clip (c, f, h, w) in [-1, 1] as an endless gif: bytes."""
+    from PIL import Image
+
+    frames = to_uint8(clip).repeat(enlarge, 1).repeat(enlarge, 2)
+    images = [Image.fromarray(frame) for frame in frames]
+    out = io.BytesIO()
+    images[0].save(out, "gif", save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
+    return out.getvalue()
+
+
+def encode_mp4(clip, fps=8, enlarge=4):
+    """A clip (c, f, h, w) in [-1, 1] as h264: bytes, or None where there is no ffmpeg."""
+    if not find_ffmpeg():
+        return None
+    import mediapy
+
+    frames = to_uint8(clip).repeat(enlarge, 1).repeat(enlarge, 2)
+    frames = frames if frames.ndim == 4 else np.repeat(frames[..., None], 3, -1)
+    return mediapy.compress_video(frames, fps=fps, codec="h264", crf=18)
+
+
+def find_ffmpeg():
+    """The ffmpeg program that mediapy uses: the system's, else the one in imageio-ffmpeg's wheel, else None."""
+    import shutil
+
+    path = shutil.which("ffmpeg")
+    try:
+        import imageio_ffmpeg
+        import mediapy
+
+        path = path or imageio_ffmpeg.get_ffmpeg_exe()
+        mediapy.set_ffmpeg(path)
+    except (ImportError, RuntimeError):
+        pass
+    return path
+
+
+def save_clip(clip, path, fps=8, enlarge=4):
+    """Write a clip (c, f, h, w) to a .gif or .mp4 file, enlarged. Raises ValueError for another ending or no ffmpeg."""
+    path = str(path)
+    if path.endswith(".gif"):
+        data = encode_gif(clip, fps, enlarge)
+    elif path.endswith(".mp4"):
+        data = encode_mp4(clip, fps, enlarge)
+        if data is None:
+            raise ValueError(f"{path} needs ffmpeg and there is none: pip install imageio-ffmpeg, or write a .gif")
+    else:
+        raise ValueError(f"{path} has an unknown ending; write a .gif or an .mp4")
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def plot_lines(axis, x, lines, **style):
+    """Plot {label: y} with colour-blind-safe colours and a line style each. Returns the axis."""
+    for (label, y), colour, dashes in zip(lines.items(), COLOURS, STYLES):
+        axis.plot(x, y, color=colour, linestyle=dashes, label=label, **style)
+    axis.legend(frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    return axis
