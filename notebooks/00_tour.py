@@ -50,9 +50,7 @@ denoiser = vd.load("digits32", device)
 real = vd.BouncingDigits(split="test").sample(3, torch.Generator().manual_seed(7))
 viz.show_clips(real.video, [f"a {n}" for n in real.labels.flatten().tolist()], alt="A handwritten digit bounces in a box")
 
-# %%
-# alt: Three film strips of sixteen frames; in each a white handwritten digit drifts over a black ground and bounces off the walls.
-# caption: Three held-out clips, frame by frame. Time runs to the right.
+# %% mystnb={"image": {"alt": "Three film strips of sixteen frames; in each a white handwritten digit drifts over a black ground and bounces off the walls."}, "figure": {"caption": "Three held-out clips, frame by frame. Time runs to the right."}}
 viz.film_strip(real.video, [f"a {n}" for n in real.labels.flatten().tolist()]);
 
 # %% [markdown]
@@ -81,9 +79,7 @@ t = torch.tensor([600])
 x600 = denoiser.schedule.add_noise(real.video[:1], t, eps)
 guess = denoiser(x600.to(device), t.to(device)).cpu()
 
-# %%
-# alt: Three film strips: the true clip, the same clip under heavy noise, and the network's guess, in which the digit is back in place.
-# caption: The truth, what the network was given at t = 600, and what it took it for.
+# %% mystnb={"image": {"alt": "Three film strips: the true clip, the same clip under heavy noise, and the network's guess, in which the digit is back in place."}, "figure": {"caption": "The truth, what the network was given at t = 600, and what it took it for."}}
 viz.film_strip([real.video[0], x600[0], guess[0]], ["truth", "given, t=600", "guess"]);
 
 # %% [markdown]
@@ -97,9 +93,7 @@ noise = torch.randn(1, 1, 16, 32, 32, generator=torch.Generator().manual_seed(3)
 steps = list(vd.ddim(denoiser, noise, denoiser.schedule, steps=25))
 len(steps), steps[0].t, steps[-1].t
 
-# %%
-# alt: Film strips of the sampler's guess at six noise levels; it starts as a grey cloud and sharpens into a moving digit.
-# caption: What the network believes on the way from pure noise (top) to the finished clip (bottom).
+# %% mystnb={"image": {"alt": "Film strips of the sampler's guess at six noise levels; it starts as a grey cloud and sharpens into a moving digit."}, "figure": {"caption": "What the network believes on the way from pure noise (top) to the finished clip (bottom)."}}
 shown = [0, 4, 8, 12, 18, 25]
 viz.film_strip([steps[i].x0_hat[0] for i in shown], [f"t={steps[i].t}" for i in shown]);
 
@@ -131,9 +125,7 @@ with_history = go_on(history_cfg)
 without = go_on(lambda denoiser, past: denoiser)
 with_history.shape
 
-# %%
-# alt: Two long film strips from the same five given frames. With the past in the window one digit goes on moving; without it, the digit and its place change at every join.
-# caption: Every second frame of 38; the frames in blue were given. Joins lie after frames 15 and 26.
+# %% mystnb={"image": {"alt": "Two long film strips from the same five given frames. With the past in the window one digit goes on moving; without it, the digit and its place change at every join."}, "figure": {"caption": "Every second frame of 38; the frames in blue were given. Joins lie after frames 15 and 26."}}
 viz.film_strip([with_history[0], without[0]], ["overlap of 5", "no memory"], given=5, every=2);
 
 # %%
@@ -158,9 +150,7 @@ with torch.no_grad():
 # %%
 sliders.picture_slider(sliders.clip_pictures(guided), weights, "guidance weight w", "A clip continued from five given frames.", start=2)
 
-# %%
-# alt: Film strips for six guidance weights; at weight zero the made frames do not follow the given ones, from one upwards they do.
-# caption: The same noise, six weights. Frames 0 to 4 (blue) were given.
+# %% mystnb={"image": {"alt": "Film strips for six guidance weights; at weight zero the made frames do not follow the given ones, from one upwards they do."}, "figure": {"caption": "The same noise, six weights. Frames 0 to 4 (blue) were given."}}
 viz.film_strip(guided, [f"w = {w}" for w in weights], given=5);
 
 # %% [markdown]

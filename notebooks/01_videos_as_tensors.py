@@ -80,9 +80,7 @@ print("sequences", tuple(as_sequences.shape))
 images, labels = glyphs(digit_size=12, split="train")
 tuple(images.shape), tuple(glyphs(12, "test")[0].shape)
 
-# %%
-# alt: Ten handwritten digits in a row, zero to nine, white on black.
-# caption: One handwriting of each digit.
+# %% mystnb={"image": {"alt": "Ten handwritten digits in a row, zero to nine, white on black."}, "figure": {"caption": "One handwriting of each digit."}}
 one_each = torch.stack([images[(labels == n).nonzero()[0, 0]] for n in range(10)])
 plt.figure(figsize=(9, 1))
 plt.imshow(rearrange(one_each, "n h w -> h (n w)"), cmap="gray")
@@ -110,9 +108,7 @@ def draw_by_hand(glyph, corner, size=32):
 
 frame = draw_by_hand(one_each[3], torch.tensor([4.3, 10.8]))
 
-# %%
-# alt: A black square with a handwritten three above its middle.
-# caption: The glyph drawn with its corner at (4.3, 10.8).
+# %% mystnb={"image": {"alt": "A black square with a handwritten three above its middle."}, "figure": {"caption": "The glyph drawn with its corner at (4.3, 10.8)."}}
 plt.figure(figsize=(2.4, 2.4))
 plt.imshow(frame, cmap="gray")
 plt.axis("off");
@@ -143,9 +139,7 @@ def fold(u, L):
 f = torch.arange(60)
 path = fold(torch.tensor([3.0, 12.0]) + torch.tensor([0.9, -0.6]) * f[:, None], L=16.0)
 
-# %%
-# alt: Two zigzag curves between zero and sixteen pixels: the row falls and rises with a steeper slope than the column.
-# caption: Row and column of the corner over 60 frames: straight lines, folded at the walls.
+# %% mystnb={"image": {"alt": "Two zigzag curves between zero and sixteen pixels: the row falls and rises with a steeper slope than the column."}, "figure": {"caption": "Row and column of the corner over 60 frames: straight lines, folded at the walls."}}
 figure, axis = plt.subplots(figsize=(7, 2.4))
 viz.plot_lines(axis, f, {"y (row)": path[:, 0], "x (column)": path[:, 1]})
 axis.set(xlabel="frame f", ylabel="corner (pixels)");
@@ -157,9 +151,7 @@ axis.set(xlabel="frame f", ylabel="corner (pixels)");
 by_hand = torch.stack([draw_by_hand(one_each[3], corner) for corner in path[:16]])
 by_hand = rearrange(2 * by_hand - 1, "f h w -> 1 f h w")
 
-# %%
-# alt: A film strip of sixteen frames: a three moves down and to the left.
-# caption: Our clip.
+# %% mystnb={"image": {"alt": "A film strip of sixteen frames: a three moves down and to the left."}, "figure": {"caption": "Our clip."}}
 viz.film_strip([by_hand], ["by hand"]);
 
 # %% [markdown]
@@ -214,9 +206,7 @@ sliders.picture_slider(sliders.clip_pictures(fast), speeds, "speed, pixels a fra
 # %% [markdown]
 # Two digits are the harder setting: they hide each other, and a model must remember what it cannot see.
 
-# %%
-# alt: A film strip in which two digits cross and cover each other for a few frames.
-# caption: Two digits. Where they overlap the brighter is seen.
+# %% mystnb={"image": {"alt": "A film strip in which two digits cross and cover each other for a few frames."}, "figure": {"caption": "Two digits. Where they overlap the brighter is seen."}}
 two = vd.BouncingDigits(num_digits=2).sample(1, torch.Generator().manual_seed(3))
 viz.film_strip(two.video, ["two digits"]);
 
@@ -230,9 +220,7 @@ viz.film_strip(two.video, ["two digits"]);
 rounded = torch.stack([draw_by_hand(one_each[3], corner.round()) for corner in path])
 smooth = torch.stack([draw_by_hand(one_each[3], corner) for corner in path])
 
-# %%
-# alt: The measured speed per frame: nearly constant for the smooth clip, jumping between zero and more than one for the rounded one.
-# caption: Speed measured from the pixels. A model trained on the dashed clip would learn to stutter.
+# %% mystnb={"image": {"alt": "The measured speed per frame: nearly constant for the smooth clip, jumping between zero and more than one for the rounded one."}, "figure": {"caption": "Speed measured from the pixels. A model trained on the dashed clip would learn to stutter."}}
 figure, axis = plt.subplots(figsize=(7, 2.4))
 viz.plot_lines(axis, f[1:], {"between pixels": centroid(smooth).diff(dim=0).norm(dim=-1),
                              "rounded to pixels": centroid(rounded).diff(dim=0).norm(dim=-1)})

@@ -41,9 +41,7 @@ eps = torch.randn(clip.shape, generator=torch.Generator().manual_seed(0))
 # %% [markdown]
 # ## What we will have at the end
 
-# %%
-# alt: A film strip in which each frame is noisier than the one before, from a clean digit to grey noise.
-# caption: One clip with sixteen noise levels at once, one per frame: t = 0 at the left, t = 1000 at the right.
+# %% mystnb={"image": {"alt": "A film strip in which each frame is noisier than the one before, from a clean digit to grey noise."}, "figure": {"caption": "One clip with sixteen noise levels at once, one per frame: t = 0 at the left, t = 1000 at the right."}}
 schedule = vd.NoiseSchedule()
 ladder = torch.linspace(0, 1000, 16).long()[None]
 viz.film_strip(schedule.add_noise(clip, ladder, eps), ["t = 0 ... 1000"]);
@@ -127,9 +125,7 @@ linear = vd.NoiseSchedule(shape="linear", zero_terminal_snr=False)
 print("signal left at the last level: linear %.4f, cosine %.6f, rescaled %.1f"
       % (linear.alpha_bar[-1].sqrt(), alpha_bar[-1].sqrt(), schedule.alpha_bar[-1].sqrt()))
 
-# %%
-# alt: Left, three falling curves of alpha-bar; the linear one falls fastest. Right, their log signal-to-noise ratios.
-# caption: Left: how much of the clip's variance is left. Right: the same as a signal-to-noise ratio, on a logarithmic axis.
+# %% mystnb={"image": {"alt": "Left, three falling curves of alpha-bar; the linear one falls fastest. Right, their log signal-to-noise ratios."}, "figure": {"caption": "Left: how much of the clip's variance is left. Right: the same as a signal-to-noise ratio, on a logarithmic axis."}}
 shapes = {s: vd.NoiseSchedule(shape=s) for s in ("linear", "cosine", "sigmoid")}
 t = torch.arange(1, 1000)
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8))
@@ -174,9 +170,7 @@ except ValueError as error:
 # Nothing in equation 2 asks that all frames share a level. In this book `t` may be `(b, f)`: a past at $t = 0$ is a clean condition, a past
 # at $t = 1000$ is no condition at all. Training on both is what lets *one* network serve every method of Part II.
 
-# %%
-# alt: Three film strips of the same clip: all frames at level 400; five clean frames then level 700; five frames of pure noise then level 700.
-# caption: The same clip at one level, with a clean past of five frames, and with a forgotten one.
+# %% mystnb={"image": {"alt": "Three film strips of the same clip: all frames at level 400; five clean frames then level 700; five frames of pure noise then level 700."}, "figure": {"caption": "The same clip at one level, with a clean past of five frames, and with a forgotten one."}}
 past = torch.arange(16) < 5
 levels = [torch.full((1, 16), 400), torch.where(past, 0, 700)[None], torch.where(past, 1000, 700)[None]]
 viz.film_strip([schedule.add_noise(clip, t, eps)[0] for t in levels], ["same level", "clean past", "no past"]);
@@ -192,9 +186,7 @@ levels = list(range(0, 1001, 50))
 frames = torch.cat([schedule.add_noise(clip, torch.tensor([t]), eps) for t in levels])
 sliders.picture_slider(sliders.frame_pictures(frames, 8), levels, "noise level t", "A digit under noise.", start=6)
 
-# %%
-# alt: Two rows of noisy frames; the enlarged digit in the lower row can be made out at levels where the small one is lost.
-# caption: Levels 600 to 950. Top: the clip. Bottom: the same digit on frames four times larger, averaged back to 32 by 32 for show.
+# %% mystnb={"image": {"alt": "Two rows of noisy frames; the enlarged digit in the lower row can be made out at levels where the small one is lost."}, "figure": {"caption": "Levels 600 to 950. Top: the clip. Bottom: the same digit on frames four times larger, averaged back to 32 by 32 for show."}}
 torch.manual_seed(0)
 large = torch.nn.functional.interpolate(clip[:, :, 8], scale_factor=4, mode="bilinear")[:, :, None]
 seen = [600, 700, 800, 900, 950]

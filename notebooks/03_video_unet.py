@@ -47,9 +47,7 @@ net = denoiser.net
 # %% [markdown]
 # ## What the finished network does
 
-# %%
-# alt: Three film strips: a clip under noise, what the trained network takes it for, and the truth; the last two look alike.
-# caption: The network of this chapter, trained in the next: noisy clip in, clean clip out.
+# %% mystnb={"image": {"alt": "Three film strips: a clip under noise, what the trained network takes it for, and the truth; the last two look alike."}, "figure": {"caption": "The network of this chapter, trained in the next: noisy clip in, clean clip out."}}
 real = vd.BouncingDigits(split="test").sample(1, torch.Generator().manual_seed(4)).video
 t = torch.tensor([650])
 xt = denoiser.schedule.add_noise(real, t, torch.randn(real.shape))
@@ -191,9 +189,7 @@ torch.testing.assert_close(mine(x, f=16), twin(x, at, "here"), rtol=1e-4, atol=1
 # the network computes for the past does not change while the future is made, and can be computed once. So one rule is built in: **a clean frame does not look at a
 # noisy one.** It follows from the levels alone:
 
-# %%
-# alt: A square matrix of sixteen by sixteen; in the rows of the five clean frames only the first five columns are white.
-# caption: Row: the frame that looks. Column: the frame it looks at. White: allowed. The first five frames are given.
+# %% mystnb={"image": {"alt": "A square matrix of sixteen by sixteen; in the rows of the five clean frames only the first five columns are white."}, "figure": {"caption": "Row: the frame that looks. Column: the frame it looks at. White: allowed. The first five frames are given."}}
 levels = torch.where(torch.arange(16) < 5, 0, 700)[None]
 plt.figure(figsize=(2.6, 2.6))
 plt.imshow(clean_mask(levels)[0], cmap="gray", vmin=0, vmax=1)
@@ -269,9 +265,7 @@ with torch.no_grad():
     forward = denoiser(xt.to(device), t.to(device)).cpu()
     lost = denoiser(xt.to(device), t.to(device), positions=torch.zeros(16).long()).cpu()
 
-# %%
-# alt: Two film strips; with positions a sharp digit moves along, without them the guess is a blur.
-# caption: The same network on the same noisy clip; in the lower row it was told that all frames are at the same time.
+# %% mystnb={"image": {"alt": "Two film strips; with positions a sharp digit moves along, without them the guess is a blur."}, "figure": {"caption": "The same network on the same noisy clip; in the lower row it was told that all frames are at the same time."}}
 viz.film_strip([forward[0], lost[0]], ["positions", "no positions"]);
 
 # %%

@@ -98,9 +98,7 @@ print("loss of answering zero:                     %.4f" % my_loss(lambda x, t: 
 # To serve every method of Part II, one network has to know four situations: all frames at one level (a clip from noise); every frame at its own; a clean
 # past (continuing); and a past that is pure noise (the unconditional half of guidance). A batch mixes them.
 
-# %%
-# alt: A matrix of forty clips by sixteen frames, coloured by noise level; some rows are uniform, some random, some start with black clean frames, some with white ones.
-# caption: Noise levels of forty training clips, sorted: one level for all, a past and a future, one level each. Dark: clean. Bright: pure noise.
+# %% mystnb={"image": {"alt": "A matrix of forty clips by sixteen frames, coloured by noise level; some rows are uniform, some random, some start with black clean frames, some with white ones."}, "figure": {"caption": "Noise levels of forty training clips, sorted: one level for all, a past and a future, one level each. Dark: clean. Bright: pure noise."}}
 t = draw_noise_levels(40, 16, 1000, (0.35, 0.15, 0.45, 0.05), torch.Generator().manual_seed(0))
 changes = (t.diff(dim=1) != 0).sum(dim=1)  # none: same level; one: a past and a future; many: per frame
 figure, axis = plt.subplots(figsize=(4, 4))
@@ -158,18 +156,14 @@ for n in range(total):
     if n + 1 in (1, 20, 45, 90, 180):
         samples[n + 1] = vd.sample(averaged_copy(), 1, 8, steps=15, generator=torch.Generator().manual_seed(2))[0]
 
-# %%
-# alt: The loss falls from about one to below a tenth within the first hundred steps, then slowly.
-# caption: The loss of each step and its running mean. The vertical axis is logarithmic.
+# %% mystnb={"image": {"alt": "The loss falls from about one to below a tenth within the first hundred steps, then slowly."}, "figure": {"caption": "The loss of each step and its running mean. The vertical axis is logarithmic."}}
 running = torch.tensor(losses).unfold(0, 20, 1).mean(-1)
 figure, axis = plt.subplots(figsize=(7, 2.6))
 axis.plot(range(1, total + 1), losses, color="#bbbbbb", lw=0.8, label="each step")
 viz.plot_lines(axis, range(20, total + 1), {"mean of 20": running})
 axis.set(xlabel="step", ylabel="loss (per pixel)", yscale="log");
 
-# %%
-# alt: Film strips of samples after 1, 20, 45, 90 and 180 steps: from grey noise over a drifting cloud to a bright blob with the size and motion of a digit.
-# caption: One clip from the same noise, at five stages.
+# %% mystnb={"image": {"alt": "Film strips of samples after 1, 20, 45, 90 and 180 steps: from grey noise over a drifting cloud to a bright blob with the size and motion of a digit."}, "figure": {"caption": "One clip from the same noise, at five stages."}}
 viz.film_strip(list(samples.values()), [f"step {n}" for n in samples]);
 
 # %% [markdown]
@@ -227,9 +221,7 @@ card = shipped.card
 print(f"{card['parameters']:,} parameters, {card['steps']:,} steps of {card['recipe']['batch']} clips of 16 frames")
 print("data:", card["data"])
 
-# %%
-# alt: The loss of the shipped model over its training steps; after a steep fall it keeps falling slowly, and once more at the end as the learning rate goes down.
-# caption: The full loss curve of digits32. Grey: steps on clips of 8 frames. The last stretch is the decay of the learning rate.
+# %% mystnb={"image": {"alt": "The loss of the shipped model over its training steps; after a steep fall it keeps falling slowly, and once more at the end as the learning rate goes down."}, "figure": {"caption": "The full loss curve of digits32. Grey: steps on clips of 8 frames. The last stretch is the decay of the learning rate."}}
 steps, loss = zip(*card["loss_curve"])
 figure, axis = plt.subplots(figsize=(7, 2.6))
 axis.axvspan(0, card["recipe"]["short_steps"], color="#eeeeee")
@@ -270,9 +262,7 @@ def short_run(factor, steps=40):
 
 runs = {f"lr x {factor}": short_run(factor) for factor in (1, 5, 100)}
 
-# %%
-# alt: Three loss curves over forty steps: the recipe's falls slowly, five times the rate falls faster, a hundred times the rate jumps and stays high.
-# caption: Forty steps with the recipe's learning rates, five times and a hundred times as much.
+# %% mystnb={"image": {"alt": "Three loss curves over forty steps: the recipe's falls slowly, five times the rate falls faster, a hundred times the rate jumps and stays high."}, "figure": {"caption": "Forty steps with the recipe's learning rates, five times and a hundred times as much."}}
 figure, axis = plt.subplots(figsize=(7, 2.4))
 viz.plot_lines(axis, range(1, 41), runs)
 axis.set(xlabel="step", ylabel="loss (per pixel)", yscale="log");

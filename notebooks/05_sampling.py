@@ -164,9 +164,7 @@ for steps in (1000, 800, 100):
 made["DDIM 25"] = my_ddim(noise(1, 4, seed=4), 25)[0]
 made["DPM++ 12"] = my_dpmpp(noise(1, 4, seed=4), 12)[0]
 
-# %%
-# alt: Film strips of four frames made by DDPM with 1000, 800 and 100 steps, DDIM with 25 and DPM-Solver plus plus with 12; all show a clear digit that moves.
-# caption: The same starting noise. The ancestral samplers draw fresh noise on the way, so each arrives at another clip.
+# %% mystnb={"image": {"alt": "Film strips of four frames made by DDPM with 1000, 800 and 100 steps, DDIM with 25 and DPM-Solver plus plus with 12; all show a clear digit that moves."}, "figure": {"caption": "The same starting noise. The ancestral samplers draw fresh noise on the way, so each arrives at another clip."}}
 viz.film_strip(list(made.values()), list(made));
 
 # %%
@@ -190,9 +188,7 @@ for steps in counts:
     errors["DPM-Solver++(2M)"].append((my_dpmpp(start, steps) - fine).square().mean().sqrt().item())
 strangers = (fine - fine.roll(1, 0)).square().mean().sqrt().item()
 
-# %%
-# alt: Distance to the fine solution against the number of steps on logarithmic axes; both fall, the second-order solver lies below DDIM for many steps.
-# caption: Root mean squared distance to a walk of 80 steps. The dotted line is the distance between two unrelated clips.
+# %% mystnb={"image": {"alt": "Distance to the fine solution against the number of steps on logarithmic axes; both fall, the second-order solver lies below DDIM for many steps."}, "figure": {"caption": "Root mean squared distance to a walk of 80 steps. The dotted line is the distance between two unrelated clips."}}
 figure, axis = plt.subplots(figsize=(6, 3))
 viz.plot_lines(axis, counts, errors, marker="o")
 axis.axhline(strangers, color="#666666", ls=":")
@@ -241,9 +237,7 @@ with torch.no_grad():
 ink = lambda clips: (metrics.ink(clips.cpu()).mean() / metrics.ink(real).mean()).item()
 print(f"ink, 1 is right: started at 1000 {ink(right):.2f}, started at 900 {ink(late):.2f}")
 
-# %%
-# alt: Two film strips from the same noise, one started at level 1000 and one at level 900.
-# caption: From the same noise: started where it belongs, and told that it is at t = 900.
+# %% mystnb={"image": {"alt": "Two film strips from the same noise, one started at level 1000 and one at level 900."}, "figure": {"caption": "From the same noise: started where it belongs, and told that it is at t = 900."}}
 viz.film_strip([right[0], late[0]], ["from 1000", "from 900"]);
 
 # %% [markdown]

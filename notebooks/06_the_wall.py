@@ -49,9 +49,7 @@ def draw_clips(clips, frames, seed, steps=15):
 # %% [markdown]
 # ## Two walls
 
-# %%
-# alt: A film strip of 48 frames, every second shown; at frames 16 and 32 the digit changes and jumps.
-# caption: Three clips put one after the other. The digit changes at frames 16 and 32.
+# %% mystnb={"image": {"alt": "A film strip of 48 frames, every second shown; at frames 16 and 32 the digit changes and jumps."}, "figure": {"caption": "Three clips put one after the other. The digit changes at frames 16 and 32."}}
 clips = draw_clips(3, F, seed=1)
 stacked = rearrange(clips, "n c f h w -> 1 c (n f) h w")
 viz.film_strip(stacked, ["one after the other"], every=2);
@@ -65,9 +63,7 @@ viz.show_clips(stacked, ["three clips, joined"], alt="A digit bounces, and is sw
 # %% [markdown]
 # ## A longer window
 
-# %%
-# alt: Film strips for 16, 32 and 48 frames at once; the longer ones show a digit whose shape drifts along the clip.
-# caption: Every fourth frame of clips drawn in one piece. The network was trained on 16 frames at most.
+# %% mystnb={"image": {"alt": "Film strips for 16, 32 and 48 frames at once; the longer ones show a digit whose shape drifts along the clip."}, "figure": {"caption": "Every fourth frame of clips drawn in one piece. The network was trained on 16 frames at most."}}
 lengths = [16, 32, 48]
 long = {n: draw_clips(4, n, seed=2) for n in lengths}
 viz.film_strip([long[n][0] for n in lengths], [f"{n} at once" for n in lengths], every=4);
@@ -103,9 +99,7 @@ def pass_time(frames, repeats=3):
 sizes = [16, 32, 64, 128, 256]
 cost = [pass_time(n) / n for n in sizes]
 
-# %%
-# alt: Time per frame relative to a window of sixteen frames; it is roughly flat at first and rises for long windows.
-# caption: Price of a frame in one long window, relative to a window of 16 frames (measured here, one pass each).
+# %% mystnb={"image": {"alt": "Time per frame relative to a window of sixteen frames; it is roughly flat at first and rises for long windows."}, "figure": {"caption": "Price of a frame in one long window, relative to a window of 16 frames (measured here, one pass each)."}}
 figure, axis = plt.subplots(figsize=(5.5, 2.6))
 viz.plot_lines(axis, sizes, {"one window": [c / cost[0] for c in cost]}, marker="o")
 axis.set(xlabel="frames in the window", ylabel="time per frame, relative", xscale="log", xticks=sizes, xticklabels=sizes, ylim=0);
@@ -149,9 +143,7 @@ mine = my_rollout(past, 4, seed=0)
 frames = vd.rollout(denoiser, past, 44, sampler=partial(vd.ddim, steps=15), generator=torch.Generator().manual_seed(0))
 torch.testing.assert_close(mine[:, :, K:], torch.stack(list(frames), dim=2), rtol=1e-3, atol=1e-3)
 
-# %%
-# alt: Two film strips of 49 frames, every third shown: the truth, and a continuation by the model from five given frames, in which the same digit keeps moving.
-# caption: Above the truth, below four windows made by the model. Given: the first five frames (blue). New windows begin at frames 16, 27 and 38.
+# %% mystnb={"image": {"alt": "Two film strips of 49 frames, every third shown: the truth, and a continuation by the model from five given frames, in which the same digit keeps moving."}, "figure": {"caption": "Above the truth, below four windows made by the model. Given: the first five frames (blue). New windows begin at frames 16, 27 and 38."}}
 viz.film_strip([truth[0], mine[0]], ["truth", "made"], given=[49, 5], every=3);
 
 # %% [markdown]
@@ -231,9 +223,7 @@ sliders.picture_slider(sliders.clip_pictures(side), overlaps, "overlap K", "Left
 #
 # Even with an overlap errors add up: each window starts from what the last one *made*. Watch PSNR against the truth fall with the horizon, here for one clip and four windows.
 
-# %%
-# alt: PSNR of the model's frames against the truth, falling with the frame number, above and later near the line of repeating the last given frame.
-# caption: Prediction quality by horizon for one clip. Dotted lines: joins. Dashed: the last given frame, repeated.
+# %% mystnb={"image": {"alt": "PSNR of the model's frames against the truth, falling with the frame number, above and later near the line of repeating the last given frame."}, "figure": {"caption": "Prediction quality by horizon for one clip. Dotted lines: joins. Dashed: the last given frame, repeated."}}
 horizon = metrics.psnr(mine[:, :, K:].cpu().clamp(-1, 1), truth[:, :, K:].cpu())[0]
 still = metrics.psnr(past[:, :, -1:].cpu().expand_as(truth[:, :, K:]), truth[:, :, K:].cpu())[0]
 figure, axis = plt.subplots(figsize=(6.5, 2.8))

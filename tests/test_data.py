@@ -117,7 +117,7 @@ def test_frames_of_an_mp4_are_the_ones_written(tmp_path):
 
 def test_files_that_cannot_be_used_are_counted_and_named(folder):
     (folder / "broken.gif").write_bytes(b"GIF89a nonsense")
-    (folder / "short.gif").write_bytes(encode_gif(torch.zeros(1, 2, 8, 8)))
+    (folder / "short.gif").write_bytes(encode_gif(torch.randn(1, 2, 8, 8)))
     with pytest.warns(UserWarning, match=r"left out 2 of \d clips; the first: .*broken\.gif"):
         VideoFolder(folder, num_frames=6)
 
@@ -126,7 +126,7 @@ def test_files_that_cannot_be_used_are_counted_and_named(folder):
     (lambda p: p / "nowhere", "nowhere is not a folder"),
     (lambda p: p, "found no .mp4"),
     (lambda p: (p / "x.mp4").write_bytes(b"no video") and p, "x.mp4 (cannot be read|needs ffmpeg)"),
-    (lambda p: (p / "x.gif").write_bytes(encode_gif(torch.zeros(1, 3, 8, 8))) and p, "x.gif has 3 frames; num_frames=16"),
+    (lambda p: (p / "x.gif").write_bytes(encode_gif(torch.randn(1, 3, 8, 8))) and p, "x.gif has 3 frames; num_frames=16"),
     (lambda p: (p / "x.gif").write_bytes(b"") or p, "x.gif cannot be read")])
 def test_bad_folders_are_refused(tmp_path, make, says):
     with pytest.raises(DataError, match=says):

@@ -106,7 +106,8 @@ def test_levels_may_be_given():
     assert trailing_times(1000, 4) == [1000, 750, 500, 250, 0]
 
 
-@pytest.mark.parametrize("steps, says", [(0, "steps=0"), (1001, "steps=1001"), ([1000, 1000, 0], "fall"), ([500, 100], "fall"), ([1200, 0], "fall")])
+@pytest.mark.parametrize("steps, says", [
+    (0, "steps=0"), (1001, "steps=1001"), ([1000, 1000, 0], "fall"), ([500, 100], "fall"), ([1200, 0], "fall")])
 def test_bad_steps_are_refused(steps, says):
     schedule = NoiseSchedule()
     with pytest.raises(ValueError, match=says):

@@ -66,9 +66,10 @@ def centred_frames(clip, size=16):
 def nearest_handwriting(clip):
     """How near each clip's digit comes to one that the model was trained on.
 
-    The digit of the middle frame is compared with every glyph of the training split. Returns (distances, indices), (b,)
-    each: the smallest root mean squared difference of ink in [0, 1], and which glyph.
+    The digit of every frame is compared with every glyph of the training split. Returns (distances, indices), (b,) each:
+    the smallest root mean squared difference of ink in [0, 1] on any frame, and which glyph it is to.
     """
-    middle = centred_frames(clip[:, :, clip.shape[2] // 2:][:, :, :1])
-    distances = torch.cdist(middle.flatten(1), glyphs(12, "train")[0].flatten(1)) / middle[0].numel() ** 0.5
+    digits = centred_frames(clip)
+    distances = torch.cdist(digits.flatten(1), glyphs(12, "train")[0].flatten(1)) / digits[0].numel() ** 0.5
+    distances = rearrange(distances, "(b f) g -> b g f", b=clip.shape[0]).min(dim=2).values
     return distances.min(dim=1)

@@ -2,10 +2,10 @@
 
     python book/_tools/execute.py notebooks/02_noise_schedule.py [...]
 
-Outputs are made small and repeatable: no execution times, no progress bars, figures as PNG with alt text.
+Outputs are made small and repeatable: no execution times, no progress bars, figures as PNG alone. A figure's alt text
+and caption stand in its cell's metadata, in the py file.
 """
 
-import re
 import sys
 import time
 from pathlib import Path
@@ -13,8 +13,6 @@ from pathlib import Path
 import jupytext
 import nbformat
 from nbclient import NotebookClient
-
-ALT = re.compile(r"^# alt: (.+)$", re.MULTILINE)
 
 
 def execute(path):
@@ -26,7 +24,7 @@ def execute(path):
     for i, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{i:02d}"
         if cell.cell_type == "code":
-            cell.outputs = [tidy(output, cell.source) for output in cell.outputs if keep(output)]
+            cell.outputs = [tidy(output) for output in cell.outputs if keep(output)]
     notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = {"name": "python"}
     nbformat.write(notebook, path.with_suffix(".ipynb"))
@@ -37,12 +35,11 @@ def keep(output):
     return not (output.output_type == "stream" and output.name == "stderr")
 
 
-def tidy(output, source):
+def tidy(output):
     if output.output_type in ("display_data", "execute_result"):
         output.data.pop("application/vnd.jupyter.widget-view+json", None)
-        alt = ALT.search(source)
-        if "image/png" in output.data and alt:
-            output.metadata["image/png"] = {"alt": alt.group(1)}
+        if "image/png" in output.data:
+            output.data.pop("text/plain", None)
     return output
 
 

@@ -1,0 +1,168 @@
+"""The built book in a real browser: nothing broken, nothing fetched from elsewhere, sliders that move."""
+
+import functools
+import http.server
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = ROOT / "book" / "_build" / "html"
+PAGES = ["intro.html", "notation.html", "checkpoints.html", "bibliography.html", "errata.html"] + [
+    f"notebooks/{path.stem}.html" for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+KNOWN_ERROR = "THEBE_JS_URL"  # the theme's own, once a page, harmless
+
+pytestmark = pytest.mark.browser
+CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+needs_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver: the book was not opened in a browser")
+
+
+def test_the_book_was_built():
+    assert (SITE / "index.html").exists(), "run: make book"
+    assert [page for page in PAGES if not (SITE / page).exists()] == []
+
+
+def test_pages_hold_the_outputs_of_their_notebooks():
+    for page in PAGES:
+        if page.startswith("notebooks/"):
+            html = (SITE / page).read_text()
+            assert html.count('class="cell_output') >= 8 and "vdiff-slider" in html, page
+
+
+@pytest.fixture(scope="module")
+def address():
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=SITE))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+                 "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1300,1000",
+                 f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
+    driver.set_script_timeout(60)
+    yield driver
+    driver.quit()
+
+
+def visit(browser, url):
+    """Open a page and wait until equations are set and pictures are there; returns (console errors, addresses asked for)."""
+    for log in ("browser", "performance"):
+        browser.get_log(log)
+    browser.get(url)
+    browser.execute_async_script("""
+        const done = arguments[0];
+        document.querySelectorAll('img').forEach(i => i.loading = 'eager');
+        const pictures = [...document.images].map(i => i.complete || new Promise(r => { i.onload = i.onerror = r; }));
+        const maths = window.MathJax && MathJax.startup ? MathJax.startup.promise : Promise.resolve();
+        Promise.all([maths, ...pictures]).then(() => setTimeout(done, 100));""")
+    errors = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    return errors, asked
+
+
+@needs_browser
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_whole(browser, address, page):
+    errors, asked = visit(browser, address + page)
+    assert [e for e in errors if KNOWN_ERROR not in e] == []
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    broken = browser.execute_script("return [...document.images].filter(i => !i.naturalWidth).map(i => i.src.slice(0, 80))")
+    assert broken == []
+    silent = browser.execute_script("return [...document.querySelectorAll('article img')].filter(i => !i.alt).map(i => i.src.slice(-60))")
+    assert silent == []
+
+
+@needs_browser
+def test_equations_are_set(browser, address):
+    for page in PAGES:
+        visit(browser, address + page)
+        raw, typeset = browser.execute_script("""
+            const maths = [...document.querySelectorAll('.math')];
+            return [maths.filter(m => !m.querySelector('mjx-container')).length, maths.filter(m => m.querySelector('mjx-container')).length]""")
+        assert raw == 0, page
+        assert typeset > 0 or not page.startswith("notebooks/"), page
+        assert browser.execute_script("return document.querySelectorAll('mjx-merror, [data-mjx-error]').length") == 0, page
+
+
+@needs_browser
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_fits_a_phone(browser, address, page):
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", dict(width=390, height=844, deviceScaleFactor=1, mobile=True))
+    try:
+        visit(browser, address + page)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@needs_browser
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("notebooks/")])
+def test_sliders_change_the_picture(browser, address, page):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    visit(browser, address + page)
+    sliders = browser.find_elements(By.CLASS_NAME, "vdiff-slider")
+    assert sliders
+    pictures = lambda: [s.find_element(By.TAG_NAME, "img").get_attribute("src") for s in sliders]
+    for i, slider in enumerate(sliders):
+        before = pictures()
+        down, up = slider.find_elements(By.TAG_NAME, "button")
+        up.click()
+        after = pictures()
+        assert after[i] != before[i] and after[:i] + after[i + 1:] == before[:i] + before[i + 1:]
+        down.click()
+        assert pictures() == before
+        slider.find_element(By.TAG_NAME, "input").send_keys(Keys.ARROW_RIGHT)
+        assert pictures() == after
+        value = slider.find_element(By.TAG_NAME, "output").text
+        assert value and value in slider.find_element(By.TAG_NAME, "img").get_attribute("alt")
+
+
+@needs_browser
+def test_the_page_works_from_the_disk(browser):
+    errors, asked = visit(browser, (SITE / "notebooks" / "00_tour.html").as_uri())
+    assert [e for e in errors if KNOWN_ERROR not in e and "file://" not in e] == []
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert browser.execute_script("return document.querySelectorAll('mjx-container').length") > 0
+
+
+@needs_browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_both_themes_have_contrast(browser, address, theme):
+    visit(browser, address + "notebooks/02_noise_schedule.html")
+    browser.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
+    text, ground = browser.execute_script("""
+        const p = document.querySelector('article p');
+        return [getComputedStyle(p).color, getComputedStyle(document.body).backgroundColor]""")
+    assert _contrast(text, ground) > 4.5
+
+
+def _contrast(*colours):
+    import re
+
+    def luminance(colour):
+        channels = [int(c) / 255 for c in re.findall(r"\d+", colour)[:3]]
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted(map(luminance, colours))
+    return (high + 0.05) / (low + 0.05)

@@ -1,0 +1,92 @@
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vdiff_lite import checkpoint, load
+from vdiff_lite.checkpoint import CheckpointError
+from vdiff_lite.schedule import NoiseSchedule
+
+
+@pytest.fixture
+def saved(tmp_path, small_net):
+    return checkpoint.save(tmp_path / "mine", small_net, NoiseSchedule(shift=2.0), steps=7)
+
+
+def test_what_is_loaded_is_what_was_saved(saved, small_net):
+    denoiser = load(saved)
+    x, t = torch.randn(1, 1, 3, 16, 16), torch.tensor([400])
+    with torch.no_grad():
+        assert torch.equal(denoiser.net(x, t), small_net(x, t))
+    assert denoiser.card["steps"] == 7 and denoiser.schedule.shift == 2.0
+    assert not denoiser.net.training and not any(p.requires_grad for p in denoiser.net.parameters())
+    assert load(saved.with_suffix("")).card["sha256"] == denoiser.card["sha256"]
+
+
+def test_bfloat16_weights_compute_in_float32(tmp_path, small_net):
+    checkpoint.round_to_bfloat16(small_net)
+    path = checkpoint.save(tmp_path / "half", small_net, NoiseSchedule())
+    assert all(p.dtype == torch.float32 for p in load(path).net.parameters())
+
+
+@pytest.mark.parametrize("name", checkpoint.shipped())
+def test_shipped_checkpoints_load_and_are_small(name):
+    denoiser = load(name)
+    assert denoiser.card["loss_curve"] and denoiser.card["recipe"] and denoiser.card["data"]
+    assert (checkpoint.folder() / f"{name}.safetensors").stat().st_size <= 10e6
+
+
+def test_digits32_is_shipped():
+    assert "digits32" in checkpoint.shipped()
+
+
+def test_a_missing_checkpoint_names_the_shipped_ones():
+    with pytest.raises(CheckpointError, match=r"no checkpoint at .*nothing.safetensors; shipped ones: .*digits32"):
+        load("nothing")
+
+
+def test_a_damaged_file_is_refused(saved):
+    data = bytearray(saved.read_bytes())
+    data[-5] ^= 1
+    saved.write_bytes(data)
+    with pytest.raises(CheckpointError, match="is damaged: its sha256"):
+        load(saved)
+
+
+def test_a_missing_card_is_told(saved):
+    saved.with_suffix(".json").unlink()
+    with pytest.raises(CheckpointError, match=r"mine\.json is missing"):
+        load(saved)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": "other"}', '"x"'])
+def test_a_foreign_card_is_refused(saved, text):
+    saved.with_suffix(".json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"mine\.json"):
+        load(saved)
+
+
+def test_foreign_weights_are_refused(saved):
+    save_file({"x": torch.zeros(2)}, saved)
+    card = json.loads(saved.with_suffix(".json").read_text())
+    saved.with_suffix(".json").write_text(json.dumps(card | {"sha256": checkpoint.sha256(saved)}))
+    with pytest.raises(CheckpointError, match="does not hold the network"):
+        load(saved)
+
+
+def test_a_pickle_is_never_opened(saved):
+    class Trap:
+        def __reduce__(self):
+            return (pytest.fail, ("a pickle was loaded",))
+
+    saved.write_bytes(pickle.dumps(Trap()))
+    card = json.loads(saved.with_suffix(".json").read_text())
+    saved.with_suffix(".json").write_text(json.dumps(card | {"sha256": checkpoint.sha256(saved)}))
+    with pytest.raises(CheckpointError, match="not a readable safetensors"):
+        load(saved)
+
+
+def test_nothing_half_written_is_left(saved):
+    assert sorted(p.name for p in saved.parent.iterdir()) == ["mine.json", "mine.safetensors"]

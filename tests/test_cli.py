@@ -1,0 +1,80 @@
+import pytest
+from PIL import Image
+
+from vdiff_lite import checkpoint
+from vdiff_lite.cli import main
+from vdiff_lite.files import read_frames
+from vdiff_lite.viz import find_ffmpeg
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["sample"], ["evaluate"], ["neighbours"], ["doctor"]])
+def test_help_shows_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(command + ["--help"])
+    assert stop.value.code == 0
+    assert "example:\n  vdiff " in capsys.readouterr().out
+
+
+def test_sample_writes_a_gif(tmp_path, capsys):
+    out = tmp_path / "clip.gif"
+    assert main(["sample", "--out", str(out), "--clips", "2", "--frames", "4", "--steps", "2"]) == 0
+    assert Image.open(out).size == ((32 * 2 + 1) * 4, 32 * 4)
+    assert "2 clips of 4 frames" in capsys.readouterr().out
+
+
+def test_sample_writes_an_mp4(tmp_path):
+    if not find_ffmpeg():
+        pytest.skip("no ffmpeg")
+    out = tmp_path / "clip.mp4"
+    assert main(["sample", "--out", str(out), "--clips", "1", "--frames", "4", "--steps", "2", "--sampler", "dpmpp_2m"]) == 0
+    assert read_frames(out).shape == (4, 128, 128, 3)
+
+
+def test_same_seed_same_file(tmp_path):
+    for name in "ab":
+        main(["sample", "--out", str(tmp_path / f"{name}.gif"), "--clips", "1", "--frames", "2", "--steps", "2", "--seed", "3"])
+    assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
+
+
+def test_train_writes_a_checkpoint_that_samples(tmp_path, capsys):
+    out = tmp_path / "mine"
+    command = ["train", "--out", str(out), "--steps", "2", "--short-steps", "1", "--decay", "1", "--batch", "1", "--samples-every", "2"]
+    assert main(command) == 0
+    assert checkpoint.load(out).card["steps"] == 2 and len(checkpoint.load(out).card["loss_curve"]) == 2
+    assert (tmp_path / "mine.samples" / "000002.gif").exists()
+    assert main(command) == 0
+    assert "going on from step 2" in capsys.readouterr().out
+    assert main(["sample", "--checkpoint", str(out), "--out", str(tmp_path / "x.gif"), "--clips", "1", "--frames", "2", "--steps", "1"]) == 0
+
+
+def test_train_on_a_folder_of_videos(tmp_path):
+    from vdiff_lite import BouncingDigits
+    from vdiff_lite.viz import save_clip
+
+    save_clip(BouncingDigits().sample(1).video[0], tmp_path / "a.gif", enlarge=1)
+    out = tmp_path / "mine"
+    assert main(["train", "--out", str(out), "--steps", "1", "--batch", "1", "--videos", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize("command, says", [
+    (["sample", "--out", "x.avi", "--clips", "1", "--frames", "1", "--steps", "1"], "unknown ending"),
+    (["sample", "--out", "x.gif", "--checkpoint", "nothing"], "no checkpoint at"),
+    (["sample", "--out", "x.gif", "--steps", "0"], "steps=0"),
+    (["train", "--out", "x", "--videos", "nowhere"], "nowhere is not a folder"),
+    (["train", "--out", "x", "--preset", "huge"], "preset 'huge'")])
+def test_errors_are_one_line(command, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+
+
+def test_doctor_finds_the_checkpoints(capsys):
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "checkpoint digits32" in out and "sha256 ok" in out
+
+
+def test_evaluate_prints_a_table(tmp_path, capsys):
+    assert main(["evaluate", "--clips", "2", "--steps", "2", "--out", str(tmp_path / "x.json")]) == 0
+    assert "PSNR in dB" in capsys.readouterr().out and (tmp_path / "x.json").exists()

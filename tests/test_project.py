@@ -1,0 +1,147 @@
+"""What the repository promises about itself: pairs in step, outputs present, files generated, no machine's paths."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
+EXPECTED = ["00_tour", "01_videos_as_tensors", "02_noise_schedule", "03_video_unet", "04_training", "05_sampling", "06_the_wall"]
+
+
+def tracked():
+    try:
+        names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in names if name and (ROOT / name).exists()]
+
+
+def test_every_chapter_is_there():
+    assert [path.stem for path in NOTEBOOKS] == EXPECTED == [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_and_twin_are_in_step(path):
+    cells = lambda name: [(cell.cell_type, cell.source) for cell in jupytext.read(name).cells]
+    assert cells(path) == cells(path.with_suffix(".ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_has_its_outputs_and_is_small(path):
+    path = path.with_suffix(".ipynb")
+    code = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    outputs = [output for cell in code for output in cell.outputs]
+    assert all(cell.execution_count for cell in code), "a cell was not executed"
+    assert not any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs)
+    assert len(outputs) >= 8 and path.stat().st_size < 3e6
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_has_the_anatomy_of_a_chapter(path):
+    notebook = jupytext.read(path)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    assert 20 <= len(notebook.cells) <= 50
+    wanted = ["Time to run", "You will learn", "You need", "Predict", "## Recap", "## Exercises", "Solutions", "## Sources", "{cite:t}"]
+    if path.stem != "00_tour":
+        wanted += ["Build it", "Meet the twin", "## Play", "## What breaks"]
+    assert [w for w in wanted if w not in text] == []
+    assert any("picture_slider" in source for source in code)
+    assert max(len([line for line in source.split("\n") if line.strip()]) for source in code) <= 35
+    assert not [source for source in code if re.search(r"device\s*=\s*[\"']cuda|/home/|\\\\Users", source)]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_figure_says_what_is_seen(path):
+    for cell in nbformat.read(path.with_suffix(".ipynb"), 4).cells:
+        pictures = [o for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+        if pictures:
+            said = cell.metadata.get("mystnb", {})
+            assert said and said["image"]["alt"].endswith(".") and len(said["image"]["alt"]) > 20, cell.source
+            assert said["figure"]["caption"].endswith((".", ".)")), cell.source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_citation_is_in_the_bibliography(path):
+    known = set(re.findall(r"^@\w+\{([^,]+),", (ROOT / "book" / "references.bib").read_text(), re.M))
+    assert set(re.findall(r"\{cite:t\}`([^`]+)`", path.read_text())) <= known
+
+
+def test_every_reference_has_an_address():
+    entries = re.findall(r"^@\w+\{([^,]+),(.+)$", (ROOT / "book" / "references.bib").read_text(), re.M)
+    assert [key for key, rest in entries if not re.search(r"arXiv:\d{4}\.\d{4,5}|doi:|note = \{Technical note", rest)] == []
+
+
+def test_environment_yml_is_the_generated_one():
+    command = [str(Path(sys.executable).parent / "pyproject2conda"), "yaml", "-e", "book", "-e", "dev", "-e", "bench", "--name", "vdiff",
+               "--python-include", "python>=3.11,<3.12", "--no-header", "-p", str(ROOT / "pyproject.toml")]
+    made = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert made.returncode == 0, made.stderr[-500:]
+    assert made.stdout.strip() == (ROOT / "environment.yml").read_text().strip()
+
+
+def test_constraints_pin_every_dependency():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + [item for extra in project["optional-dependencies"].values() for item in extra]
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().split("\n") if "==" in line}
+    assert {re.split(r"[<>=!\[ ]", item)[0].lower() for item in wanted} <= pinned
+
+
+def test_code_is_clean():
+    checked = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_modules_are_short():
+    long = {path.name: n for path in (ROOT / "vdiff_lite").rglob("*.py") if (n := len(path.read_text().split("\n"))) > 300}
+    assert long == {}
+
+
+def test_library_is_ascii():
+    assert [path.name for path in (ROOT / "vdiff_lite").rglob("*.py") if not path.read_text().isascii()] == []
+
+
+def test_a_file_uses_only_what_stands_above_it():
+    order = ["schedule", "files", "data", "unet", "denoiser", "samplers", "optimizer", "device", "checkpoint", "training", "methods",
+             "rollout", "metrics", "evaluation", "viz", "sliders", "cli"]
+    for path in (ROOT / "vdiff_lite").glob("*.py"):
+        if path.stem != "__init__":
+            used = set(re.findall(r"^from \.(\w+) import", path.read_text(), re.M)) | set(
+                name for line in re.findall(r"^from \. import (.+)$", path.read_text(), re.M) for name in line.split(", "))
+            assert {name for name in used if order.index(name) >= order.index(path.stem)} == set(), path.name
+
+
+def test_nothing_names_a_machine():
+    # Split, so that this file does not hold what it forbids.
+    forbidden = re.compile("|".join(["/ho" + "me/", "/wo" + "rk/", "bash" + "_jobs", "/ro" + "ot/", "/tm" + "p/py"]))
+    text = {".py", ".md", ".toml", ".yml", ".txt", ".ipynb", ".js", ".html", ".cff", ".json", ".css", ""}
+    found = [p.name for p in tracked() if p.suffix in text and forbidden.search(p.read_text(errors="ignore"))]
+    assert found == []
+
+
+def test_no_file_is_large():
+    assert [p.name for p in tracked() if p.stat().st_size > 10e6] == []
+
+
+def test_results_name_their_checkpoint():
+    from vdiff_lite import checkpoint
+
+    result = json.loads((ROOT / "data" / "results" / "digits32.json").read_text())
+    assert result["sha256"] == checkpoint.read_card("digits32")["sha256"], "data/results is of another digits32: run book/_tools/release.py"
+    assert result["command"].startswith("vdiff evaluate")
+
+
+def test_the_readme_names_commands_that_exist():
+    makefile, readme = (ROOT / "Makefile").read_text(), (ROOT / "README.md").read_text()
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.M))
+    assert set(re.findall(r"`?make ([a-z]+)", readme)) <= targets
+    assert {"book", "test", "lab", "train", "bench"} <= targets

@@ -1,0 +1,197 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import SMALL
+
+from vdiff_lite import checkpoint
+from vdiff_lite.optimizer import Muon, make_optimizer, orthogonalise
+from vdiff_lite.schedule import NoiseSchedule
+from vdiff_lite.training import DivergedError, TrainConfig, Trainer, draw_noise_levels, v_loss
+from vdiff_lite.unet import VideoUNet
+
+
+def trainer(data, **config):
+    torch.manual_seed(0)
+    settings = dict(steps=6, batch=2, frames=4, warmup=2, decay=2) | config
+    return Trainer(VideoUNet(SMALL), NoiseSchedule(), data, TrainConfig(**settings))
+
+
+def test_noise_levels_hold_the_three_kinds():
+    draw = lambda mix: draw_noise_levels(4000, 8, 1000, mix, torch.Generator().manual_seed(0))
+    same, each, prefix, dropped = (draw(tuple(float(i == k) for i in range(4))) for k in range(4))
+    assert (same == same[:, :1]).all() and same.min() >= 1 and same.max() == 1000
+    assert (each.float().std(dim=1) > 0).all() and each.min() >= 1
+    assert (prefix[:, 0] == 0).all() and (prefix[:, -1] > 0).all()
+    lengths = (prefix == 0).sum(1)
+    assert lengths.unique().tolist() == list(range(1, 8))
+    assert (dropped[:, 0] == 1000).all()
+    mixed = draw((0.5, 0.0, 0.5, 0.0))
+    assert abs((mixed[:, 0] == 0).float().mean() - 0.5) < 0.05
+
+
+def test_levels_are_spread_evenly_over_a_batch():
+    t = draw_noise_levels(10, 1, 1000, (1, 0, 0, 0), torch.Generator().manual_seed(0))[:, 0].sort().values
+    assert ((t.diff() >= 95) & (t.diff() <= 105)).all()
+
+
+def test_the_loss_by_brute_force_leaves_clean_frames_out():
+    schedule, net = NoiseSchedule(), lambda xt, t: 0.5 * xt
+    x0, eps, t = torch.randn(2, 1, 3, 4, 4), torch.randn(2, 1, 3, 4, 4), torch.tensor([[0, 400, 900], [100, 100, 100]])
+    errors = []
+    for b in range(2):
+        for f in range(3):
+            if t[b, f] > 0:
+                a = schedule.alpha_bar[t[b, f]].item()
+                xt = a**0.5 * x0[b, :, f] + (1 - a) ** 0.5 * eps[b, :, f]
+                errors.append(((0.5 * xt - (a**0.5 * eps[b, :, f] - (1 - a) ** 0.5 * x0[b, :, f])) ** 2).mean())
+    torch.testing.assert_close(v_loss(net, schedule, x0, t, eps), torch.stack(errors).mean())
+
+
+def test_min_snr_weighs_easy_levels_down():
+    schedule, net = NoiseSchedule(), lambda xt, t: torch.zeros_like(xt)
+    x0, eps = torch.randn(1, 1, 1, 8, 8), torch.randn(1, 1, 1, 8, 8)
+    for t, expected in ((50, 5 / (schedule.snr(50) + 1)), (900, schedule.snr(900) / (schedule.snr(900) + 1))):
+        level = torch.tensor([[t]])
+        ratio = v_loss(net, schedule, x0, level, eps, min_snr=5) / v_loss(net, schedule, x0, level, eps)
+        torch.testing.assert_close(ratio, expected.float(), rtol=1e-4, atol=1e-6)
+
+
+def test_orthogonalise_brings_singular_values_near_one():
+    for shape in ((16, 48), (48, 16), (3, 16, 16)):
+        values = torch.linalg.svdvals(orthogonalise(torch.randn(shape, generator=torch.Generator().manual_seed(0))))
+        assert values.max() < 1.3 and values.median() > 0.6
+
+
+def test_orthogonalise_is_that_of_torch():
+    from torch.optim._muon import _zeropower_via_newtonschulz
+
+    matrix = torch.randn(16, 48, generator=torch.Generator().manual_seed(0))
+    theirs = _zeropower_via_newtonschulz(matrix, (3.4445, -4.7750, 2.0315), 5, 1e-7)
+    torch.testing.assert_close(orthogonalise(matrix), theirs.float(), atol=0.05, rtol=0)  # theirs computes in bfloat16
+
+
+def test_the_rest_takes_the_steps_of_adamw():
+    mine, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 7)) for _ in range(2))
+    a = Muon([dict(params=[mine], lr=0.01, matrices=False)], betas=(0.9, 0.99), weight_decay=0.1)
+    b = torch.optim.AdamW([theirs], lr=0.01, betas=(0.9, 0.99), weight_decay=0.1)
+    for i in range(5):
+        for p, optimizer in ((mine, a), (theirs, b)):
+            p.grad = torch.cos(p.detach() * (i + 1))
+            optimizer.step()
+    torch.testing.assert_close(mine, theirs)
+
+
+def test_every_parameter_is_optimised_once(small_net):
+    groups = make_optimizer(small_net, 1e-3, 1e-3).param_groups
+    held = [id(p) for group in groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in small_net.parameters())
+    assert all(p.ndim >= 2 for p in groups[0]["params"])
+
+
+def test_the_loss_falls(small_data):
+    run = trainer(small_data, steps=60, batch=4, warmup=5, lr=5e-3, matrix_lr=1e-2)
+    losses = [progress.loss for progress in run.run(bar=False)]
+    assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
+
+
+def test_short_clips_come_first(small_data):
+    run = trainer(small_data, short_steps=2)
+    assert run._batch(0)[0].shape == (4, 1, 2, 16, 16) and run._batch(2)[0].shape == (2, 1, 4, 16, 16)
+
+
+def test_resume_gives_the_same_bytes(small_data, tmp_path):
+    straight, cut = trainer(small_data), trainer(small_data)
+    for _ in straight.run(bar=False):
+        pass
+    for progress in cut.run(bar=False):
+        if progress.step == 3:
+            break
+    cut.save(tmp_path / "state.safetensors")
+    resumed = trainer(small_data).resume(tmp_path / "state.safetensors")
+    for _ in resumed.run(bar=False):
+        pass
+    assert resumed.losses == straight.losses
+    for a, b in zip(straight.average + list(straight.net.parameters()), resumed.average + list(resumed.net.parameters())):
+        assert torch.equal(a, b)
+
+
+SCRIPT = """
+import sys, torch
+sys.path.insert(0, {tests!r})
+torch.set_num_threads(1)
+from conftest import SMALL
+from pathlib import Path
+from vdiff_lite import BouncingDigits, NoiseSchedule, Trainer, TrainConfig, VideoUNet, checkpoint
+torch.manual_seed(0)
+run = Trainer(VideoUNet(SMALL), NoiseSchedule(), BouncingDigits(size=16, digit_size=6, num_frames=4),
+              TrainConfig(steps=12, batch=2, frames=4, warmup=2, decay=4))
+state = Path(sys.argv[1])
+if state.exists():
+    run.resume(state)
+for progress in run.run(save_to=state, save_every=2, bar=False):
+    print(progress.step, flush=True)
+"""
+
+
+def test_a_killed_run_ends_with_the_same_weights(tmp_path):
+    command = [sys.executable, "-c", SCRIPT.format(tests=os.path.dirname(__file__))]
+    subprocess.run(command + [tmp_path / "straight.safetensors"], check=True, capture_output=True)
+    killed = subprocess.Popen(command + [tmp_path / "killed.safetensors"], stdout=subprocess.PIPE, text=True)
+    while killed.stdout.readline().strip() != "5":
+        assert killed.poll() is None
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    again = subprocess.run(command + [tmp_path / "killed.safetensors"], check=True, capture_output=True, text=True)
+    assert 3 <= int(again.stdout.split()[0]) <= 12, "it should go on, not start again"
+    one, two = (checkpoint.read_tensors(tmp_path / f"{name}.safetensors")[0] for name in ("straight", "killed"))
+    assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_nan_stops_with_the_step(small_data):
+    run = trainer(small_data)
+    run.take_step()
+    with torch.no_grad():
+        run.net.patchify.weight.fill_(float("nan"))
+    with pytest.raises(DivergedError, match="step 1: loss nan"):
+        run.take_step()
+    assert run.step == 1
+
+
+def test_a_state_of_another_network_is_refused(small_data, tmp_path):
+    trainer(small_data).save(tmp_path / "state.safetensors")
+    other = Trainer(VideoUNet(), NoiseSchedule(), small_data)
+    with pytest.raises(checkpoint.CheckpointError, match="holds a network with"):
+        other.resume(tmp_path / "state.safetensors")
+
+
+def test_progress_says_how_long(small_data):
+    progress = next(trainer(small_data).run(bar=False))
+    assert progress.step == 1 and progress.seconds_left > 0 and progress.clips_per_second > 0
+
+
+def test_the_averaged_copy_is_apart_from_training(small_data):
+    run = trainer(small_data)
+    run.take_step()
+    before = run.averaged().net.patchify.weight.clone()
+    copy = run.averaged()
+    run.take_step()
+    assert torch.equal(copy.net.patchify.weight, before)
+    assert not any(p.requires_grad for p in copy.net.parameters())
+
+
+def test_learning_rate_warms_up_holds_and_falls():
+    config = TrainConfig(steps=100, warmup=10, decay=20)
+    factors = [config.lr_factor(n) for n in range(101)]
+    assert factors[0] == 0.1 and factors[9:80] == [1.0] * 71
+    assert all(a > b for a, b in zip(factors[80:], factors[81:])) and abs(factors[100] - 0.02) < 1e-9
+
+
+@pytest.mark.parametrize("bad, says", [
+    (dict(steps=0), "steps=0"), (dict(mix=(1, 0)), "mix"), (dict(lr=-1), "lr=-1"), (dict(mix=(0, 0, 0, 0)), "mix")])
+def test_bad_recipes_are_refused(bad, says):
+    with pytest.raises(ValueError, match=says):
+        TrainConfig(**bad)

@@ -1,0 +1,79 @@
+import base64
+import io
+import re
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vdiff_lite import BouncingDigits, sliders, viz
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture
+def clip():
+    return BouncingDigits(num_frames=6).sample(1, torch.Generator().manual_seed(0)).video[0]
+
+
+def test_pixels_map_to_bytes():
+    clip = torch.tensor([-1.0, 0.0, 1.0, 7.0]).reshape(1, 1, 2, 2)
+    assert viz.to_uint8(clip).flatten().tolist() == [0, 128, 255, 255]
+    assert viz.to_uint8(torch.zeros(3, 2, 4, 5)).shape == (2, 4, 5, 3)
+    with pytest.raises(ValueError, match=r"\(2, 3, 4, 4\)"):
+        viz.to_uint8(torch.zeros(2, 3, 4, 4))
+
+
+def test_a_strip_shows_every_frame_and_marks_the_given_ones(clip):
+    figure = viz.film_strip([clip, clip[:, :3]], ["long", "short"], given=2)
+    shown = [axis for axis in figure.axes if axis.get_visible()]
+    assert len(shown) == 9
+    blue = matplotlib.colors.to_rgba(viz.COLOURS[0])
+    assert sum(axis.spines["top"].get_edgecolor() == blue for axis in shown) == 4
+    assert len([a for a in viz.film_strip([clip], every=2).axes if a.get_visible()]) == 3
+
+
+def test_gifs_hold_the_frames(clip):
+    image = Image.open(io.BytesIO(viz.encode_gif(clip, enlarge=3)))
+    assert image.n_frames == 6 and image.size == (96, 96) and image.info["loop"] == 0
+    np.testing.assert_array_equal(np.asarray(image.convert("L"))[::3, ::3], viz.to_uint8(clip)[0])
+
+
+def test_clips_are_shown_with_controls_and_text(clip, monkeypatch):
+    html = viz.show_clips([clip], ["a <digit>"], alt='It "moves"').data
+    assert "a &lt;digit&gt;" in html and "&quot;moves&quot;" in html
+    if viz.find_ffmpeg():
+        assert "<video controls" in html and "autoplay" not in html
+    monkeypatch.setattr(viz, "find_ffmpeg", lambda: None)
+    assert 'src="data:image/gif' in viz.show_clips([clip]).data
+
+
+def test_an_unknown_ending_is_refused(clip, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="unknown ending"):
+        viz.save_clip(clip, tmp_path / "x.avi")
+    monkeypatch.setattr(viz, "find_ffmpeg", lambda: None)
+    with pytest.raises(ValueError, match="needs ffmpeg"):
+        viz.save_clip(clip, tmp_path / "x.mp4")
+
+
+def test_a_slider_holds_a_picture_for_each_value(clip):
+    pictures = sliders.frame_pictures([clip, -clip, clip * 0], 1)
+    html = sliders.picture_slider(pictures, [0, 0.5, 1], "weight <w>", 'A "digit".', start=1).data
+    assert html.count("data:image/png;base64,") == 4 and 'max="2"' in html and 'value="1"' in html
+    assert "weight &lt;w&gt;" in html and "http" not in html.replace("https://", "http://")
+    decoded = [Image.open(io.BytesIO(base64.b64decode(p.split(",")[1]))) for p in pictures]
+    np.testing.assert_array_equal(np.asarray(decoded[0]), viz.to_uint8(clip)[1])
+
+
+def test_two_sliders_have_two_names(clip):
+    pictures = sliders.clip_pictures([clip, clip])
+    names = [re.search(r'id="([^"]+)"', sliders.picture_slider(pictures, [0, 1], "w", "x").data).group(1) for _ in range(2)]
+    assert names[0] != names[1]
+
+
+@pytest.mark.parametrize("n, values", [(2, [1]), (1, [1]), (2, [1, 2, 3])])
+def test_a_slider_wants_one_picture_a_value(clip, n, values):
+    with pytest.raises(ValueError, match=f"{n} pictures for {len(values)} values"):
+        sliders.picture_slider(sliders.frame_pictures([clip] * n), values, "w", "x")
