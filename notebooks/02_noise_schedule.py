@@ -80,7 +80,7 @@ def cosine_alpha_bar(T=1000, s=0.008):
 
 
 alpha_bar = cosine_alpha_bar()
-print("alpha_bar at t = 0, 500, 1000:", [f"{alpha_bar[t]:.6f}" for t in (0, 500, 1000)])
+print("alpha_bar at t = 0, 500, 1000:", [f"{alpha_bar[t]:.2g}" for t in (0, 500, 1000)])
 
 # %% [markdown]
 # Check equation 2 against a thousand additions. Not the pictures - those are random - but their mean and variance.
@@ -122,7 +122,7 @@ schedule
 # %%
 # NBVAL_CHECK_OUTPUT
 linear = vd.NoiseSchedule(shape="linear", zero_terminal_snr=False)
-print("signal left at the last level: linear %.4f, cosine %.6f, rescaled %.1f"
+print("signal left at the last level: linear %.4f, cosine %.1e, rescaled %.0f"
       % (linear.alpha_bar[-1].sqrt(), alpha_bar[-1].sqrt(), schedule.alpha_bar[-1].sqrt()))
 
 # %% mystnb={"image": {"alt": "Left, three falling curves of alpha-bar; the linear one falls fastest. Right, their log signal-to-noise ratios."}, "figure": {"caption": "Left: how much of the clip's variance is left. Right: the same as a signal-to-noise ratio, on a logarithmic axis."}}

@@ -179,7 +179,7 @@ nn.init.normal_(twin.out.weight, std=0.1)
 mine = MyTemporalAttention(64, 32)
 mine.load_state_dict(twin.state_dict())
 x = torch.randn(2 * 16, 64, 4, 4)
-at = Context(time=None, angles=rotary_angles(torch.arange(16), 32), mask=None, b=2, tap=lambda site, feature: feature)
+at = Context(b=2, time=None, angles=rotary_angles(torch.arange(16), 32))
 torch.testing.assert_close(mine(x, f=16), twin(x, at, "here"), rtol=1e-4, atol=1e-5)
 
 # %% [markdown]

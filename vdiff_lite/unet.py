@@ -87,8 +87,9 @@ class VideoUNet(nn.Module):
         b, f = self._check(xt)
         t = self._per_frame(t, b, f)
         positions = torch.arange(f) if positions is None else torch.as_tensor(positions)
-        at = Context(self.time_embedding(t), rotary_angles(positions, self.config.head_channels).to(xt), clean_mask(t),
-                     b, tap or (lambda site, feature: feature))
+        lowest = self.config.size // self.config.patch // 2 ** len(self.down)
+        angles = rotary_angles(positions, self.config.head_channels).to(xt)
+        at = Context(b, self.time_embedding(t), angles, space_time_angles(angles, lowest, lowest), clean_mask(t), tap)
 
         x = rearrange(xt, "b c f h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
         x = self.patchify(x)
@@ -120,15 +121,20 @@ class VideoUNet(nn.Module):
         return t
 
 
-@dataclass
 class Context:
-    """What every block needs beside its input: noise levels, positions, who may look at whom, and the tap."""
+    """What every block needs beside its input: noise levels, positions, who may look at whom, and the tap.
 
-    time: torch.Tensor  # (b f, e)
-    angles: torch.Tensor  # (f, d) rotary angles
-    mask: torch.Tensor | None  # (b, f, f) True where a frame may look at another; None: all may
-    b: int
-    tap: object
+    b: clips in the batch;  time: (b f, e) embedded noise levels;  angles: (f, d/2) rotary angles of the frames, and
+    joint_angles: (f h w, d/2) of the places at the lowest resolution;  mask: (b, f, f), True where a frame may look at
+    another, None where all may;  tap(site, feature) -> feature.
+    """
+
+    def __init__(self, b, time, angles, joint_angles=None, mask=None, tap=None):
+        self.b, self.time, self.mask = b, time, mask
+        self.tap = tap or (lambda site, feature: feature)
+        # Once for all blocks: sines cost more than the rotation itself.
+        self.turn = angles.cos(), angles.sin()
+        self.joint_turn = None if joint_angles is None else (joint_angles.cos(), joint_angles.sin())
 
     def offer(self, site, x):
         """Show a stage's output to the tap as (b, c, f, h, w)."""
@@ -187,7 +193,7 @@ class TemporalAttention(nn.Module):
         y = self.norm(rearrange(x, "n c h w -> n h w c"))
         # Every (place, head) is one head of the attention kernel: a view, no copy.
         q, k, v = (rearrange(proj(y), "(b f) h w (n d) -> b (h w n) f d", b=b, d=self.d) for proj in (self.q, self.k, self.v))
-        q, k = rotate(q, at.angles), rotate(k, at.angles)
+        q, k = _Rotate.apply(q, *at.turn), _Rotate.apply(k, *at.turn)
         k, v = at.tap(site, (k, v))
         mask = None if at.mask is None else at.mask[:, None]
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=at.wider(mask, q, k))
@@ -215,8 +221,7 @@ class SpaceTimeBlock(nn.Module):
         x = rearrange(x, "(b f) c h w -> b f (h w) c", b=b)
         y = self.norm1(x) * (1 + scale1) + shift1
         q, k, v = (rearrange(proj(y), "b f p (n d) -> b n (f p) d", d=self.d) for proj in (self.q, self.k, self.v))
-        angles = repeat(space_time_angles(at.angles, h, w), "f p d -> (f p) d")
-        q, k = rotate(q, angles), rotate(k, angles)
+        q, k = _Rotate.apply(q, *at.joint_turn), _Rotate.apply(k, *at.joint_turn)
         k, v = at.tap(site, (k, v))
         mask = None if at.mask is None else repeat(at.mask, "b i j -> b 1 (i p) (j q)", p=h * w, q=h * w)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=at.wider(mask, q, k))
@@ -250,12 +255,12 @@ def rotary_angles(positions, d, base=100.0):
 
 
 def space_time_angles(temporal, h, w):
-    """(f, d/2) angles of time -> (f, h w, d/2): half of the pairs turn with time, a quarter each with y and x."""
+    """(f, d/2) angles of time -> (f h w, d/2): half of the pairs turn with time, a quarter each with y and x."""
     f, pairs = temporal.shape
     y = rotary_angles(torch.arange(h, device=temporal.device), pairs // 2, base=10.0)
     x = rotary_angles(torch.arange(w, device=temporal.device), pairs // 2, base=10.0)
-    return torch.cat([repeat(temporal[:, ::2], "f d -> f (h w) d", h=h, w=w),
-                      repeat(y, "h d -> f (h w) d", f=f, w=w), repeat(x, "w d -> f (h w) d", f=f, h=h)], dim=-1)
+    return torch.cat([repeat(temporal[:, ::2], "f d -> (f h w) d", h=h, w=w),
+                      repeat(y, "h d -> (f h w) d", f=f, w=w), repeat(x, "w d -> (f h w) d", f=f, h=h)], dim=-1)
 
 
 def rotate(x, angles):

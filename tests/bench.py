@@ -1,0 +1,130 @@
+"""How fast? Measured in one run, so that the ratios hold on a noisy machine. Writes data/results/bench_cpu.json (or bench_cuda.json).
+
+    python tests/bench.py [--quick]
+"""
+
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+import vdiff_lite as vd
+from vdiff_lite.training import v_loss
+
+RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
+QUICK = "--quick" in sys.argv
+
+
+def best(work, device, seconds=6.0):
+    """Shortest time of a call, over calls that take about `seconds` together: other work on the machine only ever adds."""
+    times, wait = [], torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    while len(times) < 3 or (sum(times) < (1.0 if QUICK else seconds) and len(times) < 200):
+        started = time.perf_counter()
+        work()
+        wait()
+        times.append(time.perf_counter() - started)
+    return min(times[1:])
+
+
+def convolution_peak(device):
+    """GFLOP/s of the fastest of a few large 3x3 convolutions."""
+    rates = []
+    for channels, side, images in ((64, 32, 32), (128, 16, 64), (256, 16, 32)):
+        last = dict(memory_format=torch.channels_last)
+        x = torch.randn(images, channels, side, side, device=device).contiguous(**last)
+        w = torch.randn(channels, channels, 3, 3, device=device).contiguous(**last)
+        flops = 2 * 9 * channels**2 * side**2 * images
+        rates.append(flops / best(lambda x=x, w=w: F.conv2d(x, w, padding=1), device, 3.0) / 1e9)
+    return max(rates)
+
+
+def peer(device):
+    """diffusers' space-time UNet with about as many parameters, on the same clips."""
+    from diffusers import UNet3DConditionModel
+
+    torch.manual_seed(0)
+    net = UNet3DConditionModel(
+        sample_size=32, in_channels=1, out_channels=1, block_out_channels=(32, 64), layers_per_block=1, norm_num_groups=8,
+        cross_attention_dim=32, attention_head_dim=16, down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D")).to(device)
+    text = torch.zeros(1, 1, 32, device=device)
+    return net, lambda x, t: net(x, t if t.ndim == 1 else t[:, 0], text.expand(x.shape[0], -1, -1)).sample
+
+
+def measure(net, call, device, batch):
+    """Seconds of a forward pass of one clip, and of a training step of `batch` clips (forward, backward, no optimiser)."""
+    x, t = torch.randn(1, 1, 16, 32, 32, device=device), torch.full((1,), 500, device=device)
+    with torch.no_grad():
+        forward = best(lambda: call(x, t), device)
+    xs, levels = torch.randn(batch, 1, 16, 32, 32, device=device), torch.full((batch, 16), 500, device=device)
+    schedule = vd.NoiseSchedule()
+
+    def step():
+        net.zero_grad()
+        v_loss(call, schedule, xs, levels, xs).backward()
+
+    return forward, best(step, device)
+
+
+def main():
+    device = vd.pick_device()
+    vd.keep_memory()
+    torch.manual_seed(0)
+    net, batch = vd.VideoUNet().to(device), 8
+    count = lambda module: sum(p.numel() for p in module.parameters())
+    print("measuring: convolution peak, our network, its peer, samplers ...", flush=True)
+    peak = convolution_peak(device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(torch.zeros(1, 1, 16, 32, 32, device=device), torch.full((1,), 500, device=device))
+    gflop = counter.get_total_flops() / 1e9
+    forward, step = measure(net, net, device, batch)
+    peer_net, peer_call = peer(device)
+    peer_forward, peer_step = measure(peer_net, peer_call, device, 2)
+
+    denoiser = vd.Denoiser(net.eval().requires_grad_(False), vd.NoiseSchedule())
+    samplers = {}
+    for name, sampler, steps in (("ddim", vd.ddim, 25), ("dpmpp_2m", vd.dpmpp_2m, 12), ("ddpm", vd.ddpm, 100)):
+        seconds = best(lambda s=sampler, n=steps: vd.sample(denoiser, 4, 16, s, n), device, 2.0)
+        samplers[f"{name}, {steps} steps"] = 4 / seconds
+    data, generator = vd.BouncingDigits(), torch.Generator().manual_seed(0)
+    made = 512 / best(lambda: data.sample(512, generator), torch.device("cpu"), 3.0)
+
+    result = dict(
+        machine=dict(device=str(device), processor=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__,
+                     gpu=torch.cuda.get_device_name() if device.type == "cuda" else None),
+        convolution_peak_gflops=peak,
+        tiny=dict(parameters=count(net), gflop_a_forward=gflop, forward_ms=forward * 1e3, forward_share_of_peak=gflop / forward / peak,
+                  train_clips_per_second=batch / step, train_share_of_peak=3 * gflop * batch / step / peak),
+        peer=dict(name="diffusers.UNet3DConditionModel", parameters=count(peer_net), forward_ms=peer_forward * 1e3,
+                  train_clips_per_second=2 / peer_step),
+        ratio=dict(forward=peer_forward / forward, train=(batch / step) / (2 / peer_step)),
+        samplers_clips_per_second=samplers, data_clips_per_second=made)
+    print(table(result))
+    if not QUICK:
+        path = RESULTS / f"bench_{device.type}.json"
+        path.write_text(json.dumps(result, indent=1) + "\n")
+        path.with_suffix(".txt").write_text(table(result) + "\n")
+        print(f"wrote {path.relative_to(RESULTS.parents[1])} and .txt")
+
+
+def table(r):
+    tiny, peer = r["tiny"], r["peer"]
+    rows = [f"{r['machine']['threads']} threads, torch {r['machine']['torch']}; convolution peak {r['convolution_peak_gflops']:.0f} GFLOP/s",
+            f"{'':32}{'tiny':>10}{'peer':>10}{'ratio':>8}",
+            f"{'parameters (M)':32}{tiny['parameters'] / 1e6:10.2f}{peer['parameters'] / 1e6:10.2f}",
+            f"{'forward, one clip (ms)':32}{tiny['forward_ms']:10.1f}{peer['forward_ms']:10.1f}{r['ratio']['forward']:8.1f}",
+            f"{'training (clips/s)':32}{tiny['train_clips_per_second']:10.2f}{peer['train_clips_per_second']:10.2f}{r['ratio']['train']:8.1f}",
+            f"{'forward, share of peak':32}{tiny['forward_share_of_peak']:10.0%}",
+            f"{'training, share of peak':32}{tiny['train_share_of_peak']:10.0%}"]
+    rows += [f"{name + ' (clips/s)':32}{value:10.2f}" for name, value in r["samplers_clips_per_second"].items()]
+    rows += [f"{'new training clips (clips/s)':32}{r['data_clips_per_second']:10.0f}", f"peer: {peer['name']}; clips of 16 x 32 x 32"]
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    main()
