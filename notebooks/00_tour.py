@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -48,7 +50,11 @@ denoiser = vd.load("digits32", device)
 
 # %%
 real = vd.BouncingDigits(split="test").sample(3, torch.Generator().manual_seed(7))
-viz.show_clips(real.video, [f"a {n}" for n in real.labels.flatten().tolist()], alt="A handwritten digit bounces in a box")
+viz.show_clips(
+    real.video,
+    [f"a {n}" for n in real.labels.flatten().tolist()],
+    alt="A handwritten digit bounces in a box",
+)
 
 # %% mystnb={"image": {"alt": "Three film strips of sixteen frames; in each a white handwritten digit drifts over a black ground and bounces off the walls."}, "figure": {"caption": "Three held-out clips, frame by frame. Time runs to the right."}}
 viz.film_strip(real.video, [f"a {n}" for n in real.labels.flatten().tolist()]);
@@ -65,8 +71,16 @@ viz.film_strip(real.video, [f"a {n}" for n in real.labels.flatten().tolist()]);
 # %%
 eps = torch.randn(real.video[:1].shape, generator=torch.Generator().manual_seed(0))
 levels = list(range(0, 1001, 100))
-noisy = torch.cat([denoiser.schedule.add_noise(real.video[:1], torch.tensor([t]), eps) for t in levels])
-sliders.picture_slider(sliders.frame_pictures(noisy), levels, "noise level t", "One frame of a bouncing digit under noise.", start=3)
+noisy = torch.cat(
+    [denoiser.schedule.add_noise(real.video[:1], torch.tensor([t]), eps) for t in levels]
+)
+sliders.picture_slider(
+    sliders.frame_pictures(noisy),
+    levels,
+    "noise level t",
+    "One frame of a bouncing digit under noise.",
+    start=3,
+)
 
 # %% [markdown]
 # ## 3. Denoising
@@ -102,7 +116,13 @@ viz.film_strip([steps[i].x0_hat[0] for i in shown], [f"t={steps[i].t}" for i in 
 
 # %%
 pictures = sliders.clip_pictures([step.x0_hat[0] for step in steps])
-sliders.picture_slider(pictures, [step.t for step in steps], "noise level t", "The network's guess of the whole clip, playing.", start=12)
+sliders.picture_slider(
+    pictures,
+    [step.t for step in steps],
+    "noise level t",
+    "The network's guess of the whole clip, playing.",
+    start=12,
+)
 
 # %% [markdown]
 # ## 5. Past the end of the window
@@ -117,7 +137,9 @@ past = real.video[:1, :, :5].to(device)
 
 
 def go_on(method, seed=1, frames=33):
-    made = vd.rollout(denoiser, past, frames, method=method, generator=torch.Generator().manual_seed(seed))
+    made = vd.rollout(
+        denoiser, past, frames, method=method, generator=torch.Generator().manual_seed(seed)
+    )
     return torch.cat([past, torch.stack(list(made), dim=2)], dim=2).cpu()
 
 
@@ -126,10 +148,16 @@ without = go_on(lambda denoiser, past: denoiser)
 with_history.shape
 
 # %% mystnb={"image": {"alt": "Two long film strips from the same five given frames. With the past in the window one digit goes on moving; without it, the digit and its place change at every join."}, "figure": {"caption": "Every second frame of 38; the frames in blue were given. Joins lie after frames 15 and 26."}}
-viz.film_strip([with_history[0], without[0]], ["overlap of 5", "no memory"], given=5, every=2);
+viz.film_strip(
+    [with_history[0], without[0]], ["overlap of 5", "no memory"], given=5, every=2
+);
 
 # %%
-viz.show_clips([with_history[0], without[0]], ["overlap of 5 frames", "no memory"], alt="A digit goes on bouncing past the window")
+viz.show_clips(
+    [with_history[0], without[0]],
+    ["overlap of 5 frames", "no memory"],
+    alt="A digit goes on bouncing past the window",
+)
 
 # %% [markdown]
 # Without memory the digit is swapped at each join. With five clean frames in the window, the same digit goes on. How long
@@ -145,10 +173,19 @@ viz.show_clips([with_history[0], without[0]], ["overlap of 5 frames", "no memory
 weights = [0.0, 0.5, 1.0, 1.5, 2.5, 4.0]
 xt = torch.randn(1, 1, 16, 32, 32, generator=torch.Generator().manual_seed(5)).to(device)
 with torch.no_grad():
-    guided = [vd.finish(vd.ddim(history_cfg(denoiser, past, w), xt, denoiser.schedule, 15))[0] for w in weights]
+    guided = [
+        vd.finish(vd.ddim(history_cfg(denoiser, past, w), xt, denoiser.schedule, 15))[0]
+        for w in weights
+    ]
 
 # %%
-sliders.picture_slider(sliders.clip_pictures(guided), weights, "guidance weight w", "A clip continued from five given frames.", start=2)
+sliders.picture_slider(
+    sliders.clip_pictures(guided),
+    weights,
+    "guidance weight w",
+    "A clip continued from five given frames.",
+    start=2,
+)
 
 # %% mystnb={"image": {"alt": "Film strips for six guidance weights; at weight zero the made frames do not follow the given ones, from one upwards they do."}, "figure": {"caption": "The same noise, six weights. Frames 0 to 4 (blue) were given."}}
 viz.film_strip(guided, [f"w = {w}" for w in weights], given=5);

@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -52,7 +54,16 @@ viz.show_clips(finished.video, alt="A handwritten digit bounces in a box")
 # %%
 # NBVAL_CHECK_OUTPUT
 clip = finished.video[:1]
-print("shape", tuple(clip.shape), "=", clip.numel(), "numbers,", clip.numel() * 4, "bytes; a batch of 16:", 16 * clip.numel() * 4)
+print(
+    "shape",
+    tuple(clip.shape),
+    "=",
+    clip.numel(),
+    "numbers,",
+    clip.numel() * 4,
+    "bytes; a batch of 16:",
+    16 * clip.numel() * 4,
+)
 
 # %% [markdown]
 # ## The convention
@@ -121,7 +132,12 @@ plt.axis("off");
 # NBVAL_CHECK_OUTPUT
 moved = centroid(draw_by_hand(one_each[3], torch.tensor([9.75, 2.25]))) - centroid(frame)
 print("ink before and after: %.3f %.3f" % (one_each[3].sum(), frame.sum()))
-print("centroid moved by", [round(v, 3) for v in moved.tolist()], "- expected", [9.75 - 4.3, 2.25 - 10.8])
+print(
+    "centroid moved by",
+    [round(v, 3) for v in moved.tolist()],
+    "- expected",
+    [9.75 - 4.3, 2.25 - 10.8],
+)
 
 # %% [markdown]
 # ## Build it: bouncing
@@ -179,7 +195,10 @@ for name in ("video", "positions", "velocities", "labels"):
 # NBVAL_CHECK_OUTPUT
 measured = centroid((clips.video[:, 0] + 1) / 2)
 speed = clips.velocities.norm(dim=-1)
-print("largest error of the position: %.0e pixels" % (measured - clips.positions[:, 0]).abs().max().clamp(min=1e-5))
+print(
+    "largest error of the position: %.0e pixels"
+    % (measured - clips.positions[:, 0]).abs().max().clamp(min=1e-5)
+)
 print("slowest and fastest: %.2f %.2f pixels a frame" % (speed.min(), speed.max()))
 torch.testing.assert_close(speed, speed[:, :, :1].expand_as(speed))
 
@@ -189,7 +208,9 @@ torch.testing.assert_close(speed, speed[:, :, :1].expand_as(speed))
 # %%
 again = vd.BouncingDigits().sample(256, torch.Generator().manual_seed(2))
 assert torch.equal(clips.video, again.video)
-train, test = (vd.BouncingDigits(split=s).sample(256, generator).samples for s in ("train", "test"))
+train, test = (
+    vd.BouncingDigits(split=s).sample(256, generator).samples for s in ("train", "test")
+)
 assert not set(train.flatten().tolist()) & set(test.flatten().tolist())
 
 # %% [markdown]
@@ -200,8 +221,19 @@ assert not set(train.flatten().tolist()) & set(test.flatten().tolist())
 
 # %%
 speeds = [0.25, 0.5, 1.0, 1.5, 2.5, 4.0]
-fast = torch.cat([vd.BouncingDigits(speed=(s, s)).sample(1, torch.Generator().manual_seed(5)).video for s in speeds])
-sliders.picture_slider(sliders.clip_pictures(fast), speeds, "speed, pixels a frame", "A digit bounces in a box.", start=2)
+fast = torch.cat(
+    [
+        vd.BouncingDigits(speed=(s, s)).sample(1, torch.Generator().manual_seed(5)).video
+        for s in speeds
+    ]
+)
+sliders.picture_slider(
+    sliders.clip_pictures(fast),
+    speeds,
+    "speed, pixels a frame",
+    "A digit bounces in a box.",
+    start=2,
+)
 
 # %% [markdown]
 # Two digits are the harder setting: they hide each other, and a model must remember what it cannot see.
@@ -222,8 +254,14 @@ smooth = torch.stack([draw_by_hand(one_each[3], corner) for corner in path])
 
 # %% mystnb={"image": {"alt": "The measured speed per frame: nearly constant for the smooth clip, jumping between zero and more than one for the rounded one."}, "figure": {"caption": "Speed measured from the pixels. A model trained on the dashed clip would learn to stutter."}}
 figure, axis = plt.subplots(figsize=(7, 2.4))
-viz.plot_lines(axis, f[1:], {"between pixels": centroid(smooth).diff(dim=0).norm(dim=-1),
-                             "rounded to pixels": centroid(rounded).diff(dim=0).norm(dim=-1)})
+viz.plot_lines(
+    axis,
+    f[1:],
+    {
+        "between pixels": centroid(smooth).diff(dim=0).norm(dim=-1),
+        "rounded to pixels": centroid(rounded).diff(dim=0).norm(dim=-1),
+    },
+)
 axis.set(xlabel="frame f", ylabel="speed (pixels a frame)");
 
 # %% [markdown]

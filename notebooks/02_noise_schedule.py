@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -122,8 +124,10 @@ schedule
 # %%
 # NBVAL_CHECK_OUTPUT
 linear = vd.NoiseSchedule(shape="linear", zero_terminal_snr=False)
-print("signal left at the last level: linear %.4f, cosine %.1e, rescaled %.0f"
-      % (linear.alpha_bar[-1].sqrt(), alpha_bar[-1].sqrt(), schedule.alpha_bar[-1].sqrt()))
+print(
+    "signal left at the last level: linear %.4f, cosine %.1e, rescaled %.0f"
+    % (linear.alpha_bar[-1].sqrt(), alpha_bar[-1].sqrt(), schedule.alpha_bar[-1].sqrt())
+)
 
 # %% mystnb={"image": {"alt": "Left, three falling curves of alpha-bar; the linear one falls fastest. Right, their log signal-to-noise ratios."}, "figure": {"caption": "Left: how much of the clip's variance is left. Right: the same as a signal-to-noise ratio, on a logarithmic axis."}}
 shapes = {s: vd.NoiseSchedule(shape=s) for s in ("linear", "cosine", "sigmoid")}
@@ -151,7 +155,10 @@ figure.tight_layout()
 for t in (0, 1, 500, 999, 1000):
     level = torch.tensor([t])
     xt, v = schedule.add_noise(clip, level, eps), schedule.v(clip, level, eps)
-    error = (schedule.x0_from_v(xt, level, v) - clip).abs().max(), (schedule.eps_from_v(xt, level, v) - eps).abs().max()
+    error = (
+        (schedule.x0_from_v(xt, level, v) - clip).abs().max(),
+        (schedule.eps_from_v(xt, level, v) - eps).abs().max(),
+    )
     print(f"t = {t:4}   x0 and eps recovered to 1e-6:", all(e < 2e-6 for e in error))
 
 # %% [markdown]
@@ -172,8 +179,15 @@ except ValueError as error:
 
 # %% mystnb={"image": {"alt": "Three film strips of the same clip: all frames at level 400; five clean frames then level 700; five frames of pure noise then level 700."}, "figure": {"caption": "The same clip at one level, with a clean past of five frames, and with a forgotten one."}}
 past = torch.arange(16) < 5
-levels = [torch.full((1, 16), 400), torch.where(past, 0, 700)[None], torch.where(past, 1000, 700)[None]]
-viz.film_strip([schedule.add_noise(clip, t, eps)[0] for t in levels], ["same level", "clean past", "no past"]);
+levels = [
+    torch.full((1, 16), 400),
+    torch.where(past, 0, 700)[None],
+    torch.where(past, 1000, 700)[None],
+]
+viz.film_strip(
+    [schedule.add_noise(clip, t, eps)[0] for t in levels],
+    ["same level", "clean past", "no past"],
+);
 
 # %% [markdown]
 # ## Play
@@ -184,15 +198,33 @@ viz.film_strip([schedule.add_noise(clip, t, eps)[0] for t in levels], ["same lev
 # %%
 levels = list(range(0, 1001, 50))
 frames = torch.cat([schedule.add_noise(clip, torch.tensor([t]), eps) for t in levels])
-sliders.picture_slider(sliders.frame_pictures(frames, 8), levels, "noise level t", "A digit under noise.", start=6)
+sliders.picture_slider(
+    sliders.frame_pictures(frames, 8),
+    levels,
+    "noise level t",
+    "A digit under noise.",
+    start=6,
+)
 
 # %% mystnb={"image": {"alt": "Two rows of noisy frames; the enlarged digit in the lower row can be made out at levels where the small one is lost."}, "figure": {"caption": "Levels 600 to 950. Top: the clip. Bottom: the same digit on frames four times larger, averaged back to 32 by 32 for show."}}
 torch.manual_seed(0)
-large = torch.nn.functional.interpolate(clip[:, :, 8], scale_factor=4, mode="bilinear")[:, :, None]
+large = torch.nn.functional.interpolate(clip[:, :, 8], scale_factor=4, mode="bilinear")[
+    :, :, None
+]
 seen = [600, 700, 800, 900, 950]
-small = torch.cat([schedule.add_noise(clip[:, :, 8:9], torch.tensor([t]), eps[:, :, 8:9]) for t in seen], dim=2)
-noisy = torch.cat([schedule.add_noise(large, torch.tensor([t]), torch.randn_like(large)) for t in seen], dim=2)
-viz.film_strip([small[0], reduce(noisy, "b c f (h 4) (w 4) -> b c f h w", "mean")[0]], ["32 x 32", "128 x 128"], scale=1.0);
+small = torch.cat(
+    [schedule.add_noise(clip[:, :, 8:9], torch.tensor([t]), eps[:, :, 8:9]) for t in seen],
+    dim=2,
+)
+noisy = torch.cat(
+    [schedule.add_noise(large, torch.tensor([t]), torch.randn_like(large)) for t in seen],
+    dim=2,
+)
+viz.film_strip(
+    [small[0], reduce(noisy, "b c f (h 4) (w 4) -> b c f h w", "mean")[0]],
+    ["32 x 32", "128 x 128"],
+    scale=1.0,
+);
 
 # %% [markdown]
 # ## What breaks, and how to see it
@@ -205,7 +237,9 @@ dark = torch.full((1, 1, 16, 32, 32), -0.9)
 for name, s in {"linear": linear, "cosine, rescaled": schedule}.items():
     last = s.add_noise(dark, torch.tensor([1000]), torch.zeros_like(dark))
     share = last.mean() * last[0, 0, 0].numel() ** 0.5
-    print(f"{name:18} mean of the last level, in standard errors of one frame's noise: {share:.2f}")
+    print(
+        f"{name:18} mean of the last level, in standard errors of one frame's noise: {share:.2f}"
+    )
 
 # %% [markdown]
 # ## Recap

@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -51,7 +53,10 @@ net = denoiser.net
 real = vd.BouncingDigits(split="test").sample(1, torch.Generator().manual_seed(4)).video
 t = torch.tensor([650])
 xt = denoiser.schedule.add_noise(real, t, torch.randn(real.shape))
-viz.film_strip([xt[0], denoiser(xt.to(device), t.to(device))[0], real[0]], ["given, t=650", "its guess", "truth"]);
+viz.film_strip(
+    [xt[0], denoiser(xt.to(device), t.to(device))[0], real[0]],
+    ["given, t=650", "its guess", "truth"],
+);
 
 # %% [markdown]
 # **Predict.** A digit moves one pixel a frame. If attention along time only ever compares *the same place* in different frames, how can
@@ -97,7 +102,10 @@ class MyResBlock(nn.Module):
     def __init__(self, c, e):
         super().__init__()
         self.norm1, self.norm2 = nn.GroupNorm(8, c), nn.GroupNorm(8, c, affine=False)
-        self.conv1, self.conv2 = nn.Conv2d(c, c, 3, padding=1), nn.Conv2d(c, c, 3, padding=1)
+        self.conv1, self.conv2 = (
+            nn.Conv2d(c, c, 3, padding=1),
+            nn.Conv2d(c, c, 3, padding=1),
+        )
         self.modulation = nn.Linear(e, 2 * c)
 
     def forward(self, x, time):  # x: (b f) c h w;  time: (b f) e
@@ -135,11 +143,15 @@ def rotate_by_hand(x, positions):  # x: (..., f, d)
 
 
 q, k = torch.randn(2, 16, 32).unbind(0)
-torch.testing.assert_close(rotate_by_hand(q, torch.arange(16)), rotate(q, rotary_angles(torch.arange(16), 32)))
+torch.testing.assert_close(
+    rotate_by_hand(q, torch.arange(16)), rotate(q, rotary_angles(torch.arange(16), 32))
+)
 
 # %%
 scores = rotate_by_hand(q, torch.arange(16)) @ rotate_by_hand(k, torch.arange(16)).T
-later = rotate_by_hand(q, torch.arange(16) + 500) @ rotate_by_hand(k, torch.arange(16) + 500).T
+later = (
+    rotate_by_hand(q, torch.arange(16) + 500) @ rotate_by_hand(k, torch.arange(16) + 500).T
+)
 torch.testing.assert_close(scores, later, rtol=1e-3, atol=1e-3)
 
 # %% [markdown]
@@ -160,7 +172,10 @@ class MyTemporalAttention(nn.Module):
     def forward(self, x, f):  # x: (b f) c h w
         h, w = x.shape[2:]
         y = self.norm(rearrange(x, "(b f) c h w -> (b h w) f c", f=f))
-        q, k, v = (rearrange(layer(y), "n f (heads d) -> n heads f d", d=self.d) for layer in (self.q, self.k, self.v))
+        q, k, v = (
+            rearrange(layer(y), "n f (heads d) -> n heads f d", d=self.d)
+            for layer in (self.q, self.k, self.v)
+        )
         q, k = rotate_by_hand(q, torch.arange(f)), rotate_by_hand(k, torch.arange(f))
         attention = (q @ k.mT / self.d**0.5).softmax(dim=-1)
         y = self.out(rearrange(attention @ v, "n heads f d -> n f (heads d)"))
@@ -201,11 +216,18 @@ def features_of_past(future):
     kept = {}
     x = torch.cat([real[:, :, :5], future], dim=2).to(device)
     with torch.no_grad():
-        net(x, levels.to(device), tap=lambda site, y: kept.setdefault(site, y) if torch.is_tensor(y) else y)
+        net(
+            x,
+            levels.to(device),
+            tap=lambda site, y: kept.setdefault(site, y) if torch.is_tensor(y) else y,
+        )
     return {site: feature[:, :, :5] for site, feature in kept.items()}
 
 
-a, b = features_of_past(torch.randn(1, 1, 11, 32, 32)), features_of_past(torch.randn(1, 1, 11, 32, 32))
+a, b = (
+    features_of_past(torch.randn(1, 1, 11, 32, 32)),
+    features_of_past(torch.randn(1, 1, 11, 32, 32)),
+)
 for site in a:
     torch.testing.assert_close(a[site], b[site], rtol=1e-4, atol=1e-4)
 
@@ -220,7 +242,13 @@ for site in a:
 
 # %%
 # NBVAL_CHECK_OUTPUT
-parts = {"encoder": net.encoder, "down": net.down, "middle": net.middle, "decoder": net.decoder, "up": net.up}
+parts = {
+    "encoder": net.encoder,
+    "down": net.down,
+    "middle": net.middle,
+    "decoder": net.decoder,
+    "up": net.up,
+}
 count = lambda module: sum(p.numel() for p in module.parameters())
 for name, part in parts.items():
     print(f"{name:8} {count(part):9,}")
@@ -232,7 +260,10 @@ print(f"{'all':8} {count(net):9,}")
 # %%
 # NBVAL_CHECK_OUTPUT
 for frames in (1, 7, 16, 24):
-    out = net(torch.zeros(2, 1, frames, 32, 32, device=device), torch.zeros(2, frames, dtype=torch.long, device=device))
+    out = net(
+        torch.zeros(2, 1, frames, 32, 32, device=device),
+        torch.zeros(2, frames, dtype=torch.long, device=device),
+    )
     print(frames, "frames in,", out.shape[2], "out")
 
 # %% [markdown]
@@ -244,16 +275,29 @@ for frames in (1, 7, 16, 24):
 # %%
 kept = {}
 with torch.no_grad():
-    net(xt.to(device), t.to(device), tap=lambda site, y: kept.setdefault(site, y) if torch.is_tensor(y) else y)
+    net(
+        xt.to(device),
+        t.to(device),
+        tap=lambda site, y: kept.setdefault(site, y) if torch.is_tensor(y) else y,
+    )
 pictures = []
 for site, feature in kept.items():
     strength = feature[0].norm(dim=0).cpu()
     strength = 2 * (strength - strength.min()) / (strength.max() - strength.min()) - 1
     big = F.interpolate(strength[None, None], size=(16, 32, 32), mode="nearest")[0]
-    pictures += sliders.clip_pictures([torch.cat([xt[0].clamp(-1, 1), big, real[0]], dim=-1)])
+    pictures += sliders.clip_pictures(
+        [torch.cat([xt[0].clamp(-1, 1), big, real[0]], dim=-1)]
+    )
 
 # %%
-sliders.picture_slider(pictures, list(kept), "site", "Left the noisy clip, middle the features, right the truth.", start=3, width=420)
+sliders.picture_slider(
+    pictures,
+    list(kept),
+    "site",
+    "Left the noisy clip, middle the features, right the truth.",
+    start=3,
+    width=420,
+)
 
 # %% [markdown]
 # ## What breaks, and how to see it
@@ -270,7 +314,9 @@ viz.film_strip([forward[0], lost[0]], ["positions", "no positions"]);
 
 # %%
 error = lambda guess: ((guess - real) ** 2).mean().item()
-print(f"mean squared error of the guess: {error(forward):.4f} with positions, {error(lost):.4f} without")
+print(
+    f"mean squared error of the guess: {error(forward):.4f} with positions, {error(lost):.4f} without"
+)
 
 # %% [markdown]
 # Another trap is invisible in the output: attention heads narrower than 16 channels are many times slower on CPUs, because the fused kernel has no fast

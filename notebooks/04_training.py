@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -90,7 +92,10 @@ torch.testing.assert_close(my_loss(net, x0, t, eps), v_loss(net, schedule, x0, t
 
 # %%
 print("loss of the shipped network on these clips: %.4f" % my_loss(net, x0, t, eps))
-print("loss of answering zero:                     %.4f" % my_loss(lambda x, t: torch.zeros_like(x), x0, t, eps))
+print(
+    "loss of answering zero:                     %.4f"
+    % my_loss(lambda x, t: torch.zeros_like(x), x0, t, eps)
+)
 
 # %% [markdown]
 # ## Which noise levels?
@@ -99,10 +104,16 @@ print("loss of answering zero:                     %.4f" % my_loss(lambda x, t: 
 # past (continuing); and a past that is pure noise (the unconditional half of guidance). A batch mixes them.
 
 # %% mystnb={"image": {"alt": "A matrix of forty clips by sixteen frames, coloured by noise level; some rows are uniform, some random, some start with black clean frames, some with white ones."}, "figure": {"caption": "Noise levels of forty training clips, sorted: one level for all, a past and a future, one level each. Dark: clean. Bright: pure noise."}}
-t = draw_noise_levels(40, 16, 1000, (0.35, 0.15, 0.45, 0.05), torch.Generator().manual_seed(0))
-changes = (t.diff(dim=1) != 0).sum(dim=1)  # none: same level; one: a past and a future; many: per frame
+t = draw_noise_levels(
+    40, 16, 1000, (0.35, 0.15, 0.45, 0.05), torch.Generator().manual_seed(0)
+)
+changes = (t.diff(dim=1) != 0).sum(
+    dim=1
+)  # none: same level; one: a past and a future; many: per frame
 figure, axis = plt.subplots(figsize=(4, 4))
-image = axis.imshow(t[changes.argsort(stable=True)], cmap="viridis", vmin=0, vmax=1000, aspect="auto")
+image = axis.imshow(
+    t[changes.argsort(stable=True)], cmap="viridis", vmin=0, vmax=1000, aspect="auto"
+)
 axis.set(xlabel="frame", ylabel="clip")
 figure.colorbar(image, label="noise level t");
 
@@ -152,9 +163,13 @@ def averaged_copy():
 
 for n in range(total):
     losses.append(one_step(n))
-    torch._foreach_lerp_(average, [p.data for p in net.parameters()], 1 - min(0.98, (1 + n) / (10 + n)))
+    torch._foreach_lerp_(
+        average, [p.data for p in net.parameters()], 1 - min(0.98, (1 + n) / (10 + n))
+    )
     if n + 1 in (1, 20, 45, 90, 180):
-        samples[n + 1] = vd.sample(averaged_copy(), 1, 8, steps=15, generator=torch.Generator().manual_seed(2))[0]
+        samples[n + 1] = vd.sample(
+            averaged_copy(), 1, 8, steps=15, generator=torch.Generator().manual_seed(2)
+        )[0]
 
 # %% mystnb={"image": {"alt": "The loss falls from about one to below a tenth within the first hundred steps, then slowly."}, "figure": {"caption": "The loss of each step and its running mean. The vertical axis is logarithmic."}}
 running = torch.tensor(losses).unfold(0, 20, 1).mean(-1)
@@ -218,7 +233,9 @@ straight.losses
 
 # %%
 card = shipped.card
-print(f"{card['parameters']:,} parameters, {card['steps']:,} steps of {card['recipe']['batch']} clips of 16 frames")
+print(
+    f"{card['parameters']:,} parameters, {card['steps']:,} steps of {card['recipe']['batch']} clips of 16 frames"
+)
 print("data:", card["data"])
 
 # %% mystnb={"image": {"alt": "The loss of the shipped model over its training steps; after a steep fall it keeps falling slowly, and once more at the end as the learning rate goes down."}, "figure": {"caption": "The full loss curve of digits32. Grey: steps on clips of 8 frames. The last stretch is the decay of the learning rate."}}
@@ -244,7 +261,13 @@ guess = shipped(xt.to(device), torch.tensor(levels, device=device)).cpu()
 
 # %%
 both = torch.cat([xt.clamp(-1, 1), guess], dim=-1)
-sliders.picture_slider(sliders.clip_pictures(both[:, :, ::2]), levels, "noise level t", "Left the noisy clip, right the guess.", start=5)
+sliders.picture_slider(
+    sliders.clip_pictures(both[:, :, ::2]),
+    levels,
+    "noise level t",
+    "Left the noisy clip, right the guess.",
+    start=5,
+)
 
 # %% [markdown]
 # ## What breaks, and how to see it
@@ -255,7 +278,15 @@ sliders.picture_slider(sliders.clip_pictures(both[:, :, ::2]), levels, "noise le
 # %%
 def short_run(factor, steps=40):
     torch.manual_seed(0)
-    recipe = vd.TrainConfig(steps=steps, batch=8, frames=8, lr=1e-3 * factor, matrix_lr=4e-3 * factor, warmup=5, decay=1)
+    recipe = vd.TrainConfig(
+        steps=steps,
+        batch=8,
+        frames=8,
+        lr=1e-3 * factor,
+        matrix_lr=4e-3 * factor,
+        warmup=5,
+        decay=1,
+    )
     trainer = vd.Trainer(vd.VideoUNet(config), schedule, data, recipe, device)
     return [progress.loss for progress in trainer.run(bar=False)]
 
@@ -268,7 +299,10 @@ viz.plot_lines(axis, range(1, 41), runs)
 axis.set(xlabel="step", ylabel="loss (per pixel)", yscale="log");
 
 # %%
-print("mean loss of the last ten steps:", {name: round(sum(run[-10:]) / 10, 2) for name, run in runs.items()})
+print(
+    "mean loss of the last ten steps:",
+    {name: round(sum(run[-10:]) / 10, 2) for name, run in runs.items()},
+)
 
 # %% [markdown]
 # ## Recap

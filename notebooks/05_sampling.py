@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -42,7 +44,9 @@ schedule = denoiser.schedule
 
 
 def noise(clips, frames=16, seed=0):
-    return torch.randn(clips, 1, frames, 32, 32, generator=torch.Generator().manual_seed(seed)).to(device)
+    return torch.randn(
+        clips, 1, frames, 32, 32, generator=torch.Generator().manual_seed(seed)
+    ).to(device)
 
 # %% [markdown]
 # ## What we will have at the end
@@ -122,12 +126,24 @@ def my_ddpm(xt, steps, generator):
 # %%
 @torch.no_grad()
 def my_dpmpp(xt, steps):
-    lam = lambda t: (schedule.alpha_bar[t].sqrt().log() - (1 - schedule.alpha_bar[t]).sqrt().log()).item()
+    lam = lambda t: (
+        schedule.alpha_bar[t].sqrt().log() - (1 - schedule.alpha_bar[t]).sqrt().log()
+    ).item()
     last = h_last = None
     for t, t_next in zip(levels(steps), levels(steps)[1:]):
-        signal, sigma = schedule.alpha_bar[t_next].sqrt().item(), (1 - schedule.alpha_bar[[t, t_next]]).sqrt().tolist()
-        x0_hat, h = denoiser(xt, torch.full((len(xt),), t, device=device)), lam(t_next) - lam(t)
-        d = x0_hat if last is None or t_next == 0 else x0_hat + h / (2 * h_last) * (x0_hat - last)
+        signal, sigma = (
+            schedule.alpha_bar[t_next].sqrt().item(),
+            (1 - schedule.alpha_bar[[t, t_next]]).sqrt().tolist(),
+        )
+        x0_hat, h = (
+            denoiser(xt, torch.full((len(xt),), t, device=device)),
+            lam(t_next) - lam(t),
+        )
+        d = (
+            x0_hat
+            if last is None or t_next == 0
+            else x0_hat + h / (2 * h_last) * (x0_hat - last)
+        )
         xt = sigma[1] / sigma[0] * xt + signal * (1 - torch.tensor(-h).exp().item()) * d
         last, h_last = x0_hat, h
     return xt
@@ -145,8 +161,15 @@ def seeded():
 
 xt = noise(1)
 with torch.no_grad():
-    torch.testing.assert_close(my_ddim(xt, 6), vd.finish(vd.ddim(denoiser, xt, schedule, 6)), rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(my_dpmpp(xt, 6), vd.finish(vd.dpmpp_2m(denoiser, xt, schedule, 6)), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        my_ddim(xt, 6), vd.finish(vd.ddim(denoiser, xt, schedule, 6)), rtol=1e-3, atol=1e-4
+    )
+    torch.testing.assert_close(
+        my_dpmpp(xt, 6),
+        vd.finish(vd.dpmpp_2m(denoiser, xt, schedule, 6)),
+        rtol=1e-3,
+        atol=1e-4,
+    )
     theirs = vd.finish(vd.ddpm(denoiser, xt, schedule, 6, generator=seeded()))
 torch.testing.assert_close(my_ddpm(xt, 6, seeded()), theirs, rtol=1e-3, atol=1e-4)
 
@@ -168,7 +191,10 @@ made["DPM++ 12"] = my_dpmpp(noise(1, 4, seed=4), 12)[0]
 viz.film_strip(list(made.values()), list(made));
 
 # %%
-print("time of DDPM relative to 100 steps:", {n: round(s / seconds[100], 1) for n, s in seconds.items()})
+print(
+    "time of DDPM relative to 100 steps:",
+    {n: round(s / seconds[100], 1) for n, s in seconds.items()},
+)
 
 # %% [markdown]
 # ## Quality against steps, measured
@@ -185,25 +211,42 @@ coarse = {}
 for steps in counts:
     coarse[steps] = my_ddim(start, steps)
     errors["DDIM"].append((coarse[steps] - fine).square().mean().sqrt().item())
-    errors["DPM-Solver++(2M)"].append((my_dpmpp(start, steps) - fine).square().mean().sqrt().item())
+    errors["DPM-Solver++(2M)"].append(
+        (my_dpmpp(start, steps) - fine).square().mean().sqrt().item()
+    )
 strangers = (fine - fine.roll(1, 0)).square().mean().sqrt().item()
 
 # %% mystnb={"image": {"alt": "Distance to the fine solution against the number of steps on logarithmic axes; both fall, the second-order solver lies below DDIM for many steps."}, "figure": {"caption": "Root mean squared distance to a walk of 80 steps. The dotted line is the distance between two unrelated clips."}}
 figure, axis = plt.subplots(figsize=(6, 3))
 viz.plot_lines(axis, counts, errors, marker="o")
 axis.axhline(strangers, color="#666666", ls=":")
-axis.set(xlabel="questions asked (network passes)", ylabel="distance", xscale="log", yscale="log", xticks=counts, xticklabels=counts);
+axis.set(
+    xlabel="questions asked (network passes)",
+    ylabel="distance",
+    xscale="log",
+    yscale="log",
+    xticks=counts,
+    xticklabels=counts,
+);
 
 # %%
 for name, values in errors.items():
-    print(f"{name:18}", {n: round(v, 3) for n, v in zip(counts, values)}, f"unrelated clips: {strangers:.3f}")
+    print(
+        f"{name:18}",
+        {n: round(v, 3) for n, v in zip(counts, values)},
+        f"unrelated clips: {strangers:.3f}",
+    )
 
 # %% [markdown]
 # Being near the fine walk is one thing, being a good clip another. Two things that can be checked on any clip, because our world is simple: is there as much ink as there should be, and
 # does the digit move as fast as digits do?
 
 # %%
-real = vd.BouncingDigits(split="test", num_frames=8).sample(256, torch.Generator().manual_seed(0)).video
+real = (
+    vd.BouncingDigits(split="test", num_frames=8)
+    .sample(256, torch.Generator().manual_seed(0))
+    .video
+)
 print("steps   ink   speed      (1 is right)")
 for steps, clips in coarse.items():
     ink = metrics.ink(clips.cpu()).mean() / metrics.ink(real).mean()
@@ -221,7 +264,13 @@ for steps, clips in coarse.items():
 # %%
 counts = [1, 2, 3, 4, 6, 8, 12, 25]
 walks = torch.cat([my_ddim(noise(1, seed=6), steps) for steps in counts])
-sliders.picture_slider(sliders.clip_pictures(walks.cpu()), counts, "DDIM steps", "A clip drawn from one noise.", start=3)
+sliders.picture_slider(
+    sliders.clip_pictures(walks.cpu()),
+    counts,
+    "DDIM steps",
+    "A clip drawn from one noise.",
+    start=3,
+)
 
 # %% [markdown]
 # With one step you see the network's first guess: the average of all clips. Each further step commits a little more.
@@ -232,7 +281,11 @@ sliders.picture_slider(sliders.clip_pictures(walks.cpu()), counts, "DDIM steps",
 
 # %%
 with torch.no_grad():
-    late = vd.finish(vd.ddim(denoiser, noise(4, seed=6), schedule, steps=[round(t * 0.9) for t in levels(20)]))
+    late = vd.finish(
+        vd.ddim(
+            denoiser, noise(4, seed=6), schedule, steps=[round(t * 0.9) for t in levels(20)]
+        )
+    )
     right = vd.finish(vd.ddim(denoiser, noise(4, seed=6), schedule, steps=20))
 ink = lambda clips: (metrics.ink(clips.cpu()).mean() / metrics.ink(real).mean()).item()
 print(f"ink, 1 is right: started at 1000 {ink(right):.2f}, started at 900 {ink(late):.2f}")

@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -44,7 +46,9 @@ F, K = 16, 5  # window and overlap: 11 new frames a window
 
 
 def draw_clips(clips, frames, seed, steps=15):
-    return vd.sample(denoiser, clips, frames, vd.ddim, steps, torch.Generator().manual_seed(seed)).cpu()
+    return vd.sample(
+        denoiser, clips, frames, vd.ddim, steps, torch.Generator().manual_seed(seed)
+    ).cpu()
 
 # %% [markdown]
 # ## Two walls
@@ -55,7 +59,11 @@ stacked = rearrange(clips, "n c f h w -> 1 c (n f) h w")
 viz.film_strip(stacked, ["one after the other"], every=2);
 
 # %%
-viz.show_clips(stacked, ["three clips, joined"], alt="A digit bounces, and is swapped for another twice")
+viz.show_clips(
+    stacked,
+    ["three clips, joined"],
+    alt="A digit bounces, and is swapped for another twice",
+)
 
 # %% [markdown]
 # **Predict.** And if the network is simply given 48 frames of noise at once? It has no layer that knows the number 16. What will it do well, and what not?
@@ -72,13 +80,19 @@ viz.film_strip([long[n][0] for n in lengths], [f"{n} at once" for n in lengths],
 # Let us count instead of looking at one clip: ink and speed relative to real clips, and how often the digit read on the first frame is also read on the last.
 
 # %%
-real = vd.BouncingDigits(split="test", num_frames=48).sample(128, torch.Generator().manual_seed(0)).video
+real = (
+    vd.BouncingDigits(split="test", num_frames=48)
+    .sample(128, torch.Generator().manual_seed(0))
+    .video
+)
 print("frames   ink  speed  same digit")
 for n in lengths:
     ink = metrics.ink(long[n]).mean() / metrics.ink(real).mean()
     speed = metrics.speed(long[n]).mean() / metrics.speed(real).mean()
     read = metrics.read_digits(long[n])
-    print(f"{n:6} {ink:5.2f} {speed:6.2f}  {(read[:, 0] == read[:, -1]).sum().item()} of {len(read)}")
+    print(
+        f"{n:6} {ink:5.2f} {speed:6.2f}  {(read[:, 0] == read[:, -1]).sum().item()} of {len(read)}"
+    )
 
 # %% [markdown]
 # And it does not scale, even where it works. In the joint blocks every place looks at every other place of every frame, so the work grows with the square of the length; and memory grows with
@@ -86,7 +100,10 @@ for n in lengths:
 
 # %%
 def pass_time(frames, repeats=3):
-    x, t = torch.randn(1, 1, frames, 32, 32, device=device), torch.full((1,), 500, device=device)
+    x, t = (
+        torch.randn(1, 1, frames, 32, 32, device=device),
+        torch.full((1,), 500, device=device),
+    )
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -102,7 +119,14 @@ cost = [pass_time(n) / n for n in sizes]
 # %% mystnb={"image": {"alt": "Time per frame relative to a window of sixteen frames; it is roughly flat at first and rises for long windows."}, "figure": {"caption": "Price of a frame in one long window, relative to a window of 16 frames (measured here, one pass each)."}}
 figure, axis = plt.subplots(figsize=(5.5, 2.6))
 viz.plot_lines(axis, sizes, {"one window": [c / cost[0] for c in cost]}, marker="o")
-axis.set(xlabel="frames in the window", ylabel="time per frame, relative", xscale="log", xticks=sizes, xticklabels=sizes, ylim=0);
+axis.set(
+    xlabel="frames in the window",
+    ylabel="time per frame, relative",
+    xscale="log",
+    xticks=sizes,
+    xticklabels=sizes,
+    ylim=0,
+);
 
 # %% [markdown]
 # ## The mathematics
@@ -125,7 +149,9 @@ def my_rollout(past, windows, seed, steps=15):
         known = torch.cat(made, dim=2)[:, :, -K:]
         xt = torch.randn(1, 1, F, 32, 32, generator=generator).to(device)
         with torch.no_grad():
-            window = vd.finish(vd.ddim(history_cfg(denoiser, known), xt, denoiser.schedule, steps))
+            window = vd.finish(
+                vd.ddim(history_cfg(denoiser, known), xt, denoiser.schedule, steps)
+            )
         made.append(window[:, :, K:])
     return torch.cat(made, dim=2)
 
@@ -137,11 +163,23 @@ def my_rollout(past, windows, seed, steps=15):
 # %%
 from functools import partial
 
-truth = vd.BouncingDigits(split="test", num_frames=49).sample(1, torch.Generator().manual_seed(12)).video.to(device)
+truth = (
+    vd.BouncingDigits(split="test", num_frames=49)
+    .sample(1, torch.Generator().manual_seed(12))
+    .video.to(device)
+)
 past = truth[:, :, :K]
 mine = my_rollout(past, 4, seed=0)
-frames = vd.rollout(denoiser, past, 44, sampler=partial(vd.ddim, steps=15), generator=torch.Generator().manual_seed(0))
-torch.testing.assert_close(mine[:, :, K:], torch.stack(list(frames), dim=2), rtol=1e-3, atol=1e-3)
+frames = vd.rollout(
+    denoiser,
+    past,
+    44,
+    sampler=partial(vd.ddim, steps=15),
+    generator=torch.Generator().manual_seed(0),
+)
+torch.testing.assert_close(
+    mine[:, :, K:], torch.stack(list(frames), dim=2), rtol=1e-3, atol=1e-3
+)
 
 # %% mystnb={"image": {"alt": "Two film strips of 49 frames, every third shown: the truth, and a continuation by the model from five given frames, in which the same digit keeps moving."}, "figure": {"caption": "Above the truth, below four windows made by the model. Given: the first five frames (blue). New windows begin at frames 16, 27 and 38."}}
 viz.film_strip([truth[0], mine[0]], ["truth", "made"], given=[49, 5], every=3);
@@ -161,7 +199,9 @@ viz.film_strip([truth[0], mine[0]], ["truth", "made"], given=[49, 5], every=3);
 
 # %%
 def seam(clip, joins):
-    change = clip.diff(dim=2).square().mean(dim=(1, 3, 4)).sqrt()  # (b, f - 1): change from frame f to f + 1
+    change = (
+        clip.diff(dim=2).square().mean(dim=(1, 3, 4)).sqrt()
+    )  # (b, f - 1): change from frame f to f + 1
     at_join = torch.zeros(change.shape[1], dtype=torch.bool)
     at_join[[j - 1 for j in joins]] = True
     return (change[:, at_join].mean() / change[:, ~at_join].mean()).item()
@@ -169,9 +209,12 @@ def seam(clip, joins):
 
 def judge(clip, real, joins=(16, 32)):
     read = metrics.read_digits(clip)
-    return {"seam": seam(clip, joins), "motion": (metrics.speed(clip).mean() / metrics.speed(real).mean()).item(),
-            "ink": (metrics.ink(clip).mean() / metrics.ink(real).mean()).item(),
-            "identity": (read == read[:, :1]).float().mean().item()}
+    return {
+        "seam": seam(clip, joins),
+        "motion": (metrics.speed(clip).mean() / metrics.speed(real).mean()).item(),
+        "ink": (metrics.ink(clip).mean() / metrics.ink(real).mean()).item(),
+        "identity": (read == read[:, :1]).float().mean().item(),
+    }
 
 # %% [markdown]
 # A measure has to be measured too. Real clips must score as perfect, and clips broken on purpose must be caught - each by the measure meant for it.
@@ -186,16 +229,30 @@ def fade(clip):
 
 
 def swap(clip):
-    return torch.cat([clip[:, :, :16], clip.roll(1, 0)[:, :, 16:32], clip.roll(2, 0)[:, :, 32:]], dim=2)
+    return torch.cat(
+        [clip[:, :, :16], clip.roll(1, 0)[:, :, 16:32], clip.roll(2, 0)[:, :, 32:]], dim=2
+    )
 
 
-broken = {"real": real, "slowed to a third": freeze(real), "fading": fade(real), "another clip at joins": swap(real)}
-broken |= {"model, no memory": rearrange(draw_clips(12, F, 5), "(n k) c f h w -> n c (k f) h w", k=3)}
+broken = {
+    "real": real,
+    "slowed to a third": freeze(real),
+    "fading": fade(real),
+    "another clip at joins": swap(real),
+}
+broken |= {
+    "model, no memory": rearrange(
+        draw_clips(12, F, 5), "(n k) c f h w -> n c (k f) h w", k=3
+    )
+}
 
 # %%
 print(f"{'':22}  seam  motion  ink  identity")
 for name, clip in broken.items():
-    print(f"{name:22} {judge(clip, real)['seam']:5.2f}  " + "  ".join(f"{judge(clip, real)[m]:5.2f}" for m in ("motion", "ink", "identity")))
+    print(
+        f"{name:22} {judge(clip, real)['seam']:5.2f}  "
+        + "  ".join(f"{judge(clip, real)[m]:5.2f}" for m in ("motion", "ink", "identity"))
+    )
 
 # %% [markdown]
 # Read the row of real clips first: seam, motion and ink are 1 by construction or nearly so. Identity is not quite 1 even there: the reader, fitted to other people's
@@ -211,12 +268,25 @@ overlaps = [1, 2, 5, 8, 12]
 past12 = truth[:, :, :12]
 walks = []
 for k in overlaps:
-    frames = vd.rollout(denoiser, past12, 20, overlap=k, sampler=partial(vd.ddim, steps=12), generator=torch.Generator().manual_seed(3))
+    frames = vd.rollout(
+        denoiser,
+        past12,
+        20,
+        overlap=k,
+        sampler=partial(vd.ddim, steps=12),
+        generator=torch.Generator().manual_seed(3),
+    )
     walks.append(torch.cat([past12, torch.stack(list(frames), dim=2)], dim=2)[0].cpu())
 side = [torch.cat([truth[0, :, :32].cpu(), walk], dim=-1) for walk in walks]
 
 # %%
-sliders.picture_slider(sliders.clip_pictures(side), overlaps, "overlap K", "Left the truth, right the model; the first 12 frames were given.", start=2)
+sliders.picture_slider(
+    sliders.clip_pictures(side),
+    overlaps,
+    "overlap K",
+    "Left the truth, right the model; the first 12 frames were given.",
+    start=2,
+)
 
 # %% [markdown]
 # ## What breaks, and how to see it
@@ -225,7 +295,9 @@ sliders.picture_slider(sliders.clip_pictures(side), overlaps, "overlap K", "Left
 
 # %% mystnb={"image": {"alt": "PSNR of the model's frames against the truth, falling with the frame number, above and later near the line of repeating the last given frame."}, "figure": {"caption": "Prediction quality by horizon for one clip. Dotted lines: joins. Dashed: the last given frame, repeated."}}
 horizon = metrics.psnr(mine[:, :, K:].cpu().clamp(-1, 1), truth[:, :, K:].cpu())[0]
-still = metrics.psnr(past[:, :, -1:].cpu().expand_as(truth[:, :, K:]), truth[:, :, K:].cpu())[0]
+still = metrics.psnr(
+    past[:, :, -1:].cpu().expand_as(truth[:, :, K:]), truth[:, :, K:].cpu()
+)[0]
 figure, axis = plt.subplots(figsize=(6.5, 2.8))
 viz.plot_lines(axis, range(1, 45), {"model": horizon, "copy the last frame": still})
 for join in (11, 22, 33):
