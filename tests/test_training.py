@@ -56,8 +56,17 @@ def test_min_snr_weighs_easy_levels_down():
     x0, eps = torch.randn(1, 1, 1, 8, 8), torch.randn(1, 1, 1, 8, 8)
     for t, expected in ((50, 5 / (schedule.snr(50) + 1)), (900, schedule.snr(900) / (schedule.snr(900) + 1))):
         level = torch.tensor([[t]])
-        ratio = v_loss(net, schedule, x0, level, eps, min_snr=5) / v_loss(net, schedule, x0, level, eps)
+        ratio = v_loss(net, schedule, x0, level, eps, "min_snr") / v_loss(net, schedule, x0, level, eps)
         torch.testing.assert_close(ratio, expected.float(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("t", [50, 500, 999, 1000])
+def test_x0_weighting_is_the_error_of_x0(t):
+    schedule, net = NoiseSchedule(), lambda xt, t: 0.3 * xt
+    x0, eps, level = torch.randn(1, 1, 1, 8, 8), torch.randn(1, 1, 1, 8, 8), torch.tensor([[t]])
+    xt = schedule.add_noise(x0, level, eps)
+    error = ((schedule.x0_from_v(xt, level, net(xt, level)) - x0) ** 2).mean()
+    torch.testing.assert_close(v_loss(net, schedule, x0, level, eps, "x0"), error, rtol=1e-3, atol=1e-6)
 
 
 def test_orthogonalise_brings_singular_values_near_one():
@@ -191,7 +200,8 @@ def test_learning_rate_warms_up_holds_and_falls():
 
 
 @pytest.mark.parametrize("bad, says", [
-    (dict(steps=0), "steps=0"), (dict(mix=(1, 0)), "mix"), (dict(lr=-1), "lr=-1"), (dict(mix=(0, 0, 0, 0)), "mix")])
+    (dict(steps=0), "steps=0"), (dict(mix=(1, 0)), "mix"), (dict(lr=-1), "lr=-1"), (dict(mix=(0, 0, 0, 0)), "mix"),
+    (dict(weighting="eps"), "weighting='eps'")])
 def test_bad_recipes_are_refused(bad, says):
     with pytest.raises(ValueError, match=says):
         TrainConfig(**bad)

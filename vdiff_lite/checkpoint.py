@@ -21,8 +21,12 @@ class CheckpointError(ValueError):
 
 
 def folder():
-    """Where the shipped checkpoints lie: $VDIFF_CHECKPOINTS, else data/checkpoints beside the package."""
-    return Path(os.environ.get("VDIFF_CHECKPOINTS", Path(__file__).resolve().parents[1] / "data" / "checkpoints"))
+    """Where the shipped checkpoints lie: $VDIFF_CHECKPOINTS, else data/checkpoints of the repository, else in the package."""
+    if "VDIFF_CHECKPOINTS" in os.environ:
+        return Path(os.environ["VDIFF_CHECKPOINTS"])
+    package = Path(__file__).resolve().parent
+    repository = package.parent / "data" / "checkpoints"
+    return repository if repository.is_dir() else package / "checkpoints"
 
 
 def shipped():

@@ -14,6 +14,11 @@ from .optimizer import make_optimizer
 from .unet import VideoUNet
 
 KINDS = ("same", "per_frame", "prefix", "dropped")
+WEIGHTINGS = {
+    "v": torch.ones_like,
+    "x0": lambda snr: 1 / (snr + 1),
+    "min_snr": lambda snr: snr.clamp(max=5) / (snr + 1),
+}
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,8 @@ class TrainConfig:
     weight_decay: float = 0.01
     clip: float = 1.0  # largest norm of the gradient
     ema: float = 0.999
-    mix: tuple = (0.35, 0.15, 0.45, 0.05)  # shares of KINDS in a batch
-    min_snr: float | None = None  # gamma of min-SNR weighting (Hang et al. 2023); None: plain v loss
+    mix: tuple = (0.25, 0.1, 0.6, 0.05)  # shares of KINDS in a batch
+    weighting: str = "x0"  # what the squared error is of: one of WEIGHTINGS
     seed: int = 0
 
     def __post_init__(self):
@@ -42,6 +47,9 @@ class TrainConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
         if len(self.mix) != len(KINDS) or min(self.mix) < 0 or sum(self.mix) <= 0:
             raise ValueError(f"mix={self.mix} must be {len(KINDS)} shares, for {', '.join(KINDS)}")
+
+        if self.weighting not in WEIGHTINGS:
+            raise ValueError(f"weighting={self.weighting!r} is unknown; choose one of {', '.join(WEIGHTINGS)}")
 
     def lr_factor(self, step):
         """What the learning rates are multiplied by: linear warm-up, 1, then a cosine down over the last `decay` steps."""
@@ -59,34 +67,35 @@ def draw_noise_levels(batch, frames, num_timesteps, mix, generator=None):
       prefix     the first K frames clean (t = 0), the rest at one level: continuing a past
       dropped    the first K frames pure noise (t = num_timesteps): the unconditional branch of guidance
     Levels are uniform on 1 .. num_timesteps, spread evenly over the batch (Kingma et al. 2021, App. I.1);
-    K is uniform on 1 .. frames - 1.
+    K lies between 1 and frames - 1, small ones more often: K - 1 is (frames - 1) u^2 rounded down, u uniform on [0, 1).
     """
     kind = torch.multinomial(torch.tensor(mix, dtype=torch.float32), batch, replacement=True, generator=generator)[:, None]
     u = torch.rand(1, generator=generator) + (torch.randperm(batch, generator=generator) / batch)
     level = 1 + (torch.remainder(u, 1) * num_timesteps).long().clamp(max=num_timesteps - 1)
     each = torch.randint(1, num_timesteps + 1, (batch, frames), generator=generator)
-    past = torch.arange(frames) < torch.randint(1, max(2, frames), (batch, 1), generator=generator)
+    past = torch.arange(frames) < 1 + ((frames - 1) * torch.rand(batch, 1, generator=generator) ** 2).floor()
     t = torch.where(kind == 1, each, level[:, None])
     t = torch.where((kind == 2) & past, 0, t)
     return torch.where((kind == 3) & past, num_timesteps, t)
 
 
-def v_loss(net, schedule, x0, t, eps, min_snr=None):
+def v_loss(net, schedule, x0, t, eps, weighting="v"):
     """Mean squared error of v over the frames that are noisy.
 
         L = E || v_hat(x_t, t) - v ||^2                                      (Salimans and Ho 2022, App. D)
 
-    Given frames (t = 0) hold no noise and teach nothing: they do not count. With min_snr = gamma, each frame is
-    weighted by min(snr, gamma) / (snr + 1), which is min-SNR for v (Hang et al. 2023, Sec. 3.4).
+    Given frames (t = 0) hold no noise and teach nothing: they do not count. An error of v is an error of x_0 times
+    sqrt(snr + 1), so a frame's weight says what is asked for:
+      "v"        1: as it stands; low noise counts most
+      "x0"       1 / (snr + 1): the squared error of x_0; high noise, where motion and identity are decided, counts most
+      "min_snr"  min(snr, 5) / (snr + 1)                                          (Hang et al. 2023, Sec. 3.4)
     x0, eps: (b, c, f, h, w);  t: (b, f) long. Returns a scalar.
     """
     error = (net(schedule.add_noise(x0, t, eps), t) - schedule.v(x0, t, eps)) ** 2
     error = reduce(error, "b c f h w -> b f", "mean")
-    weight = (t > 0).to(error)
-    if min_snr is not None:
-        snr = schedule.snr(t).to(error)
-        weight = weight * torch.where(t > 0, snr.clamp(max=min_snr) / (snr + 1), 0.0)
-    return (weight * error).sum() / (t > 0).sum().clamp(min=1)
+    noisy = t > 0
+    snr = schedule.snr(torch.where(noisy, t, 1)).to(error)
+    return (noisy * WEIGHTINGS[weighting](snr) * error).sum() / noisy.sum().clamp(min=1)
 
 
 class DivergedError(RuntimeError):
@@ -128,7 +137,7 @@ class Trainer:
         x0, t, eps = self._batch(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * config.lr_factor(self.step)
-        loss = v_loss(self.net, self.schedule, x0, t, eps, config.min_snr)
+        loss = v_loss(self.net, self.schedule, x0, t, eps, config.weighting)
         self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.clip)

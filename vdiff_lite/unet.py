@@ -17,6 +17,7 @@ class VideoUNetConfig:
     size: int = 32  # height and width of a frame in pixels
     patch: int = 2  # pixels to a side of a patch; the network works at size / patch
     channels: tuple = (32, 64, 128)  # one entry a level; each level halves the resolution
+    joint: tuple = (False, True, False)  # which decoder levels have a joint space-time block of their own
     num_middle: int = 3  # joint space-time transformer blocks at the lowest resolution
     head_channels: int = 32  # below 16 a CPU is more than ten times slower
     time_channels: int = 128  # width of the noise-level embedding
@@ -24,10 +25,13 @@ class VideoUNetConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "channels", tuple(self.channels))
+        object.__setattr__(self, "joint", tuple(self.joint))
         lowest = self.patch * 2 ** (len(self.channels) - 1)
         if self.size % lowest:
             raise ValueError(f"size={self.size} does not divide into {len(self.channels)} levels of patch={self.patch}; "
                              f"choose a multiple of {lowest}")
+        if len(self.joint) != len(self.channels):
+            raise ValueError(f"joint={self.joint} must say yes or no for each of {len(self.channels)} levels")
         if any(c % self.head_channels for c in self.channels):
             raise ValueError(f"channels={self.channels} must be multiples of head_channels={self.head_channels}")
 
@@ -39,7 +43,7 @@ class VideoUNetConfig:
         return cls(**PRESETS[name])
 
     def to_dict(self):
-        return asdict(self) | {"channels": list(self.channels)}
+        return asdict(self) | {"channels": list(self.channels), "joint": list(self.joint)}
 
 
 PRESETS = {
@@ -64,8 +68,9 @@ class VideoUNet(nn.Module):
         self.patchify = nn.Conv2d(config.in_channels, widths[0], config.patch, stride=config.patch)
         self.encoder = nn.ModuleList(Stage(c, e, d) for c in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:]))
+        self.summary = Summary(widths[-1], e, d)
         self.middle = nn.ModuleList(SpaceTimeBlock(widths[-1], e, d) for _ in range(config.num_middle))
-        self.decoder = nn.ModuleList(Stage(c, e, d) for c in widths)
+        self.decoder = nn.ModuleList(Stage(c, e, d, joint) for c, joint in zip(widths, config.joint))
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(widths, widths[1:]))
         self.norm_out = nn.GroupNorm(8, widths[0])
         self.unpatchify = nn.ConvTranspose2d(widths[0], config.in_channels, config.patch, stride=config.patch)
@@ -80,16 +85,16 @@ class VideoUNet(nn.Module):
           "encoder.i", "middle", "decoder.i"   the output of a stage, (b, c, f, h, w)
           "encoder.i.temporal", "decoder.i.temporal"   the (keys, values) of attention along time, each
                                                (b, h w heads, f, d)
-          "middle.j.joint"                     the (keys, values) of joint attention, each (b, heads, f h w, d).
+          "middle.j.joint", "decoder.i.joint"  the (keys, values) of joint attention, each (b, heads, f h w, d)
+          "middle.summary"                     the (keys, values) of the frames' summaries, each (b, heads, f, d).
           A tap may put further keys and values in front of the ones it was given.
         Returns v_hat (b, c, f, h, w). Raises ValueError when a shape does not fit.
         """
         b, f = self._check(xt)
         t = self._per_frame(t, b, f)
         positions = torch.arange(f) if positions is None else torch.as_tensor(positions)
-        lowest = self.config.size // self.config.patch // 2 ** len(self.down)
         angles = rotary_angles(positions, self.config.head_channels).to(xt)
-        at = Context(b, self.time_embedding(t), angles, space_time_angles(angles, lowest, lowest), clean_mask(t), tap)
+        at = Context(b, self.time_embedding(t), angles, clean_mask(t), tap)
 
         x = rearrange(xt, "b c f h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
         x = self.patchify(x)
@@ -98,6 +103,7 @@ class VideoUNet(nn.Module):
             x = stage(x, at, f"encoder.{i}")
             skips.append(x)
             x = self.down[i](x) if i < len(self.down) else x
+        at.time = at.time + self.summary(x, at, "middle.summary")
         for i, block in enumerate(self.middle):
             x = block(x, at, f"middle.{i}.joint")
         x = at.offer("middle", x)
@@ -124,17 +130,22 @@ class VideoUNet(nn.Module):
 class Context:
     """What every block needs beside its input: noise levels, positions, who may look at whom, and the tap.
 
-    b: clips in the batch;  time: (b f, e) embedded noise levels;  angles: (f, d/2) rotary angles of the frames, and
-    joint_angles: (f h w, d/2) of the places at the lowest resolution;  mask: (b, f, f), True where a frame may look at
-    another, None where all may;  tap(site, feature) -> feature.
+    b: clips in the batch;  time: (b f, e) embedded noise levels;  angles: (f, d/2) rotary angles of the frames;
+    mask: (b, f, f), True where a frame may look at another, None where all may;  tap(site, feature) -> feature.
     """
 
-    def __init__(self, b, time, angles, joint_angles=None, mask=None, tap=None):
-        self.b, self.time, self.mask = b, time, mask
+    def __init__(self, b, time, angles, mask=None, tap=None):
+        self.b, self.time, self.angles, self.mask = b, time, angles, mask
         self.tap = tap or (lambda site, feature: feature)
-        # Once for all blocks: sines cost more than the rotation itself.
         self.turn = angles.cos(), angles.sin()
-        self.joint_turn = None if joint_angles is None else (joint_angles.cos(), joint_angles.sin())
+        self._joint = {}
+
+    def joint_turn(self, h, w):
+        """Cosines and sines for joint attention on h x w places; once for all blocks, since they cost more than the rotation."""
+        if (h, w) not in self._joint:
+            angles = space_time_angles(self.angles, h, w)
+            self._joint[h, w] = angles.cos(), angles.sin()
+        return self._joint[h, w]
 
     def offer(self, site, x):
         """Show a stage's output to the tap as (b, c, f, h, w)."""
@@ -147,16 +158,19 @@ class Context:
 
 
 class Stage(nn.Module):
-    """One level: convolutions within each frame, then attention along time at each place."""
+    """One level: convolutions within each frame, attention along time at each place, perhaps a joint block."""
 
-    def __init__(self, c, e, d):
+    def __init__(self, c, e, d, joint=False):
         super().__init__()
         self.frames = ResBlock(c, e)
         self.temporal = TemporalAttention(c, d)
+        self.joint = SpaceTimeBlock(c, e, d) if joint else None
 
     def forward(self, x, at, site):
         x = self.frames(x, at.time)
         x = self.temporal(x, at, site + ".temporal")
+        if self.joint is not None:
+            x = self.joint(x, at, site + ".joint")
         return at.offer(site, x)
 
 
@@ -202,7 +216,7 @@ class TemporalAttention(nn.Module):
 
 
 class SpaceTimeBlock(nn.Module):
-    """A transformer block in which every place of every frame looks at every other; at the lowest resolution only."""
+    """A transformer block in which every place of every frame looks at every other: this is how a stroke is followed to where it went."""
 
     def __init__(self, c, e, d):
         super().__init__()
@@ -221,13 +235,36 @@ class SpaceTimeBlock(nn.Module):
         x = rearrange(x, "(b f) c h w -> b f (h w) c", b=b)
         y = self.norm1(x) * (1 + scale1) + shift1
         q, k, v = (rearrange(proj(y), "b f p (n d) -> b n (f p) d", d=self.d) for proj in (self.q, self.k, self.v))
-        q, k = _Rotate.apply(q, *at.joint_turn), _Rotate.apply(k, *at.joint_turn)
+        turn = at.joint_turn(h, w)
+        q, k = _Rotate.apply(q, *turn), _Rotate.apply(k, *turn)
         k, v = at.tap(site, (k, v))
         mask = None if at.mask is None else repeat(at.mask, "b i j -> b 1 (i p) (j q)", p=h * w, q=h * w)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=at.wider(mask, q, k))
         x = x + rearrange(self.out(rearrange(y, "b n s d -> b s (n d)")), "b (f p) c -> b f p c", p=h * w)
         x = x + self.mlp(self.norm2(x) * (1 + scale2) + shift2)
         return rearrange(x, "b f (h w) c -> (b f) c h w", h=h, w=w)
+
+
+class Summary(nn.Module):
+    """What is on all frames, wherever it is: each frame is pooled into one token, tokens look at each other, and the
+    answer joins the noise level as what scales and shifts the blocks that follow. It carries identity along a clip."""
+
+    def __init__(self, c, e, d):
+        super().__init__()
+        self.d = d
+        self.norm = nn.LayerNorm(c)
+        self.pool = nn.Sequential(nn.Linear(c, 2 * c), nn.SiLU())
+        self.q, self.k, self.v = (nn.Linear(2 * c, c, bias=False) for _ in range(3))
+        self.out = nn.Sequential(nn.Linear(c, 2 * c), nn.SiLU(), nn.Linear(2 * c, e))
+        nn.init.zeros_(self.out[-1].weight)
+
+    def forward(self, x, at, site):
+        y = self.pool(self.norm(rearrange(x, "(b f) c h w -> b f (h w) c", b=at.b))).mean(dim=2)
+        q, k, v = (rearrange(proj(y), "b f (n d) -> b n f d", d=self.d) for proj in (self.q, self.k, self.v))
+        k, v = at.tap(site, (k, v))
+        mask = None if at.mask is None else at.mask[:, None]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=at.wider(mask, q, k))
+        return self.out(rearrange(y, "b n f d -> (b f) (n d)"))
 
 
 class NoiseLevelEmbedding(nn.Module):
