@@ -28,7 +28,9 @@ class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised, for weights with two or more dimensions (Jordan et al. 2024; a convolution counts as
     a matrix (out, in h w)). Groups with `matrices=False` take AdamW steps instead (Loshchilov and Hutter 2019).
 
-    Updates are scaled by 0.2 sqrt(max(m, n)), which gives them the size of Adam's (Liu et al. 2025).
+    Updates of an (m, n) matrix are scaled by sqrt(max(1, m / n)), so that every matrix turns its input by about lr a step,
+    whatever its shape. (With Adam's size of update, convolutions outrun attention, which has fewer inputs, and
+    attention over distant frames is never learned.)
     """
 
     def __init__(self, groups, momentum=0.95, betas=(0.9, 0.99), weight_decay=0.01):
@@ -54,7 +56,7 @@ class Muon(torch.optim.Optimizer):
             updates = orthogonalise(torch.stack([update for _, update in pairs]))
             for (p, _), update in zip(pairs, updates):
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update.view_as(p), alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
+                p.add_(update.view_as(p), alpha=-group["lr"] * max(1, shape[0] / shape[1]) ** 0.5)
 
     def _step_adamw(self, group):
         beta1, beta2 = group["betas"]

@@ -30,7 +30,7 @@ class TrainConfig:
     frames: int = 16
     short_steps: int = 0  # the first steps train on clips of half the length, twice as many of them
     lr: float = 1e-3  # AdamW's: biases, norms, embeddings
-    matrix_lr: float = 4e-3  # Muon's: everything else
+    matrix_lr: float = 0.015  # Muon's: everything else
     warmup: int = 100
     decay: int = 2_000  # the last steps, over which the learning rates fall to 2% of themselves
     betas: tuple = (0.9, 0.99)
@@ -38,7 +38,7 @@ class TrainConfig:
     clip: float = 1.0  # largest norm of the gradient
     ema: float = 0.999
     mix: tuple = (0.25, 0.1, 0.6, 0.05)  # shares of KINDS in a batch
-    weighting: str = "x0"  # what the squared error is of: one of WEIGHTINGS
+    weighting: str = "v"  # what the squared error is of: one of WEIGHTINGS
     seed: int = 0
 
     def __post_init__(self):
