@@ -39,7 +39,7 @@ from torch import nn
 
 import vdiff_lite as vd
 from vdiff_lite import sliders, viz
-from vdiff_lite.unet import ResBlock, TemporalAttention, clean_mask, rotary_angles, rotate
+from vdiff_lite.blocks import ResBlock, TemporalAttention, clean_mask, rotary_angles, rotate
 
 torch.manual_seed(0)
 device = vd.pick_device()
@@ -187,7 +187,7 @@ class MyTemporalAttention(nn.Module):
 # The library calls PyTorch's fused kernel and arranges memory so that nothing is copied. The numbers are the same.
 
 # %%
-from vdiff_lite.unet import Context
+from vdiff_lite.blocks import Context
 
 twin = TemporalAttention(64, 32)
 nn.init.normal_(twin.out.weight, std=0.1)

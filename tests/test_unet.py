@@ -2,7 +2,8 @@ import pytest
 import torch
 from conftest import SMALL
 
-from vdiff_lite.unet import VideoUNet, VideoUNetConfig, clean_mask, rotary_angles, rotate
+from vdiff_lite.blocks import clean_mask, rotary_angles, rotate
+from vdiff_lite.unet import VideoUNet, VideoUNetConfig
 
 
 def clip(b=2, f=5, seed=0):

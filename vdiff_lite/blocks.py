@@ -1,0 +1,218 @@
+"""The blocks of VideoUNet: convolutions within frames, attention along time and over everything, rotary positions."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import nn
+
+
+class Context:
+    """What every block needs beside its input: noise levels, positions, who may look at whom, and the tap.
+
+    b: clips in the batch;  time: (b f, e) embedded noise levels;  angles: (f, d/2) rotary angles of the frames;
+    mask: (b, f, f), True where a frame may look at another, None where all may;  tap(site, feature) -> feature.
+    """
+
+    def __init__(self, b, time, angles, mask=None, tap=None):
+        self.b, self.time, self.angles, self.mask = b, time, angles, mask
+        self.tap = tap or (lambda site, feature: feature)
+        self.turn = angles.cos(), angles.sin()
+        self._joint = {}
+
+    def joint_turn(self, h, w):
+        """Cosines and sines for joint attention on h x w places; once for all blocks, since they cost more than the rotation."""
+        if (h, w) not in self._joint:
+            angles = space_time_angles(self.angles, h, w)
+            self._joint[h, w] = angles.cos(), angles.sin()
+        return self._joint[h, w]
+
+    def offer(self, site, x):
+        """Show a stage's output to the tap as (b, c, f, h, w)."""
+        return rearrange(self.tap(site, rearrange(x, "(b f) c h w -> b c f h w", b=self.b)), "b c f h w -> (b f) c h w")
+
+    @staticmethod
+    def wider(mask, q, k):
+        """The mask with a column for every key that a tap put in front of the window's own; all may look at those."""
+        return mask if mask is None else F.pad(mask, (k.shape[2] - q.shape[2], 0), value=True)
+
+
+class Stage(nn.Module):
+    """One level: convolutions within each frame, attention along time at each place, perhaps a joint block."""
+
+    def __init__(self, c, e, d, joint=False):
+        super().__init__()
+        self.frames = ResBlock(c, e)
+        self.temporal = TemporalAttention(c, d)
+        self.joint = SpaceTimeBlock(c, e, d) if joint else None
+
+    def forward(self, x, at, site):
+        x = self.frames(x, at.time)
+        x = self.temporal(x, at, site + ".temporal")
+        if self.joint is not None:
+            x = self.joint(x, at, site + ".joint")
+        return at.offer(site, x)
+
+
+class ResBlock(nn.Module):
+    """Norm, scale and shift by the noise level, SiLU, convolution; twice; added to the input. Frame by frame."""
+
+    def __init__(self, c, e):
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(8, c), nn.GroupNorm(8, c, affine=False)
+        self.conv1, self.conv2 = nn.Conv2d(c, c, 3, padding=1), nn.Conv2d(c, c, 3, padding=1)
+        self.modulation = nn.Linear(e, 2 * c)
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x, time):
+        scale, shift = rearrange(self.modulation(time), "n (two c) -> two n c 1 1", two=2)
+        y = self.conv1(F.silu(self.norm1(x)))
+        y = torch.addcmul(shift, self.norm2(y), 1 + scale)
+        return x + self.conv2(F.silu(y))
+
+
+class TemporalAttention(nn.Module):
+    """Each place looks along time at itself in the other frames; rotary positions make it relative."""
+
+    def __init__(self, c, d):
+        super().__init__()
+        self.d = d
+        self.norm = nn.LayerNorm(c)
+        self.q, self.k, self.v = (nn.Linear(c, c, bias=False) for _ in range(3))
+        self.out = nn.Linear(c, c)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x, at, site):
+        b, h = at.b, x.shape[2]
+        y = self.norm(rearrange(x, "n c h w -> n h w c"))
+        # Every (place, head) is one head of the attention kernel: a view, no copy.
+        q, k, v = (rearrange(proj(y), "(b f) h w (n d) -> b (h w n) f d", b=b, d=self.d) for proj in (self.q, self.k, self.v))
+        q, k = _Rotate.apply(q, *at.turn), _Rotate.apply(k, *at.turn)
+        k, v = at.tap(site, (k, v))
+        mask = None if at.mask is None else at.mask[:, None]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=at.wider(mask, q, k))
+        y = self.out(rearrange(y, "b (h w n) f d -> (b f) h w (n d)", h=h, w=h))
+        return x + rearrange(y, "n h w c -> n c h w")
+
+
+class SpaceTimeBlock(nn.Module):
+    """A transformer block in which every place of every frame looks at every other: this is how a stroke is followed to where it went."""
+
+    def __init__(self, c, e, d):
+        super().__init__()
+        self.d = d
+        self.norm1, self.norm2 = nn.LayerNorm(c, elementwise_affine=False), nn.LayerNorm(c, elementwise_affine=False)
+        self.q, self.k, self.v = (nn.Linear(c, c, bias=False) for _ in range(3))
+        self.out = nn.Linear(c, c)
+        self.mlp = nn.Sequential(nn.Linear(c, 4 * c), nn.GELU("tanh"), nn.Linear(4 * c, c))
+        self.modulation = nn.Linear(e, 4 * c)
+        # Born to look for what is like itself: the same stroke on another frame. From random queries and keys this takes long.
+        nn.init.orthogonal_(self.q.weight, gain=1.2)
+        self.k.weight.data.copy_(self.q.weight)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.mlp[-1].weight)
+
+    def forward(self, x, at, site):
+        b, (h, w) = at.b, x.shape[2:]
+        scale1, shift1, scale2, shift2 = rearrange(self.modulation(at.time), "(b f) (four c) -> four b f 1 c", b=b, four=4)
+        x = rearrange(x, "(b f) c h w -> b f (h w) c", b=b)
+        y = self.norm1(x) * (1 + scale1) + shift1
+        q, k, v = (rearrange(proj(y), "b f p (n d) -> b n (f p) d", d=self.d) for proj in (self.q, self.k, self.v))
+        turn = at.joint_turn(h, w)
+        q, k = _Rotate.apply(q, *turn), _Rotate.apply(k, *turn)
+        k, v = at.tap(site, (k, v))
+        mask = None if at.mask is None else repeat(at.mask, "b i j -> b 1 (i p) (j q)", p=h * w, q=h * w)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=at.wider(mask, q, k))
+        x = x + rearrange(self.out(rearrange(y, "b n s d -> b s (n d)")), "b (f p) c -> b f p c", p=h * w)
+        x = x + self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+        return rearrange(x, "b f (h w) c -> (b f) c h w", h=h, w=w)
+
+
+class Summary(nn.Module):
+    """What is on all frames, wherever it is: each frame is pooled into one token, tokens look at each other, and the
+    answer joins the noise level as what scales and shifts the blocks that follow. It carries identity along a clip."""
+
+    def __init__(self, c, e, d):
+        super().__init__()
+        self.d = d
+        self.norm = nn.LayerNorm(c)
+        self.pool = nn.Sequential(nn.Linear(c, 2 * c), nn.SiLU())
+        self.q, self.k, self.v = (nn.Linear(2 * c, c, bias=False) for _ in range(3))
+        self.out = nn.Sequential(nn.Linear(c, 2 * c), nn.SiLU(), nn.Linear(2 * c, e))
+        nn.init.zeros_(self.out[-1].weight)
+
+    def forward(self, x, at, site):
+        y = self.pool(self.norm(rearrange(x, "(b f) c h w -> b f (h w) c", b=at.b))).mean(dim=2)
+        q, k, v = (rearrange(proj(y), "b f (n d) -> b n f d", d=self.d) for proj in (self.q, self.k, self.v))
+        k, v = at.tap(site, (k, v))
+        mask = None if at.mask is None else at.mask[:, None]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=at.wider(mask, q, k))
+        return self.out(rearrange(y, "b n f d -> (b f) (n d)"))
+
+
+class NoiseLevelEmbedding(nn.Module):
+    """Noise level (b, f) -> (b f, e): sines and cosines of t, then two layers."""
+
+    def __init__(self, e, num_timesteps):
+        super().__init__()
+        self.num_timesteps = num_timesteps
+        frequencies = torch.exp(torch.linspace(0, math.log(1000.0), e // 2)) * math.pi / 2
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.mlp = nn.Sequential(nn.Linear(e, e), nn.SiLU(), nn.Linear(e, e), nn.SiLU())
+
+    def forward(self, t):
+        u = rearrange(t, "b f -> (b f) 1").to(self.frequencies) / self.num_timesteps * self.frequencies
+        return self.mlp(torch.cat([u.sin(), u.cos()], dim=-1))
+
+
+def rotary_angles(positions, d, base=100.0):
+    """Angles positions x base^(-2i/d): (f,) -> (f, d/2), for rotary embedding (Su et al. 2021, Eq. 15).
+
+    base is 100, not the 10,000 of text: a window has tens of frames, not thousands of words.
+    """
+    frequencies = base ** (-torch.arange(0, d, 2, dtype=torch.float32, device=positions.device) / d)
+    return positions.float()[:, None] * frequencies
+
+
+def space_time_angles(temporal, h, w):
+    """(f, d/2) angles of time -> (f h w, d/2): half of the pairs turn with time, a quarter each with y and x."""
+    f, pairs = temporal.shape
+    y = rotary_angles(torch.arange(h, device=temporal.device), pairs // 2, base=10.0)
+    x = rotary_angles(torch.arange(w, device=temporal.device), pairs // 2, base=10.0)
+    return torch.cat([repeat(temporal[:, ::2], "f d -> (f h w) d", h=h, w=w),
+                      repeat(y, "h d -> (f h w) d", f=f, w=w), repeat(x, "w d -> (f h w) d", f=f, h=h)], dim=-1)
+
+
+def rotate(x, angles):
+    """Turn each pair (x_i, x_{i + d/2}) by its angle. x: (..., f, d);  angles: (f, d/2)."""
+    return _Rotate.apply(x, angles.cos(), angles.sin())
+
+
+class _Rotate(torch.autograd.Function):
+    """A rotation's gradient is the rotation back: two passes over memory where autograd's own record takes seven."""
+
+    @staticmethod
+    def forward(ctx, x, cos, sin):
+        ctx.save_for_backward(cos, sin)
+        turned = torch.empty_like(x)
+        (x1, x2), (y1, y2) = x.chunk(2, -1), turned.chunk(2, -1)
+        torch.mul(x1, cos, out=y1).addcmul_(x2, sin, value=-1)
+        torch.mul(x2, cos, out=y2).addcmul_(x1, sin)
+        return turned
+
+    @staticmethod
+    def backward(ctx, grad):
+        cos, sin = ctx.saved_tensors
+        return _Rotate.apply(grad, cos, -sin), None, None
+
+
+def clean_mask(t):
+    """Who may look at whom: (b, f) noise levels -> (b, f, f) bool, or None when all may.
+
+    A frame at t = 0 is given: it does not look at frames that are still being made.
+    """
+    clean = t == 0
+    if not clean.any() or clean.all():
+        return None
+    return ~(clean[:, :, None] & ~clean[:, None, :])
