@@ -92,7 +92,7 @@ class VideoUNet(nn.Module):
         Returns v_hat (b, c, f, h, w). Raises ValueError when a shape does not fit.
         """
         b, f = self._check(xt)
-        t = self._per_frame(t, b, f)
+        t = self._per_frame(t, b, f).to(xt.device)
         positions = torch.arange(f) if positions is None else torch.as_tensor(positions)
         angles = rotary_angles(positions, self.config.head_channels).to(xt)
         at = Context(b, self.time_embedding(t), angles, clean_mask(t), tap)
