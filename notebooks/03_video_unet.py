@@ -327,7 +327,7 @@ print(
 #
 # ## Recap
 #
-# Convolutions look within frames, attention looks along time, joint blocks work out the motion, and a summary of each frame carries what the clip shows. Rotary positions make
+# Convolutions look within frames, attention looks along time, joint blocks work out the motion, and a summary of each frame is meant to carry what the clip shows. Rotary positions make
 # time relative; a scale and a shift bring each frame's noise level to every block. Features pass a tap by name, and clean frames never look at noisy ones.
 #
 # ## Exercises

@@ -97,7 +97,7 @@ class TemporalAttention(nn.Module):
 
 
 class SpaceTimeBlock(nn.Module):
-    """A transformer block in which every place of every frame looks at every other: this is how a stroke is followed to where it went."""
+    """A transformer block in which every place of every frame looks at every other, so that a stroke can be followed to where it went."""
 
     def __init__(self, c, e, d):
         super().__init__()
@@ -107,7 +107,7 @@ class SpaceTimeBlock(nn.Module):
         self.out = nn.Linear(c, c)
         self.mlp = nn.Sequential(nn.Linear(c, 4 * c), nn.GELU("tanh"), nn.Linear(4 * c, c))
         self.modulation = nn.Linear(e, 4 * c)
-        # Born to look for what is like itself: the same stroke on another frame. From random queries and keys this takes long.
+        # Born to look for what is like itself: the same stroke on another frame.
         nn.init.orthogonal_(self.q.weight, gain=1.2)
         self.k.weight.data.copy_(self.q.weight)
         nn.init.zeros_(self.out.weight)
@@ -131,7 +131,7 @@ class SpaceTimeBlock(nn.Module):
 
 class Summary(nn.Module):
     """What is on all frames, wherever it is: each frame is pooled into one token, tokens look at each other, and the
-    answer joins the noise level as what scales and shifts the blocks that follow. It carries identity along a clip."""
+    answer joins the noise level as what scales and shifts the blocks that follow. Meant to carry identity along a clip."""
 
     def __init__(self, c, e, d):
         super().__init__()

@@ -29,8 +29,8 @@ class Muon(torch.optim.Optimizer):
     a matrix (out, in h w)). Groups with `matrices=False` take AdamW steps instead (Loshchilov and Hutter 2019).
 
     Updates of an (m, n) matrix are scaled by sqrt(max(1, m / n)), so that every matrix turns its input by about lr a step,
-    whatever its shape. (With Adam's size of update, convolutions outrun attention, which has fewer inputs, and
-    attention over distant frames is never learned.)
+    whatever its shape. (With Adam's size of update, convolutions, which have more inputs, take larger
+    steps than attention does.)
     """
 
     def __init__(self, groups, momentum=0.95, betas=(0.9, 0.99), weight_decay=0.01):
