@@ -237,17 +237,14 @@ for site in a:
 # %% [markdown]
 # ## The whole
 #
-# Attention along time sees the digit only while it stays in place. Two things carry it further. *Joint* blocks let every place of every frame look at every other: at the
-# lowest level, where there are only 16 places a frame and it is cheap, to work out the path, and once on the way up, to fetch strokes from where they were. And a *summary*
-# pools each frame into one token, lets those tokens look at each other, and adds the answer to the noise level that scales and shifts the blocks after it: what is on the
-# frames, wherever it is. Count:
+# Attention along time sees the digit only while it stays in place. *Joint* blocks carry it further: at the lowest level, where there are only 16 places a frame and it is cheap,
+# every place of every frame looks at every other, and the path is worked out. Count:
 
 # %%
 # NBVAL_CHECK_OUTPUT
 parts = {
     "encoder": net.encoder,
     "down": net.down,
-    "summary": net.summary,
     "middle": net.middle,
     "decoder": net.decoder,
     "up": net.up,
@@ -327,7 +324,7 @@ print(
 #
 # ## Recap
 #
-# Convolutions look within frames, attention looks along time, joint blocks work out the motion, and a summary of each frame is meant to carry what the clip shows. Rotary positions make
+# Convolutions look within frames, attention looks along time, and joint blocks at the lowest level let every place see every other. Rotary positions make
 # time relative; a scale and a shift bring each frame's noise level to every block. Features pass a tap by name, and clean frames never look at noisy ones.
 #
 # ## Exercises

@@ -2,9 +2,20 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import gaussian_denoiser
 
-from vdiff_lite.methods import history_cfg, independent
+from vdiff_lite.methods import (
+    NORMS,
+    GuidanceError,
+    SourceFeatures,
+    copy_last,
+    fractional_history,
+    history_cfg,
+    independent,
+    injection,
+    reconstruction,
+    replacement,
+    temporal_history,
+)
 from vdiff_lite.rollout import rollout
 from vdiff_lite.samplers import ddim, ddpm, finish
 from vdiff_lite.schedule import NoiseSchedule
@@ -71,6 +82,174 @@ def test_bad_settings_of_guidance():
         history_cfg(Recorder(), clip(5))(clip(5), torch.tensor([3]))
 
 
+def test_copy_last_repeats_the_last_frame():
+    past = clip(2)
+    made = finish(ddim(copy_last(Recorder(), past), clip(5, 1), NoiseSchedule(), 4))
+    torch.testing.assert_close(made, torch.cat([past, past[:, :, -1:].expand(-1, -1, 3, -1, -1)], 2), rtol=1e-5, atol=1e-5)
+
+
+def test_fractional_history_blurs_the_past_and_says_so():
+    ask, past, xt = Recorder(), clip(2), clip(5, 1)
+    fractional_history(ask, past, 1.5, level=400)(xt, torch.tensor([700]))
+    [(x, t)] = ask.asked
+    assert t.tolist() == [[0, 0, 700, 700, 700], [400, 400, 700, 700, 700], [1000, 1000, 700, 700, 700]]
+    noise = ask.schedule.eps_from_x0(xt[:, :, :2], torch.tensor([[700, 700]]), past)
+    torch.testing.assert_close(x[1:2, :, :2], ask.schedule.add_noise(past, torch.tensor([[400, 400]]), noise))
+    assert torch.equal(x[:1, :, :2], past)
+
+
+def test_fractional_history_by_hand(small_denoiser):
+    past, xt, t = clip(2), clip(5, 1), torch.tensor([500])
+    noise = small_denoiser.schedule.eps_from_x0(xt[:, :, :2], t[:, None].expand(1, 2), past)
+
+    def branch(level):
+        of_past = torch.full((1, 2), level)
+        shown = small_denoiser.schedule.add_noise(past, of_past, noise)
+        return small_denoiser(torch.cat([shown, xt[:, :, 2:]], 2), torch.cat([of_past, t.expand(1, 3)], 1))[:, :, 2:]
+
+    with torch.no_grad():
+        want = branch(0) + 0.5 * (branch(300) - branch(1000))
+        got = fractional_history(small_denoiser, past, 1.5, 300)(xt, t)[:, :, 2:]
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_temporal_history_with_all_frames_is_history_cfg(small_denoiser):
+    past, xt, t = clip(3), clip(6, 1), torch.tensor([500])
+    with torch.no_grad():
+        torch.testing.assert_close(temporal_history(small_denoiser, past, {3: 1.7})(xt, t), history_cfg(small_denoiser, past, 1.7)(xt, t),
+                                   rtol=1e-4, atol=1e-4)
+
+
+def test_temporal_history_forgets_the_older_frames():
+    ask = Recorder()
+    temporal_history(ask, clip(3), {3: 1.0, 1: 0.5})(clip(5, 1), torch.tensor([700]))
+    assert ask.asked[0][1].tolist() == [[0, 0, 0, 700, 700], [1000, 1000, 0, 700, 700], [1000, 1000, 1000, 700, 700]]
+
+
+def test_the_sampler_carries_the_noised_past_of_replacement():
+    ask, past, xt = Recorder(), clip(2), clip(5, 1)
+    finish(ddim(replacement(ask, past), xt, ask.schedule, 5))
+    for x, t in ask.asked:
+        torch.testing.assert_close(x[:, :, :2], ask.schedule.add_noise(past, t, xt[:, :, :2]), rtol=1e-4, atol=1e-4)
+
+
+def test_fresh_replacement_draws_new_noise_of_the_right_size():
+    ask, past = Recorder(), clip(2).expand(-1, -1, 2, 16, 16) * 0 + 0.5
+    replace = replacement(ask, past, fresh=True, generator=torch.Generator().manual_seed(0))
+    for _ in range(2):
+        replace(torch.zeros(1, 1, 5, 16, 16), torch.tensor([500]))
+    (a, _), (b, _) = ask.asked
+    signal, noise = ask.schedule.signal_and_noise(torch.tensor([500]), a)
+    assert not torch.equal(a, b) and torch.equal(a[:, :, 2:], torch.zeros(1, 1, 3, 16, 16))
+    assert abs((a[:, :, :2] - signal * 0.5).std() / noise - 1).item() < 0.1
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_reconstruction_guidance_by_finite_differences(norm):
+    schedule, past, t = NoiseSchedule(), clip(2).double(), torch.tensor([600])
+    xt = clip(4, 1).double()
+    mix = torch.randn(4, 4, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+
+    class Linear:
+        def __init__(self):
+            self.schedule = schedule
+
+        def __call__(self, xt, t):
+            return torch.einsum("fg,bcghw->bcfhw", mix, xt).tanh()
+
+    def distance(z):
+        squares = (past - Linear()(z, t)[:, :, :2]).square()
+        return dict(sum=squares.sum(), mean=squares.mean(), root=squares.sum().sqrt())[norm]
+
+    got = reconstruction(Linear(), past, 2.0, norm, replace=False)(xt, t) - Linear()(xt, t)
+    signal = schedule.alpha_bar[600].sqrt().item()
+    for place in ((0, 0, 3, 4, 5), (0, 0, 1, 7, 7)):
+        step = torch.zeros_like(xt)
+        step[place] = 1e-5
+        slope = (distance(xt + step) - distance(xt - step)) / 2e-5
+        torch.testing.assert_close(got[place], -signal * slope, rtol=1e-3, atol=1e-7)
+
+
+def test_reconstruction_replaces_the_overlap_only_when_asked(small_denoiser):
+    past, xt, t = clip(2), clip(5, 1), torch.tensor([500])
+    with_it, without = (reconstruction(small_denoiser, past, 3.0, replace=replace)(xt, t) for replace in (True, False))
+    assert torch.equal(with_it[:, :, :2], past) and torch.equal(with_it[:, :, 2:], without[:, :, 2:])
+    assert not torch.equal(without[:, :, :2], past)
+
+
+def test_reconstruction_without_weight_is_replacement_and_keeps_a_record(small_denoiser):
+    past, xt, record = clip(2, b=2), clip(5, 1, b=2), []
+    with torch.no_grad():
+        a = finish(ddim(reconstruction(small_denoiser, past, 0.0, record=record), xt, small_denoiser.schedule, 3))
+        b = finish(ddim(replacement(small_denoiser, past), xt, small_denoiser.schedule, 3))
+    assert torch.equal(a, b)
+    assert [step["t"] for step in record] == [1000, 667, 333]
+    assert all(len(step[name]) == 2 for step in record for name in ("loss", "gradient_norm", "cosine"))
+
+
+def test_reconstruction_says_where_it_exploded(small_denoiser):
+    with pytest.raises(GuidanceError, match="t=500 with weight=1000000000000.0: the push reaches"):
+        reconstruction(small_denoiser, clip(2), 1e12)(clip(5, 1), torch.tensor([500]))
+    with pytest.raises(ValueError, match="norm='max'"):
+        reconstruction(small_denoiser, clip(2), norm="max")
+
+
+def test_clean_keys_and_values_are_the_in_window_condition(small_denoiser):
+    past, xt = clip(2, b=2), clip(6, 1, b=2)
+    with torch.no_grad():
+        a, b = (finish(ddim(method(small_denoiser, past), xt, small_denoiser.schedule, 4)) for method in (injection, history_cfg))
+    torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("options", [dict(sites="decoder"), dict(sites=("encoder", "middle"), source="same"), dict(sites="attention"),
+                                     dict(sites="temporal", source="same"), dict(sites="input", source="same"), dict(sites="decoder.0")])
+def test_no_blend_injects_nothing_bit_for_bit(small_denoiser, options):
+    past, xt, t = clip(2), clip(5, 1), torch.tensor([500])
+    with torch.no_grad():
+        plain = small_denoiser(xt, t)
+        assert torch.equal(injection(small_denoiser, past, append=False, blend=0.0, **options)(xt, t), plain)
+        assert not torch.equal(injection(small_denoiser, past, append=False, blend=0.5, **options)(xt, t), plain)
+
+
+def test_a_whole_blend_at_the_same_level_puts_the_past_s_own_features(small_denoiser):
+    past, xt, t = clip(2), clip(5, 1), torch.tensor([500])
+    features = SourceFeatures(small_denoiser, past, torch.Generator().manual_seed(0))
+    noised = small_denoiser.schedule.add_noise(past, t, torch.randn(past.shape, generator=torch.Generator().manual_seed(0)))
+    with torch.no_grad():
+        made = injection(small_denoiser, past, "decoder.0", append=False, source="same", features=features)(xt, t)
+        v = small_denoiser.net(noised, t)  # after the last stage's output there is nothing that joins frames
+    torch.testing.assert_close(made[:, :, :2], small_denoiser.schedule.x0_from_v(xt[:, :, :2], t, v), rtol=1e-4, atol=1e-4)
+
+
+def test_source_features_are_computed_once(small_denoiser):
+    past, xt = clip(2), clip(5, 1)
+    features = SourceFeatures(small_denoiser, past)
+    with torch.no_grad():
+        for sites in ("attention", "temporal", "joint"):
+            finish(ddim(injection(small_denoiser, past, sites, features=features), xt, small_denoiser.schedule, 3))
+        assert features.passes == 1
+        for blend in (0.3, 0.6):
+            finish(ddim(injection(small_denoiser, past, "decoder", blend, append=False, source="same", share=0.5, features=features), xt,
+                        small_denoiser.schedule, 4))
+        assert features.passes == 3  # levels 1000 and 750; 500 and 250 lie outside the share
+
+
+def test_injection_stops_after_its_share():
+    ask, past = Recorder(), clip(2)
+    with pytest.raises(TypeError, match="tap"):  # a recorder takes no tap: above the share it is asked for features ...
+        injection(ask, past, share=0.8)(clip(5, 1), torch.tensor([201]))
+    made = injection(ask, past, share=0.8)(clip(5, 1), torch.tensor([200]))  # ... and below it, it is not
+    assert torch.equal(made[:, :, :2], past) and torch.equal(made[:, :, 2:], 0.5 * clip(5, 1)[:, :, 2:])
+
+
+@pytest.mark.parametrize("options, says", [
+    (dict(blend=1.5, append=False), "blend=1.5"), (dict(share=-0.1), "share=-0.1"), (dict(source="old"), "source='old'"),
+    (dict(sites=("decoder",)), "append=False"), (dict(blend=0.5), "append=False"), (dict(sites=("nowhere",)), "nowhere")])
+def test_bad_settings_of_injection(small_denoiser, options, says):
+    with pytest.raises(ValueError, match=says):
+        injection(small_denoiser, clip(2), **options)
+
+
 def frames_of(denoiser, past, n, **options):
     options = dict(window=6, overlap=2, sampler=partial(ddim, steps=2), generator=torch.Generator().manual_seed(0)) | options
     return list(rollout(denoiser, past, n, **options))
@@ -106,13 +285,3 @@ def test_rollout_without_end_is_lazy(small_denoiser):
 def test_bad_settings_of_rollout_come_before_any_work(options, says):
     with pytest.raises(ValueError, match=says):
         rollout(None, clip(3), options.pop("n", 5), **(dict(window=6, overlap=2) | options))
-
-
-def test_a_gaussian_future_stays_gaussian():
-    # Pixels that are independent of each other: the past says nothing, and the exact denoiser must not be misled by it.
-    schedule = NoiseSchedule()
-    denoise = gaussian_denoiser(schedule)
-    past = torch.full((1, 1, 2, 16, 16), 0.9)
-    xt = torch.randn(1, 1, 20, 16, 16, generator=torch.Generator().manual_seed(0))
-    future = finish(ddim(history_cfg(denoise, past), xt, schedule, 100))[:, :, 2:]
-    assert abs(future.mean().item() - 0.3) < 0.03 and abs(future.std().item() - 0.5) < 0.03

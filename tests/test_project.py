@@ -111,7 +111,7 @@ def test_library_is_ascii():
 
 
 def test_a_file_uses_only_what_stands_above_it():
-    order = ["schedule", "files", "data", "blocks", "unet", "denoiser", "samplers", "optimizer", "device", "checkpoint", "training", "methods",
+    order = ["schedule", "files", "data", "blocks", "unet", "denoiser", "samplers", "oracle", "optimizer", "device", "checkpoint", "training", "methods",
              "rollout", "metrics", "evaluation", "viz", "sliders", "cli"]
     for path in (ROOT / "vdiff_lite").glob("*.py"):
         if path.stem != "__init__":

@@ -114,8 +114,8 @@ def test_taps_see_every_site_and_may_change_it(small_net):
         changed = small_net(x, t, tap=lambda site, y: y * 0 if site == "middle" else y)
     assert torch.equal(plain, same)
     assert not torch.equal(plain, changed)
-    assert sites == ["encoder.0.temporal", "encoder.0", "encoder.1.temporal", "encoder.1", "middle.summary", "middle.0.joint", "middle",
-                     "decoder.1.temporal", "decoder.1.joint", "decoder.1", "decoder.0.temporal", "decoder.0"]
+    assert sites == ["encoder.0.temporal", "encoder.0", "encoder.1.temporal", "encoder.1", "middle.0.joint", "middle",
+                     "decoder.1.temporal", "decoder.1", "decoder.0.temporal", "decoder.0"]
 
 
 def test_rotation_is_a_complex_product_and_so_is_its_gradient():
@@ -133,7 +133,7 @@ def test_mask_of_mixed_levels():
 
 
 @pytest.mark.parametrize("bad, says", [
-    (dict(size=30), "size=30"), (dict(channels=(33,), joint=(False,), size=32), "head_channels=32"), (dict(joint=(True,)), "joint")])
+    (dict(size=30), "size=30"), (dict(channels=(33,), size=32), "head_channels=32")])
 def test_bad_configs_are_refused(bad, says):
     with pytest.raises(ValueError, match=says):
         VideoUNetConfig(**bad)

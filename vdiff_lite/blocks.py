@@ -39,19 +39,16 @@ class Context:
 
 
 class Stage(nn.Module):
-    """One level: convolutions within each frame, attention along time at each place, perhaps a joint block."""
+    """One level: convolutions within each frame, then attention along time at each place."""
 
-    def __init__(self, c, e, d, joint=False):
+    def __init__(self, c, e, d):
         super().__init__()
         self.frames = ResBlock(c, e)
         self.temporal = TemporalAttention(c, d)
-        self.joint = SpaceTimeBlock(c, e, d) if joint else None
 
     def forward(self, x, at, site):
         x = self.frames(x, at.time)
         x = self.temporal(x, at, site + ".temporal")
-        if self.joint is not None:
-            x = self.joint(x, at, site + ".joint")
         return at.offer(site, x)
 
 
@@ -127,28 +124,6 @@ class SpaceTimeBlock(nn.Module):
         x = x + rearrange(self.out(rearrange(y, "b n s d -> b s (n d)")), "b (f p) c -> b f p c", p=h * w)
         x = x + self.mlp(self.norm2(x) * (1 + scale2) + shift2)
         return rearrange(x, "b f (h w) c -> (b f) c h w", h=h, w=w)
-
-
-class Summary(nn.Module):
-    """What is on all frames, wherever it is: each frame is pooled into one token, tokens look at each other, and the
-    answer joins the noise level as what scales and shifts the blocks that follow. Meant to carry identity along a clip."""
-
-    def __init__(self, c, e, d):
-        super().__init__()
-        self.d = d
-        self.norm = nn.LayerNorm(c)
-        self.pool = nn.Sequential(nn.Linear(c, 2 * c), nn.SiLU())
-        self.q, self.k, self.v = (nn.Linear(2 * c, c, bias=False) for _ in range(3))
-        self.out = nn.Sequential(nn.Linear(c, 2 * c), nn.SiLU(), nn.Linear(2 * c, e))
-        nn.init.zeros_(self.out[-1].weight)
-
-    def forward(self, x, at, site):
-        y = self.pool(self.norm(rearrange(x, "(b f) c h w -> b f (h w) c", b=at.b))).mean(dim=2)
-        q, k, v = (rearrange(proj(y), "b f (n d) -> b n f d", d=self.d) for proj in (self.q, self.k, self.v))
-        k, v = at.tap(site, (k, v))
-        mask = None if at.mask is None else at.mask[:, None]
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=at.wider(mask, q, k))
-        return self.out(rearrange(y, "b n f d -> (b f) (n d)"))
 
 
 class NoiseLevelEmbedding(nn.Module):

@@ -39,11 +39,7 @@ def ddpm(denoiser, xt, schedule: NoiseSchedule, steps=1000, generator=None):
     for t, t_next in _pairs(schedule, steps):
         x0_hat = denoiser(xt, _level(xt, t))
         yield Step(t, xt, x0_hat)
-        ab, ab_next = schedule.alpha_bar[t].item(), schedule.alpha_bar[t_next].item()
-        a = ab / ab_next
-        xt = (ab_next**0.5 * (1 - a) / (1 - ab)) * x0_hat + (a**0.5 * (1 - ab_next) / (1 - ab)) * xt
-        if t_next > 0:
-            xt = xt + ((1 - a) * (1 - ab_next) / (1 - ab)) ** 0.5 * _noise_like(xt, generator)
+        xt = _ancestral(schedule, xt, x0_hat, t, t_next, generator)
     yield Step(0, xt, xt)
 
 
@@ -64,6 +60,31 @@ def ddim(denoiser, xt, schedule: NoiseSchedule, steps=25, eta=0.0, generator=Non
         xt = ab_next**0.5 * x0_hat + max(0.0, 1 - ab_next - sigma**2) ** 0.5 * eps_hat
         if sigma > 0:
             xt = xt + sigma * _noise_like(xt, generator)
+    yield Step(0, xt, xt)
+
+
+def resampled(denoiser, xt, schedule: NoiseSchedule, steps=25, repeats=4, jump=1, generator=None):
+    """RePaint's walk: DDPM, but after every `jump` steps down go back up and come down again, `repeats` times in all.
+
+        up: x_t = sqrt(ab / ab') x_{t'} + sqrt(1 - ab / ab') z,   ab = alpha_bar_t, ab' = alpha_bar_{t'}, t > t'
+                                                                            (Lugmayr et al. 2022, Algorithm 1)
+
+    Each repeat lets the new frames settle with the overlap that a method puts in. repeats=1 is `ddpm`. The network is
+    asked about steps x repeats times. Arguments and Steps as in `ddpm`. Raises ValueError unless repeats and jump are 1 or more.
+    """
+    if repeats < 1 or jump < 1:
+        raise ValueError(f"repeats={repeats} and jump={jump} must be 1 or more")
+    times = [pair[0] for pair in _pairs(schedule, steps)] + [0]
+    for i in range(0, len(times) - 1, jump):
+        part = times[i:i + jump + 1]
+        for repeat in range(repeats):
+            for t, t_next in zip(part, part[1:]):
+                x0_hat = denoiser(xt, _level(xt, t))
+                yield Step(t, xt, x0_hat)
+                xt = _ancestral(schedule, xt, x0_hat, t, t_next, generator)
+            if repeat < repeats - 1:
+                kept = (schedule.alpha_bar[part[0]] / schedule.alpha_bar[part[-1]]).item()
+                xt = kept**0.5 * xt + (1 - kept) ** 0.5 * _noise_like(xt, generator)
     yield Step(0, xt, xt)
 
 
@@ -91,7 +112,7 @@ def dpmpp_2m(denoiser, xt, schedule: NoiseSchedule, steps=15, generator=None):
     yield Step(0, xt, xt)
 
 
-SAMPLERS = {"ddpm": ddpm, "ddim": ddim, "dpmpp_2m": dpmpp_2m}
+SAMPLERS = {"ddpm": ddpm, "resampled": resampled, "ddim": ddim, "dpmpp_2m": dpmpp_2m}
 
 
 def finish(steps):
@@ -123,6 +144,13 @@ def _pairs(schedule, steps):
     if len(times) < 2 or not falling or times[-1] != 0 or times[0] > schedule.num_timesteps:
         raise ValueError(f"steps={times} must fall from at most {schedule.num_timesteps} to 0")
     return zip(times, times[1:])
+
+
+def _ancestral(schedule, xt, x0_hat, t, t_next, generator):
+    ab, ab_next = schedule.alpha_bar[t].item(), schedule.alpha_bar[t_next].item()
+    a = ab / ab_next
+    xt = (ab_next**0.5 * (1 - a) / (1 - ab)) * x0_hat + (a**0.5 * (1 - ab_next) / (1 - ab)) * xt
+    return xt if t_next == 0 else xt + ((1 - a) * (1 - ab_next) / (1 - ab)) ** 0.5 * _noise_like(xt, generator)
 
 
 def _level(xt, t):

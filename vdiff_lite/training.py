@@ -37,7 +37,8 @@ class TrainConfig:
     weight_decay: float = 0.01
     clip: float = 1.0  # largest norm of the gradient
     ema: float = 0.999
-    mix: tuple = (0.25, 0.1, 0.6, 0.05)  # shares of KINDS in a batch
+    mix: tuple = (0.2, 0.1, 0.65, 0.05)  # shares of KINDS in a batch
+    high: float = 0.5  # share of clips whose noise levels crowd towards pure noise
     weighting: str = "v"  # what the squared error is of: one of WEIGHTINGS
     seed: int = 0
 
@@ -58,7 +59,7 @@ class TrainConfig:
         return up * (0.02 + 0.98 * 0.5 * (1 - math.cos(math.pi * left)))
 
 
-def draw_noise_levels(batch, frames, num_timesteps, mix, generator=None):
+def draw_noise_levels(batch, frames, num_timesteps, mix, high=0.0, generator=None):
     """Noise levels of a training batch: (b, f) long.
 
     Each clip is of one kind, drawn with the shares `mix` = (same, per_frame, prefix, dropped):
@@ -66,14 +67,17 @@ def draw_noise_levels(batch, frames, num_timesteps, mix, generator=None):
       per_frame  every frame at its own level (Chen et al. 2024)
       prefix     the first K frames clean (t = 0), the rest at one level: continuing a past
       dropped    the first K frames pure noise (t = num_timesteps): the unconditional branch of guidance
-    Levels are uniform on 1 .. num_timesteps, spread evenly over the batch (Kingma et al. 2021, App. I.1);
-    K lies between 1 and frames - 1, small ones more often: K - 1 is (frames - 1) u^2 rounded down, u uniform on [0, 1).
+    Levels are uniform on 1 .. num_timesteps = T, spread evenly over the batch (Kingma et al. 2021, App. I.1); in a share
+    `high` of the clips they crowd towards pure noise, as T (1 - u^3) with u uniform on [0, 1): there the past is all
+    there is to go by. K lies between 1 and frames - 1, small ones more often: K - 1 is (frames - 1) u^1.5 rounded down.
     """
     kind = torch.multinomial(torch.tensor(mix, dtype=torch.float32), batch, replacement=True, generator=generator)[:, None]
     u = torch.rand(1, generator=generator) + (torch.randperm(batch, generator=generator) / batch)
-    level = 1 + (torch.remainder(u, 1) * num_timesteps).long().clamp(max=num_timesteps - 1)
+    u = torch.remainder(u, 1)
+    u = torch.where(torch.rand(batch, generator=generator) < high, 1 - u**3, u)
+    level = 1 + (u * num_timesteps).long().clamp(max=num_timesteps - 1)
     each = torch.randint(1, num_timesteps + 1, (batch, frames), generator=generator)
-    past = torch.arange(frames) < 1 + ((frames - 1) * torch.rand(batch, 1, generator=generator) ** 2).floor()
+    past = torch.arange(frames) < 1 + ((frames - 1) * torch.rand(batch, 1, generator=generator) ** 1.5).floor()
     t = torch.where(kind == 1, each, level[:, None])
     t = torch.where((kind == 2) & past, 0, t)
     return torch.where((kind == 3) & past, num_timesteps, t)
@@ -158,7 +162,7 @@ class Trainer:
         short = 2 if step < config.short_steps else 1
         batch, frames = config.batch * short, config.frames // short
         x0 = self.data.with_frames(frames).sample(batch, generator).video
-        t = draw_noise_levels(batch, frames, self.schedule.num_timesteps, config.mix, generator)
+        t = draw_noise_levels(batch, frames, self.schedule.num_timesteps, config.mix, config.high, generator)
         eps = torch.randn(x0.shape, generator=generator)
         return x0.to(self.device), t.to(self.device), eps.to(self.device)
 

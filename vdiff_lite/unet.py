@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from .blocks import Context, NoiseLevelEmbedding, SpaceTimeBlock, Stage, Summary, clean_mask, rotary_angles
+from .blocks import Context, NoiseLevelEmbedding, SpaceTimeBlock, Stage, clean_mask, rotary_angles
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,6 @@ class VideoUNetConfig:
     size: int = 32  # height and width of a frame in pixels
     patch: int = 2  # pixels to a side of a patch; the network works at size / patch
     channels: tuple = (32, 64, 128)  # one entry a level; each level halves the resolution
-    joint: tuple = (False, True, False)  # which decoder levels have a joint space-time block of their own
     num_middle: int = 3  # joint space-time transformer blocks at the lowest resolution
     head_channels: int = 32  # below 16 a CPU is more than ten times slower
     time_channels: int = 128  # width of the noise-level embedding
@@ -26,13 +25,10 @@ class VideoUNetConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "channels", tuple(self.channels))
-        object.__setattr__(self, "joint", tuple(self.joint))
         lowest = self.patch * 2 ** (len(self.channels) - 1)
         if self.size % lowest:
             raise ValueError(f"size={self.size} does not divide into {len(self.channels)} levels of patch={self.patch}; "
                              f"choose a multiple of {lowest}")
-        if len(self.joint) != len(self.channels):
-            raise ValueError(f"joint={self.joint} must say yes or no for each of {len(self.channels)} levels")
         if any(c % self.head_channels for c in self.channels):
             raise ValueError(f"channels={self.channels} must be multiples of head_channels={self.head_channels}")
 
@@ -44,7 +40,7 @@ class VideoUNetConfig:
         return cls(**PRESETS[name])
 
     def to_dict(self):
-        return asdict(self) | {"channels": list(self.channels), "joint": list(self.joint)}
+        return asdict(self) | {"channels": list(self.channels)}
 
 
 PRESETS = {
@@ -69,9 +65,8 @@ class VideoUNet(nn.Module):
         self.patchify = nn.Conv2d(config.in_channels, widths[0], config.patch, stride=config.patch)
         self.encoder = nn.ModuleList(Stage(c, e, d) for c in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:]))
-        self.summary = Summary(widths[-1], e, d)
         self.middle = nn.ModuleList(SpaceTimeBlock(widths[-1], e, d) for _ in range(config.num_middle))
-        self.decoder = nn.ModuleList(Stage(c, e, d, joint) for c, joint in zip(widths, config.joint))
+        self.decoder = nn.ModuleList(Stage(c, e, d) for c in widths)
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(widths, widths[1:]))
         self.norm_out = nn.GroupNorm(8, widths[0])
         self.unpatchify = nn.ConvTranspose2d(widths[0], config.in_channels, config.patch, stride=config.patch)
@@ -86,8 +81,7 @@ class VideoUNet(nn.Module):
           "encoder.i", "middle", "decoder.i"   the output of a stage, (b, c, f, h, w)
           "encoder.i.temporal", "decoder.i.temporal"   the (keys, values) of attention along time, each
                                                (b, h w heads, f, d)
-          "middle.j.joint", "decoder.i.joint"  the (keys, values) of joint attention, each (b, heads, f h w, d)
-          "middle.summary"                     the (keys, values) of the frames' summaries, each (b, heads, f, d).
+          "middle.j.joint"                     the (keys, values) of joint attention, each (b, heads, f h w, d).
           A tap may put further keys and values in front of the ones it was given.
         Returns v_hat (b, c, f, h, w). Raises ValueError when a shape does not fit.
         """
@@ -104,7 +98,6 @@ class VideoUNet(nn.Module):
             x = stage(x, at, f"encoder.{i}")
             skips.append(x)
             x = self.down[i](x) if i < len(self.down) else x
-        at.time = at.time + self.summary(x, at, "middle.summary")
         for i, block in enumerate(self.middle):
             x = block(x, at, f"middle.{i}.joint")
         x = at.offer("middle", x)

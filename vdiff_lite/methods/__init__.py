@@ -1,6 +1,13 @@
 """Extension methods: past + denoiser -> denoiser. One file each, one silhouette."""
 
-from .history_cfg import history_cfg
+from .copy_last import copy_last
+from .history_cfg import fractional_history, history_cfg, temporal_history
 from .independent import independent
+from .injection import SITES, SourceFeatures, injection
+from .reconstruction import NORMS, GuidanceError, reconstruction
+from .replacement import replacement
 
-__all__ = ["history_cfg", "independent"]
+METHODS = {"independent": independent, "copy_last": copy_last, "history_cfg": history_cfg, "fractional_history": fractional_history,
+           "temporal_history": temporal_history, "replacement": replacement, "reconstruction": reconstruction, "injection": injection}
+
+__all__ = [*METHODS, "METHODS", "NORMS", "SITES", "GuidanceError", "SourceFeatures"]

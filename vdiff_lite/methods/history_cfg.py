@@ -16,26 +16,73 @@ def history_cfg(denoiser, past, weight=1.0):
     Returns denoiser(xt, t) -> x0_hat whose first k frames are `past` exactly. Raises ValueError for a weight that is
     not finite, and when the window has no new frame.
     """
+    check_weight("weight", weight)
+    top = denoiser.schedule.num_timesteps
+    if weight == 1:
+        return _combined(denoiser, past, {0: 1.0})
+    return _combined(denoiser, past, {0: weight, top: 1 - weight})
+
+
+def fractional_history(denoiser, past, weight=1.5, level=500):
+    """Guide towards a past that is blurred by noise: its coarse content is stressed, its pixels are not.
+
+        x0_hat = c + (w - 1) (c_level - u)           (Song et al. 2025, "fractional history guidance", as their code has it)
+        c_level: past frames noised to `level`, and the network told so
+
+    weight: w, 1 is the conditional model;  level: 1 .. num_timesteps - 1, how much of the past is blurred.
+    Three branches, one batched pass. The rest as in `history_cfg`.
+    """
+    check_weight("weight", weight)
+    top = denoiser.schedule.num_timesteps
+    if not 0 < level < top:
+        raise ValueError(f"level={level} must lie between 1 and {top - 1}; 0 is history_cfg, {top} no guidance")
+    return _combined(denoiser, past, {0: 1.0, level: weight - 1, top: 1 - weight})
+
+
+def temporal_history(denoiser, past, weights):
+    """Guide with several subsets of the past at once: long and short memories, each with its own weight.
+
+        x0_hat = u + sum_i w_i (c_i - u)                                 (Song et al. 2025, "temporal history guidance")
+        c_i: the last n_i past frames at t = 0, older ones at t = num_timesteps
+
+    weights: {n_i: w_i}; {k: w} with all k frames is `history_cfg`.  One batched pass of 1 + len(weights) branches.
+    Raises ValueError for a subset longer than the past.
+    """
+    k, top = past.shape[2], denoiser.schedule.num_timesteps
+    for n, weight in weights.items():
+        check_weight(f"weights[{n}]", weight)
+        if not 1 <= n <= k:
+            raise ValueError(f"weights names the last {n} frames of a past of {k}; choose 1 to {k}")
+    branches = {tuple(top if i < k - n else 0 for i in range(k)): weight for n, weight in weights.items()}
+    branches[(top,) * k] = branches.get((top,) * k, 0) + 1 - sum(weights.values())
+    return _combined(denoiser, past, branches)
+
+
+def check_weight(name, weight):
+    """Raise ValueError unless a guidance weight is a finite number."""
     if not math.isfinite(weight):
-        raise ValueError(f"weight={weight} must be finite; 1 is the conditional model, 1.5 a usual guidance weight")
-    k = past.shape[2]
+        raise ValueError(f"{name}={weight} must be finite; 1 is the conditional model, 1.5 a usual guidance weight")
+
+
+def _combined(denoiser, past, branches):
+    """A weighted sum of branches {noise level(s) of the past: weight}, all in one pass."""
+    k, weights = past.shape[2], list(branches.values())
 
     def guided(xt, t, **features):
-        f = xt.shape[2]
+        b, f = xt.shape[0], xt.shape[2]
         if k >= f:
             raise ValueError(f"past has {k} frames and leaves no new frames in a window of {f}; give at most {f - 1}")
-        new_frames = torch.arange(f, device=xt.device) >= k
-        levels = t[:, None] if t.ndim == 1 else t
-        known = past.to(xt)
-        c_xt, c_t = torch.cat([known, xt[:, :, k:]], dim=2), torch.where(new_frames, levels, 0)
-        if weight == 1:
-            x0_hat = denoiser(c_xt, c_t, **features)
-        else:
-            # The sampler's noise at the past frames, without the past: what pure noise would have been there.
-            noise = denoiser.schedule.eps_from_x0(xt[:, :, :k], levels[:, :k], known)
-            u_xt, u_t = torch.cat([noise, xt[:, :, k:]], dim=2), torch.where(new_frames, levels, denoiser.schedule.num_timesteps)
-            c, u = denoiser(torch.cat([c_xt, u_xt]), torch.cat([c_t, u_t]), **features).chunk(2)
-            x0_hat = u + weight * (c - u)
+        known, levels = past.to(xt), (t[:, None] if t.ndim == 1 else t).expand(b, f)
+        # The sampler's noise at the past frames, without the past: what pure noise would have been there.
+        noise = denoiser.schedule.eps_from_x0(xt[:, :, :k], levels[:, :k], known) if len(weights) > 1 else None
+        clips, times = [], []
+        for of_past in branches:
+            past_t = torch.as_tensor(of_past, device=xt.device).expand(b, k)
+            shown = known if not past_t.any() else denoiser.schedule.add_noise(known, past_t, noise)
+            clips.append(torch.cat([shown, xt[:, :, k:]], dim=2))
+            times.append(torch.cat([past_t, levels[:, k:]], dim=1))
+        parts = denoiser(torch.cat(clips), torch.cat(times), **features).chunk(len(weights))
+        x0_hat = parts[0] if weights == [1.0] else sum(weight * part for weight, part in zip(weights, parts))
         return torch.cat([known, x0_hat[:, :, k:]], dim=2)
 
     return guided
