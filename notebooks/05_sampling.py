@@ -227,7 +227,8 @@ axis.set(
     yscale="log",
     xticks=counts,
     xticklabels=counts,
-);
+)
+axis.minorticks_off();
 
 # %%
 for name, values in errors.items():

@@ -7,7 +7,7 @@ from vdiff_lite.files import read_frames
 from vdiff_lite.viz import find_ffmpeg
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["sample"], ["evaluate"], ["neighbours"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["sample"], ["evaluate"], ["neighbours"], ["doctor"], ["extend"], ["compare"]])
 def test_help_shows_an_example(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main(command + ["--help"])

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from vdiff_lite import metrics
-from vdiff_lite.data import BouncingDigits
+from vdiff_lite.data import BouncingDigits, centroid, draw
 from vdiff_lite.evaluation import loss_curve
 
 
@@ -48,3 +48,72 @@ def test_a_copy_is_recognised_as_one(real):
 def test_a_loss_curve_is_thin_and_keeps_the_mean():
     curve = loss_curve([float(i) for i in range(1000)], points=100)
     assert len(curve) == 100 and curve[0] == [10, 4.5] and curve[-1][0] == 1000
+
+
+GIVEN, FRAMES, JOINS = 5, 93, range(16, 93, 11)
+
+
+@pytest.fixture(scope="module")
+def long():
+    return BouncingDigits(split="test", num_frames=FRAMES).sample(32, torch.Generator().manual_seed(3)).video
+
+
+def after(f, clip, other):
+    return torch.cat([clip[:, :, :f], other[:, :, f:]], dim=2)
+
+
+def broken(long):
+    """Clips broken on purpose at frame 49, which is a join, and the check that is meant for each."""
+    fade = torch.cat([torch.ones(49), torch.linspace(1, 0.3, FRAMES - 49)])[:, None, None]
+    return {
+        "motion": after(49, long, long[:, :, 48:49].expand_as(long)),  # frozen
+        "jump": after(49, long, long.flip(-1).flip(-2)),  # teleported to the opposite corner
+        "ink": (long + 1) * fade - 1,  # fading
+        "identity": after(49, long, _other_digit(long)),  # another digit on the same path
+    }
+
+
+def _other_digit(long):
+    digits = metrics.centred_frames(long).unflatten(0, (len(long), FRAMES)).roll(1, 0)
+    corner = centroid((long[:, 0] + 1) / 2) - 7.5
+    frames = draw(digits.flatten(0, 1)[:, None], corner.flatten(0, 1)[:, None, None], 32)
+    return 2 * frames[:, 0, 0].unflatten(0, (len(long), 1, FRAMES)) - 1
+
+
+def test_real_clips_are_perfect(long):
+    alive, why = metrics.horizon(long, long, GIVEN)
+    assert (alive == FRAMES - GIVEN).float().mean() > 0.9, why
+    torch.testing.assert_close(metrics.motion(long, long), torch.ones(32))
+    torch.testing.assert_close(metrics.seam(long, JOINS, long), torch.ones(32))
+    assert metrics.identity(long, long).float().mean() > 0.97
+
+
+@pytest.mark.parametrize("fault", ["motion", "jump", "ink", "identity"])
+def test_a_broken_clip_is_caught_by_the_check_meant_for_it(long, fault):
+    alive, why = metrics.horizon(broken(long)[fault], long, GIVEN)
+    lived = metrics.horizon(long, long, GIVEN)[0] == FRAMES - GIVEN
+    different = metrics.read_digits(long).mode(1).values != metrics.read_digits(long).mode(1).values.roll(1)
+    meant = lived & (different if fault == "identity" else torch.ones(32, dtype=torch.bool))
+    caught = [name == fault for name, m in zip(why, meant) if m]
+    assert sum(caught) >= 0.85 * len(caught), why
+    assert (alive[meant] >= 40).float().mean() > 0.9, "not before the fault"
+
+
+def test_measures_of_broken_clips(long):
+    clips = broken(long)
+    assert metrics.motion(clips["motion"], long).mean() < 0.65
+    assert metrics.seam(clips["jump"], [49], long).median() > 1.8
+    assert metrics.ink(clips["ink"])[:, -1].mean() < 0.4 * metrics.ink(long)[:, -1].mean()
+    assert metrics.identity(clips["identity"], long)[:, 60:].float().mean() < 0.4
+
+
+def test_seam_wants_a_join():
+    with pytest.raises(ValueError, match="joins="):
+        metrics.seam(torch.zeros(1, 1, 4, 8, 8), [])
+
+
+def test_bootstrap_covers_the_mean_about_as_often_as_it_says():
+    draws = torch.randn(60, 40, generator=torch.Generator().manual_seed(0)) + 3
+    hits = [low < 3 < high for _, low, high in (metrics.bootstrap(d, draws=300) for d in draws)]
+    assert 0.82 <= sum(hits) / len(hits) <= 1.0
+    assert metrics.bootstrap([2.0, 2.0]) == (2.0, 2.0, 2.0)

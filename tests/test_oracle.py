@@ -65,13 +65,13 @@ def test_methods_without_training_miss_it_by_less_and_less(truth):
     assert again < 0.6 * replaced  # and so does resampling, for ten times the price
 
 
-def test_reconstruction_without_replacement_at_weight_one_is_pigdm(truth):
+def test_pigdm_is_the_vector_jacobian_product_of_its_paper(truth):
     past, t = truth[:, :, :PAST].double(), torch.tensor([400] * 8)
     xt = torch.randn(truth.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    made = reconstruction(MODEL, past, 1.0, replace=False)(xt, t)
+    made = reconstruction(MODEL, past, 1.0, "pigdm", replace=False)(xt, t)
     # x0_hat is linear in x_t, so its Jacobian is the covariance gain, read off with one unit vector a frame.
     unit = torch.eye(10).double()[:, None, :, None, None]
     jacobian = (MODEL(unit, torch.tensor([400] * 10)) - MODEL(0 * unit, torch.tensor([400] * 10)))[:, 0, :, 0, 0].T
     x0_hat = MODEL(xt, t)
     step = torch.einsum("ag,bcahw->bcghw", jacobian[:PAST], past - x0_hat[:, :, :PAST])
-    torch.testing.assert_close(made, x0_hat + MODEL.schedule.alpha_bar[400].sqrt().double() * step, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(made, x0_hat + step / MODEL.schedule.alpha_bar[400].sqrt().double(), rtol=1e-4, atol=1e-5)

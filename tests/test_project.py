@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
-EXPECTED = ["00_tour", "01_videos_as_tensors", "02_noise_schedule", "03_video_unet", "04_training", "05_sampling", "06_the_wall"]
+EXPECTED = ["00_tour", "01_videos_as_tensors", "02_noise_schedule", "03_video_unet", "04_training", "05_sampling", "06_the_wall",
+            "07_history_cfg", "08_reconstruction_guidance", "09_feature_injection", "10_the_comparison"]
 
 
 def tracked():
@@ -76,7 +77,8 @@ def test_every_citation_is_in_the_bibliography(path):
 
 def test_every_reference_has_an_address():
     entries = re.findall(r"^@\w+\{([^,]+),(.+)$", (ROOT / "book" / "references.bib").read_text(), re.M)
-    assert [key for key, rest in entries if not re.search(r"arXiv:\d{4}\.\d{4,5}|doi:|note = \{Technical note", rest)] == []
+    address = re.compile(r"arXiv:\d{4}\.\d{4,5}|doi:|openreview\.net/forum|note = \{Technical note")
+    assert [key for key, rest in entries if not address.search(rest)] == []
 
 
 def test_environment_yml_is_the_generated_one():
@@ -111,8 +113,8 @@ def test_library_is_ascii():
 
 
 def test_a_file_uses_only_what_stands_above_it():
-    order = ["schedule", "files", "data", "blocks", "unet", "denoiser", "samplers", "oracle", "optimizer", "device", "checkpoint", "training", "methods",
-             "rollout", "metrics", "evaluation", "viz", "sliders", "cli"]
+    order = ["schedule", "files", "data", "blocks", "unet", "denoiser", "samplers", "oracle", "optimizer", "device", "checkpoint", "training",
+             "methods", "rollout", "metrics", "comparison", "evaluation", "viz", "sliders", "cli"]
     for path in (ROOT / "vdiff_lite").glob("*.py"):
         if path.stem != "__init__":
             used = set(re.findall(r"^from \.(\w+) import", path.read_text(), re.M)) | set(

@@ -5,11 +5,12 @@ from .data import BouncingDigits, MovingMNIST, VideoFolder
 from .denoiser import Denoiser
 from .device import keep_memory, pick_device
 from .rollout import rollout
-from .samplers import ddim, ddpm, dpmpp_2m, finish, sample
+from .samplers import ddim, ddpm, dpmpp_2m, finish, resampled, sample
 from .schedule import NoiseSchedule
 from .training import TrainConfig, Trainer
 from .unet import VideoUNet, VideoUNetConfig
 
 __version__ = "0.1.0"
 __all__ = ["BouncingDigits", "Denoiser", "MovingMNIST", "NoiseSchedule", "TrainConfig", "Trainer", "VideoFolder", "VideoUNet",
-           "VideoUNetConfig", "ddim", "ddpm", "dpmpp_2m", "finish", "keep_memory", "load", "pick_device", "rollout", "sample"]
+           "VideoUNetConfig", "ddim", "ddpm", "dpmpp_2m", "finish", "keep_memory", "load", "pick_device", "resampled",
+           "rollout", "sample"]

@@ -1,7 +1,8 @@
-"""vdiff: train, sample, evaluate, and look at the machine, from a shell."""
+"""vdiff: train, sample, extend, compare, evaluate, and look at the machine, from a shell."""
 
 import argparse
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import torch
 
 from . import checkpoint
+from .comparison import compare, extend, judge, summary
 from .data import BouncingDigits, MovingMNIST, VideoFolder
 from .device import keep_memory, pick_device
+from .methods import METHODS
 from .samplers import SAMPLERS, sample
 
 
@@ -25,11 +28,15 @@ def main(argv=None):
         return 2
 
 
+_METHOD_HELP = ("NAME or NAME:SETTING=VALUE,...: " + ", ".join(METHODS)
+                + "; for example reconstruction:weight=10,norm=sum or injection:sites=temporal+joint,share=0.8")
+
+
 def _parser():
     show = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("vdiff", description="Small video diffusion models: train, sample, evaluate.",
+    parser = argparse.ArgumentParser("vdiff", description="Small video diffusion models: train, sample, go on for ever, compare.",
                                      epilog="example:\n  vdiff sample --out clip.gif", formatter_class=show)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="train | sample | evaluate | neighbours | doctor")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name, run, text, example):
         added = commands.add_parser(name, help=text, description=text, epilog=f"example:\n  {example}", formatter_class=show)
@@ -40,9 +47,9 @@ def _parser():
                     "vdiff train --out data/checkpoints/mine --steps 6000 --videos my_clips/")
     train.add_argument("--out", required=True, help="checkpoint to write, without ending; the run's state lies beside it")
     train.add_argument("--preset", default="tiny", help="network: tiny (CPU) or base (64x64, GPU)")
-    train.add_argument("--steps", type=int, default=6400)
-    train.add_argument("--short-steps", type=int, default=1400, help="first steps, on clips of half the length")
-    train.add_argument("--decay", type=int, default=4000, help="last steps, over which the learning rate falls")
+    train.add_argument("--steps", type=int, default=5200)
+    train.add_argument("--short-steps", type=int, default=1000, help="first steps, on clips of half the length")
+    train.add_argument("--decay", type=int, default=3600, help="last steps, over which the learning rate falls")
     train.add_argument("--batch", type=int, default=8)
     train.add_argument("--digits", type=int, default=1, help="how many digits bounce in a clip")
     train.add_argument("--videos", help="a folder of your own mp4, webm or gif files, instead of digits")
@@ -63,14 +70,38 @@ def _parser():
     draw.add_argument("--seed", type=int, default=0)
     draw.add_argument("--device")
 
-    judge = command("evaluate", _evaluate, "Print the table a checkpoint is judged by, on held-out digits.",
+    longer = command("extend", _extend, "Continue a held-out clip far past the end of the window, and write it to a gif or mp4.",
+                     "vdiff extend --method injection --frames 200 --out long.mp4")
+    longer.add_argument("--method", default="history_cfg", help=_METHOD_HELP)
+    longer.add_argument("--out", required=True, help="file to write: .gif or .mp4")
+    longer.add_argument("--frames", type=int, default=200, help="new frames to make")
+    longer.add_argument("--seed", type=int, default=0, help="of the clip that is continued and of the noise")
+    longer.add_argument("--truth", action="store_true", help="show the true clip beside the made one")
+
+    match = command("compare", _compare, "Run methods on the same clips and seeds; writes one tidy table, and goes on where it was cut off.",
+                    "vdiff compare --methods history_cfg history_cfg:weight=1.5 injection --clips 64 --seeds 5 --out data/results/main.csv")
+    match.add_argument("--methods", nargs="+", required=True, help=_METHOD_HELP)
+    match.add_argument("--out", required=True, help="table to write or to add to (csv)")
+    match.add_argument("--clips", type=int, default=64)
+    match.add_argument("--seeds", type=int, default=1)
+    match.add_argument("--frames", type=int, default=11, help="new frames to make")
+    match.add_argument("--split", choices=("test", "train"), default="test", help="train: the split that settings are chosen on")
+    for parser_of_methods in (longer, match):
+        parser_of_methods.add_argument("--checkpoint", default="digits32")
+        parser_of_methods.add_argument("--window", type=int, default=16, help="frames the network sees at once")
+        parser_of_methods.add_argument("--overlap", type=int, default=5, help="frames that a window shares with the past")
+        parser_of_methods.add_argument("--sampler", choices=sorted(SAMPLERS), default="ddim")
+        parser_of_methods.add_argument("--steps", type=int, default=25)
+        parser_of_methods.add_argument("--device")
+
+    judged = command("evaluate", _evaluate, "Print the table a checkpoint is judged by, on held-out digits.",
                     "vdiff evaluate --checkpoint digits32 --clips 64")
-    judge.add_argument("--checkpoint", default="digits32")
-    judge.add_argument("--clips", type=int, default=64)
-    judge.add_argument("--steps", type=int, default=25)
-    judge.add_argument("--seed", type=int, default=0)
-    judge.add_argument("--device")
-    judge.add_argument("--out", help="also write the numbers to this json file")
+    judged.add_argument("--checkpoint", default="digits32")
+    judged.add_argument("--clips", type=int, default=64)
+    judged.add_argument("--steps", type=int, default=25)
+    judged.add_argument("--seed", type=int, default=0)
+    judged.add_argument("--device")
+    judged.add_argument("--out", help="also write the numbers to this json file")
 
     near = command("neighbours", _neighbours, "Check that drawn digits are not copies of training ones.", "vdiff neighbours --clips 64")
     near.add_argument("--checkpoint", default="digits32")
@@ -138,6 +169,31 @@ def _sample(args):
     clips = sample(denoiser, args.clips, args.frames, SAMPLERS[args.sampler], args.steps, generator)
     save_clip(_side_by_side(clips), args.out)
     print(f"wrote {args.out}: {args.clips} clips of {args.frames} frames, {args.sampler} with {args.steps} steps, seed {args.seed}")
+
+
+def _extend(args):
+    from .viz import save_clip
+
+    denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
+    generator = torch.Generator().manual_seed(args.seed)
+    truth = BouncingDigits(split="test", num_frames=args.overlap + args.frames).sample(1, generator).video
+    made, cost = extend(denoiser, args.method, truth[:, :, :args.overlap], args.frames, args.window, args.overlap, args.sampler, args.steps,
+                        args.seed, bar=True)
+    save_clip(_side_by_side(torch.cat([truth, made])) if args.truth else made[0], args.out)
+    joins = range(args.overlap, args.overlap + args.frames, args.window - args.overlap)
+    scores = {metric: value for _, frame, metric, value in judge(made, truth, args.overlap, joins) if frame is None}
+    print(f"wrote {args.out}: {args.overlap} frames given, {args.frames} made by {args.method}, {cost['seconds']:.2f} s each")
+    print("  ".join(f"{metric} {value:.2f}" for metric, value in scores.items()))
+
+
+def _compare(args):
+    denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
+    given = {name: value for name, value in vars(args).items() if name not in ("command", "run", "methods", "device")}
+    words = ["vdiff", "compare", "--methods", *args.methods, *(word for name, value in given.items() for word in (f"--{name}", str(value)))]
+    command = shlex.join(words)
+    compare(denoiser, args.out, args.methods, args.clips, args.seeds, args.frames, args.window, args.overlap, args.sampler, args.steps,
+            args.split, about=dict(command=command, checkpoint=args.checkpoint, sha256=denoiser.card["sha256"]))
+    print(summary(args.out))
 
 
 def _evaluate(args):

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from einops import rearrange, reduce
 
 from .data import centroid, draw, glyphs
@@ -73,3 +74,76 @@ def nearest_handwriting(clip):
     distances = torch.cdist(digits.flatten(1), glyphs(12, "train")[0].flatten(1)) / digits[0].numel() ** 0.5
     distances = rearrange(distances, "(b f) g -> b g f", b=clip.shape[0]).min(dim=2).values
     return distances.min(dim=1)
+
+
+def _measured_share(part, whole):
+    return part / whole.clamp(min=1e-6)
+
+
+def motion(clip, truth):
+    """How fast a clip moves, as a share of how fast the truth does: (b, 1, f, h, w) twice -> (b,). 1 is right, 0 is frozen."""
+    return _measured_share(speed(clip).mean(1), speed(truth).mean(1))
+
+
+def seam(clip, joins, truth=None):
+    """How much larger the change is across a join than elsewhere: root mean squared differences of neighbouring frames.
+
+    joins: the frames with which new windows begin.  truth: a clip without joins, (b, c, f, h, w) too; the ratio is then divided by
+    the truth's own at the same frames, so that a bounce at a join does not count. Returns (b,): 1 is right.
+    """
+    change = reduce(clip.diff(dim=2) ** 2, "b c f h w -> b f", "mean").sqrt()
+    at_join = torch.zeros(change.shape[1], dtype=torch.bool)
+    at_join[[join - 1 for join in joins]] = True
+    if not at_join.any() or at_join.all():
+        raise ValueError(f"joins={list(joins)} leaves nothing to compare in a clip of {clip.shape[2]} frames")
+    ratio = _measured_share(change[:, at_join].mean(1), change[:, ~at_join].mean(1))
+    return ratio if truth is None else _measured_share(ratio, seam(truth, joins))
+
+
+def identity(clip, truth, span=7):
+    """Whether each frame still shows the digit it should: (b, 1, f, h, w) twice -> (b, f) bool.
+
+    A frame passes when the digit that is read most often on the `span` frames around it is the one read most often on the
+    truth: the classifier is asked the same question twice, so that handwriting it misreads does not count against a method.
+    """
+    right = read_digits(truth).mode(dim=1).values
+    padded = F.pad(read_digits(clip)[:, None].float(), (span // 2, span // 2), mode="replicate")[:, 0]
+    return padded.unfold(1, span, 1).mode(dim=2).values == right[:, None]
+
+
+# What a clip may do and still be alive; real clips of 200 frames pass (tests/test_metrics.py).
+LIMITS = dict(ink=(0.7, 1.4), motion=(0.4, 1.8), jump=4.0)
+
+
+def horizon(clip, truth, given, span=7):
+    """The first new frame at which a check fails, and which check: survival of long clips.
+
+    ink       the ink around the frame, as a share of the given frames', leaves LIMITS["ink"]
+    motion    the speed around the frame, as a share of the truth's mean speed, leaves LIMITS["motion"]
+    jump      the digit moves more than LIMITS["jump"] pixels in one frame
+    identity  `identity` fails
+    clip, truth: (b, 1, f, h, w), the first `given` frames the same.  Ink and motion are medians over `span` frames.
+    Returns (b,) long, f - given where nothing fails, and a list of names, "" where nothing fails.
+    """
+    smooth = lambda x: F.pad(x[:, None], (span // 2, span // 2), mode="replicate")[:, 0].unfold(1, span, 1).median(dim=2).values
+    moved = F.pad(speed(clip), (1, 0), mode="replicate")
+    outside = lambda x, limits: (x < limits[0]) | (x > limits[1])
+    failed = {"ink": outside(smooth(ink(clip)) / ink(truth[:, :, :given]).mean(1, keepdim=True), LIMITS["ink"]),
+              "motion": outside(smooth(moved) / speed(truth).mean(1, keepdim=True), LIMITS["motion"]),
+              "jump": moved > LIMITS["jump"], "identity": ~identity(clip, truth, span)}
+    table = torch.stack(list(failed.values()))[:, :, given:]
+    alive = (~table.any(0)).long().cumprod(dim=1).sum(1)
+    names = [next((name for name, row in zip(failed, table[:, b]) if n < len(row) and row[n]), "") for b, n in enumerate(alive.tolist())]
+    return alive, names
+
+
+def bootstrap(values, draws=2000, level=0.95, seed=0):
+    """Mean and confidence interval by resampling clips: (n,) -> (mean, low, high)   (Efron 1979; scipy.stats.bootstrap)."""
+    from scipy.stats import bootstrap as resample
+
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2 or values.std() == 0:
+        return float(values.mean()), float(values.mean()), float(values.mean())
+    interval = resample((values,), np.mean, n_resamples=draws, confidence_level=level, method="percentile",
+                        rng=np.random.default_rng(seed)).confidence_interval
+    return float(values.mean()), float(interval.low), float(interval.high)

@@ -4,19 +4,21 @@ from functools import partial
 from itertools import count
 
 import torch
+from tqdm.auto import tqdm
 
 from .methods import history_cfg
 from .samplers import ddim, finish
 
 
 def rollout(denoiser, past, num_frames=None, window=16, overlap=5, method=history_cfg, sampler=partial(ddim, steps=25),  # noqa: B008 - a constant
-            generator=None):
+            generator=None, bar=False):
     """Continue a clip window by window; each window shares `overlap` frames with what came before.
 
     denoiser: a Denoiser;  past: (b, c, k, h, w) in [-1, 1] with k >= overlap;  num_frames: how many new frames, None
     for no end;  window: F frames the network sees at once;  overlap: K, so that a window adds F - K new frames;
-    method(denoiser, past) -> denoiser;  sampler(denoiser, xt, schedule, generator=...) -> Steps.
-    Yields frames (b, c, h, w). Memory does not grow with num_frames: only the overlap is kept.
+    method(denoiser, past) -> denoiser;  sampler(denoiser, xt, schedule, generator=...) -> Steps;  bar: show progress.
+    Yields frames (b, c, h, w). Memory does not grow with num_frames: only the overlap is kept. To go on later, start again with the
+    last frames as the past.
     Raises ValueError before any work when window, overlap and past do not fit together.
     """
     if not 1 <= overlap < window:
@@ -26,7 +28,8 @@ def rollout(denoiser, past, num_frames=None, window=16, overlap=5, method=histor
         raise ValueError(f"past has shape {tuple(past.shape)}; overlap={overlap} wants (b, c, k, h, w) with k >= {overlap}")
     if num_frames is not None and num_frames < 0:
         raise ValueError(f"num_frames={num_frames} must be 0 or more, or None for no end")
-    return _frames(denoiser, past[:, :, -overlap:].to(denoiser.device), num_frames, window, overlap, method, sampler, generator)
+    frames = _frames(denoiser, past[:, :, -overlap:].to(denoiser.device), num_frames, window, overlap, method, sampler, generator)
+    return tqdm(frames, total=num_frames, unit="frame", desc=f"{past.shape[0]} clips") if bar else frames
 
 
 def _frames(denoiser, past, num_frames, window, overlap, method, sampler, generator):

@@ -4,7 +4,7 @@ import torch
 
 from .history_cfg import check_weight
 
-NORMS = ("sum", "mean", "root")
+NORMS = ("sum", "mean", "root", "pigdm")
 
 
 class GuidanceError(FloatingPointError):
@@ -21,8 +21,10 @@ def reconstruction(denoiser, past, weight=10.0, norm="sum", replace=True, record
       "sum"   the squared norm, summed over pixels: the paper's
       "mean"  the same divided by the number of pixels: weights are larger by that number
       "root"  the norm itself, not squared, so that the step does not fade with the error   (Chung et al. 2023, DPS)
+      "pigdm" the sum divided by the variance that the past still has given z, taken to be 1 - alpha_bar_t for every pixel:
+              w grows to w / alpha_bar_t at high noise                                      (Song et al. 2023, PiGDM)
     replace: the overlap is the noised past at every level, and only the new frames are pushed (the paper's). False pushes
-    all frames and leaves the overlap to guidance alone; with norm "sum" and w = 1 that is PiGDM's step (Song et al. 2023).
+    all frames and leaves the overlap to guidance alone.
     record: a list that gets one dict a step: t, loss (mean squared error of the overlap, per clip), gradient_norm,
     cosine (between the push and eps-direction x_t - alpha_t x0_hat, per clip).
     Costs a forward and a backward pass. Returns denoiser(xt, t) -> x0_hat. Raises ValueError for an unknown norm or a
@@ -39,11 +41,14 @@ def reconstruction(denoiser, past, weight=10.0, norm="sum", replace=True, record
             z = xt.detach().requires_grad_(True)
             x0_hat = denoiser(z, t, **features)
             squares = (known - x0_hat[:, :, :k]).square().flatten(1)
-            distance = dict(sum=squares.sum(1), mean=squares.mean(1), root=squares.sum(1).clamp(min=1e-12).sqrt())[norm]
+            total = squares.sum(1)
+            distance = dict(mean=squares.mean(1), root=total.clamp(min=1e-12).sqrt()).get(norm, total)
             gradient, = torch.autograd.grad(distance.sum(), z)
         x0_hat = x0_hat.detach()
         signal, _ = denoiser.schedule.signal_and_noise(t, xt)
-        push = -0.5 * weight * signal * gradient
+        # At pure noise the gradient is 0, and so is alpha_bar: the bound keeps 0 / 0 away.
+        scale = 1 / signal.clamp(min=0.02) if norm == "pigdm" else signal
+        push = -0.5 * weight * scale * gradient
         _check(push, t, weight)
         if record is not None:
             record.append(_measured(t, squares, gradient, xt - signal * x0_hat))

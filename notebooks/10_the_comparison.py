@@ -1,0 +1,245 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 10. The comparison
+#
+# **Three ways over the wall, one checkpoint, the same clips and the same noise: which one should you use?**
+#
+# The large study was run beforehand by `vdiff compare` and lies in `data/results/`; this chapter reads it, and runs a small live version of each claim.
+#
+# *Time to run: about a minute on two CPU cores, a few seconds on a GPU.*
+
+# %% [markdown]
+# **You will learn** how to compare methods that cost different amounts; what the interval around a mean is worth; which method to use, and on what evidence.
+#
+# **You need** chapters 7 to 9.
+
+# %%
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+
+import vdiff_lite as vd
+from vdiff_lite import metrics, sliders, viz
+from vdiff_lite.comparison import extend, read_table, summary, values
+
+vd.keep_memory()
+device = vd.pick_device()
+denoiser = vd.load("digits32", device)
+F, K = 16, 5  # window and overlap: 5 frames given, 11 made
+RESULTS = Path("../data/results")
+
+# %% [markdown]
+# ## What we will have at the end
+#
+# One held-out clip, continued by every method from the same five frames and the same noise:
+
+# %%
+CONTENDERS = {
+    "no memory": "independent",
+    "copy the last frame": "copy_last",
+    "replacement": "replacement",
+    "reconstruction": "reconstruction:weight=10",
+    "in the window": "history_cfg",
+    "guided, w = 1.5": "history_cfg:weight=1.5",
+    "injection, K and V": "injection",
+}
+truth = (
+    vd.BouncingDigits(split="test", num_frames=27)
+    .sample(4, torch.Generator().manual_seed(7))
+    .video
+)
+live, costs = {}, {}
+for name, text in CONTENDERS.items():
+    live[name], costs[name] = extend(denoiser, text, truth[:, :, :K].to(device), 22, F, K, steps=12, seed=1)
+
+# %% mystnb={"image": {"alt": "Film strips of 27 frames: the truth and seven continuations of its first five frames; without memory the digit jumps at the joins, repeated it stands still, in the window it follows the true path longest."}, "figure": {"caption": "Given: the first five frames (blue). Two windows of eleven new frames each, begun at frames 5 and 16; every second frame is shown. F = 16, K = 5, stride 11."}}
+viz.film_strip(
+    [truth[0], *(clips[0] for clips in live.values())],
+    ["truth", *live],
+    given=[27] + [K] * len(live),
+    every=2,
+);
+
+# %% [markdown]
+# **Predict.** Rank the seven by how well they predict the first new frame, and then by how well they predict the eleventh. Are the two orders the same?
+
+# %% [markdown]
+# ## The mathematics
+#
+# A method is judged by what it makes and by what it costs. The cost of a new frame is counted in passes of a whole window through the network,
+#
+# $$\text{passes per new frame} = \frac{\text{frames sent through the network}}{F \cdot \text{new frames}}, \tag{1}$$
+#
+# so that a second branch counts double and a cached past counts what it saves; a backward pass is not in it, but it is in the seconds. How long a clip lives is its *horizon*, the first
+# frame at which any check fails (chapter 6), and the share of clips that live past frame $n$ is the survival curve
+#
+# $$S(n) = \frac{1}{N} \sum_{i=1}^{N} \mathbb{1}[\text{horizon}_i \geq n]. \tag{2}$$
+#
+# A mean over clips is a random number. Drawing the clips again with replacement shows how far it may be off:
+#
+# $$\bar x^{*} = \frac{1}{N}\sum_i x_{i^{*}}, \quad i^{*} \sim \text{uniform}; \qquad \text{interval: the middle 95\% of many } \bar x^{*}. \tag{3}$$
+
+# %% [markdown]
+# ## Build it: the interval
+
+# %%
+def my_bootstrap(x, draws=2000):
+    again = torch.randint(len(x), (draws, len(x)), generator=torch.Generator().manual_seed(0))
+    means = x[again].mean(1).sort().values
+    return x.mean().item(), means[int(0.025 * draws)].item(), means[int(0.975 * draws)].item()
+
+# %% [markdown]
+# ## Meet the twin
+
+# %%
+header, rows = read_table(RESULTS / "compare_main.csv")
+first_frame = values(rows, "psnr", method="history_cfg", setting="", frame=1)
+mine, theirs = (torch.tensor(f(first_frame)) for f in (my_bootstrap, metrics.bootstrap))
+torch.testing.assert_close(mine, theirs, atol=0.25, rtol=0)
+print(f"mean {mine[0]:.2f} dB, 95% interval {mine[1]:.2f} to {mine[2]:.2f}, from {len(first_frame)} clips and seeds")
+
+# %% [markdown]
+# ## The main table
+#
+# Each number is a mean over held-out clips and seeds, in brackets half of its 95% interval. PSNR in dB at new frames 1, 5 and 11; seam, motion, ink and identity are right at 1; horizon in
+# frames.
+
+# %%
+print(header["command"])
+print("checkpoint", header["sha256"][:12])
+print(summary(RESULTS / "compare_main.csv"))
+
+# %%
+def by_frame(text, frames):
+    method, _, setting = text.partition(":")
+    of = [values(rows, "psnr", method=method, setting=setting, frame=n) for n in frames]
+    return torch.stack([x.mean() for x in of])
+
+
+frames = range(1, header["frames"] + 1)
+shown = {n: t for n, t in CONTENDERS.items() if n not in ("in the window",)}
+shown = {n: by_frame(t, frames) for n, t in shown.items()}
+
+# %% mystnb={"image": {"alt": "PSNR by new frame for six methods; all fall; the past in the window, guided or injected, lies highest, then reconstruction guidance, then replacement; independent clips are lowest."}, "figure": {"caption": "Prediction of the true future by horizon, held-out clips, K = 5 of F = 16."}}
+figure, axis = plt.subplots(figsize=(6.5, 3.4))
+viz.plot_lines(axis, frames, shown, marker="o", ms=3)
+axis.set(xlabel="new frame", ylabel="PSNR (dB)");
+
+# %% [markdown]
+# ## What it costs
+#
+# Measured here and now: the same four clips, 12 steps. Passes are exact, seconds depend on the machine; read them as ratios.
+
+# %%
+base = costs["in the window"]["seconds"]
+print(f"{'':22} passes per new frame   time / time of the past in the window")
+for name, cost in costs.items():
+    print(f"{name:22} {cost['passes']:20.2f}   {cost['seconds'] / base:20.2f}")
+
+# %% [markdown]
+# ## Which survives longest?
+
+# %%
+long_header, long_rows = read_table(RESULTS / "compare_long.csv")
+print(long_header["command"])
+survival, n = {}, range(0, long_header["frames"] + 1)
+for name, text in CONTENDERS.items():
+    method, _, setting = text.partition(":")
+    lived = values(long_rows, "horizon", method=method, setting=setting)
+    if len(lived):
+        survival[name] = [(lived >= f).float().mean().item() for f in n]
+        mean, low, high = metrics.bootstrap(lived)
+        print(f"{name:22} mean horizon {mean:6.1f} frames ({low:.1f} to {high:.1f}), {len(lived)} clips")
+
+# %% mystnb={"image": {"alt": "Survival curves of the methods over long rollouts: the share of clips in which no check has failed, falling with the frame number."}, "figure": {"caption": "Share of clips in which ink, motion, continuity and identity are all still right, by new frame. Dotted: joins between windows."}}
+figure, axis = plt.subplots(figsize=(6.5, 3.2))
+for join in range(0, len(n), F - K):
+    axis.axvline(join, color="#dddddd", lw=0.6, ls=":")
+viz.plot_lines(axis, n, survival)
+axis.set(xlabel="new frame", ylabel="share of clips alive", ylim=(0, 1.02));
+
+# %%
+reasons = {}
+for row in long_rows:
+    if row["metric"].startswith("failed:"):
+        key = (row["method"] + (":" + row["setting"] if row["setting"] else ""), row["metric"][7:] or "nothing")
+        reasons[key] = reasons.get(key, 0) + 1
+print("what failed first, in how many clips")
+for (method, reason), count in sorted(reasons.items()):
+    print(f"  {method:28} {reason:10} {count}")
+
+# %% [markdown]
+# ## Play
+#
+# Method against method, in step. Left the truth.
+
+# %%
+sliders.picture_slider(
+    sliders.clip_pictures([torch.cat([truth[1], clips[1]], dim=-1) for clips in live.values()]),
+    list(live),
+    "method",
+    "Left the true clip, right the continuation of its first five frames.",
+    start=4,
+    width=420,
+)
+
+# %% [markdown]
+# ## What breaks, and how to see it
+#
+# A comparison on too few clips. Take four clips at a time from the study and ask which of two methods is better on them: the window without guidance, or with $w = 1.5$, at new frame 5.
+
+# %%
+a, b = (values(rows, "psnr", method="history_cfg", setting=s, frame=5) for s in ("", "weight=1.5"))
+wins = (b - a).unfold(0, 4, 4).mean(1) > 0
+print(f"guidance is better on average by {(b - a).mean():.2f} dB, and on {wins.float().mean():.0%} of the groups of four clips")
+
+# %% [markdown]
+# ## Which one should I use?
+#
+# | you have | use | evidence |
+# |---|---|---|
+# | a network trained with noise levels per frame | the past in the window, by **injection of clean keys and values** | the same clips as `history_cfg`, at two thirds of the passes (chapter 9, table above) |
+# | that, and a need for a little more fidelity | history guidance, moderate $w$ | PSNR in the main table; look at ink and seam before raising $w$ |
+# | a network that never saw a clean past | reconstruction guidance | above replacement at every horizon in the figure; twice the time or more |
+# | nothing but a sampler | replacement | above independent clips only near the join |
+#
+# Does "injection, then guidance, then reconstruction" hold? As an order of *quality*, injection of clean keys and values and the unguided window are equal, by identity and not by chance, whenever clean
+# frames never look at noisy ones. As an order of *price* it holds.
+
+# %% [markdown]
+# ## Recap
+#
+# Every method was given the same clips, noise and network. What decides is whether the network was trained to have a past: if so, giving it the past, or what it computed for the past, wins, and the
+# cheapest way to do so is to inject keys and values. Methods that steer from outside follow at a distance and cost more.
+#
+# ## Exercises
+#
+# 1. **Predict.** Which row of the table changes most if the overlap is 1 instead of 5? Which not at all?
+# 2. **Code.** Compare at equal *passes*: give injection 25 steps and reconstruction guidance 12. Does the order change?
+# 3. **Explore.** Add a method of your own: past and denoiser in, denoiser out. Register it in `vdiff_lite.methods.METHODS` and run `vdiff compare` on it.
+#
+# :::{dropdown} Solutions
+# 1. Reconstruction guidance and the window both lose the velocity with one frame; `independent` ignores the past and does not change.
+# 2. `extend(denoiser, "injection", past, 11, steps=25)` and `extend(denoiser, "reconstruction:weight=10", past, 11, steps=12)`; the gap in the figure is larger than what steps buy (chapter 5).
+# 3. `METHODS["mine"] = lambda denoiser, past: ...`; the first two rows of every table, `independent` and `copy_last`, are what it has to beat.
+# :::
+#
+# ## Sources
+#
+# The methods: {cite:t}`ho2022video`, {cite:t}`song2025history`, {cite:t}`lugmayr2022repaint`, {cite:t}`tumanyan2023plug`. Published results disagree on which wins, since they differ in whether the
+# network was trained with a past: {cite:t}`harvey2022flexible`, {cite:t}`huang2025self`.

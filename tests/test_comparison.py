@@ -1,0 +1,102 @@
+import pytest
+import torch
+
+from vdiff_lite import Denoiser, NoiseSchedule, VideoUNet, VideoUNetConfig, checkpoint
+from vdiff_lite.cli import main
+from vdiff_lite.comparison import COLUMNS, bind, compare, extend, parse_method, read_table, summary, values
+from vdiff_lite.data import BouncingDigits
+from vdiff_lite.methods import METHODS
+
+SETTINGS = dict(clips=4, seeds=2, frames=4, window=6, overlap=3, steps=2, batch=2, bar=False)
+
+
+@pytest.fixture(scope="module")
+def denoiser():
+    torch.manual_seed(0)
+    net = VideoUNet(VideoUNetConfig(channels=(32, 32), num_middle=1, time_channels=32))
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    return Denoiser(net.eval().requires_grad_(False), NoiseSchedule())
+
+
+@pytest.fixture(scope="module")
+def past():
+    return BouncingDigits(num_frames=7, split="test").sample(2, torch.Generator().manual_seed(0)).video[:, :, :3]
+
+
+def test_methods_are_read_from_text():
+    assert parse_method("history_cfg") == ("history_cfg", {})
+    assert parse_method("reconstruction:weight=10,norm=sum,replace=False") == ("reconstruction", dict(weight=10, norm="sum", replace=False))
+    assert parse_method("injection:sites=temporal+joint,share=0.8")[1] == dict(sites=("temporal", "joint"), share=0.8)
+
+
+@pytest.mark.parametrize("text, says", [("magic", "method 'magic'"), ("injection:fast", "'fast'")])
+def test_unknown_methods_are_refused(text, says):
+    with pytest.raises(ValueError, match=says):
+        bind(text)
+
+
+@pytest.mark.parametrize("text, passes", [
+    ("history_cfg", 2 * 2 / 4), ("history_cfg:weight=2", 2 * 2 * 2 / 4), ("copy_last", 0.0), ("injection", 2 * (3 + 2 * 3) / 6 / 4)])
+def test_cost_counts_the_frames_that_pass_the_network(denoiser, past, text, passes):
+    # 4 new frames in windows of 6 with 3 given: two windows of 2 steps each.
+    made, cost = extend(denoiser, text, past, 4, window=6, overlap=3, steps=2)
+    assert made.shape == (2, 1, 7, 32, 32) and torch.equal(made[:, :, :3], past)
+    assert cost["passes"] == pytest.approx(passes) and cost["seconds"] > 0
+
+
+@pytest.mark.parametrize("text", [*(m for m in METHODS if m != "temporal_history"), "replacement:fresh=True",
+                                  "injection:sites=decoder,append=False,source=same"])
+def test_every_method_rolls_out_and_repeats_itself(denoiser, past, text):
+    a, b = (extend(denoiser, text, past, 4, window=6, overlap=3, steps=2, seed=5)[0] for _ in range(2))
+    assert torch.equal(a, b) and a.isfinite().all()
+
+
+def test_a_table_holds_every_clip_and_seed(denoiser, tmp_path):
+    path = tmp_path / "t.csv"
+    compare(denoiser, path, ["copy_last", "history_cfg:weight=2"], **SETTINGS)
+    header, rows = read_table(path)
+    assert tuple(rows[0]) == COLUMNS and header["frames"] == 4
+    for method in ("copy_last", "history_cfg"):
+        assert len(values(rows, "psnr", method=method)) == 4 * 2 * 4
+        assert len(values(rows, "horizon", method=method, seed=1)) == 4
+    still = values(rows, "psnr", method="copy_last", seed=0)
+    torch.testing.assert_close(still, values(rows, "psnr", method="copy_last", seed=1))
+    assert "history_cfg:weight=2" in summary(path)
+
+
+def test_a_cut_off_table_goes_on_and_ends_the_same(denoiser, tmp_path):
+    whole, cut = tmp_path / "whole.csv", tmp_path / "cut.csv"
+    compare(denoiser, whole, ["history_cfg"], **SETTINGS)
+    compare(denoiser, cut, ["history_cfg"], **(SETTINGS | dict(seeds=1)))
+    compare(denoiser, cut, ["history_cfg"], **SETTINGS)
+    without_time = lambda path: [row for row in read_table(path)[1] if row["metric"] != "seconds"]
+    assert without_time(whole) == without_time(cut)
+    before = cut.read_bytes()
+    compare(denoiser, cut, ["history_cfg"], **SETTINGS)
+    assert cut.read_bytes() == before
+
+
+def test_a_table_of_other_settings_is_not_added_to(denoiser, tmp_path):
+    compare(denoiser, tmp_path / "t.csv", ["copy_last"], **SETTINGS)
+    with pytest.raises(ValueError, match=r"written with other settings.*'steps': \(2, 3\)"):
+        compare(denoiser, tmp_path / "t.csv", ["copy_last"], **(SETTINGS | dict(steps=3)))
+
+
+def test_an_explosion_is_said_and_the_rest_goes_on(denoiser, tmp_path, capsys):
+    compare(denoiser, tmp_path / "t.csv", ["reconstruction:weight=1e30", "copy_last"], **SETTINGS)
+    assert "weight=1e+30" in capsys.readouterr().out
+    _, rows = read_table(tmp_path / "t.csv")
+    assert len(values(rows, "psnr", method="reconstruction")) == 0 and len(values(rows, "psnr", method="copy_last")) == 32
+
+
+def test_the_commands(denoiser, tmp_path, capsys):
+    path = checkpoint.save(tmp_path / "small", denoiser.net, denoiser.schedule)
+    common = ["--checkpoint", str(path), "--frames", "4", "--window", "6", "--overlap", "3", "--steps", "2"]
+    assert main(["extend", "--method", "injection", "--out", str(tmp_path / "x.gif"), "--truth", *common]) == 0
+    assert (tmp_path / "x.gif").exists() and "horizon" in capsys.readouterr().out
+    assert main(["compare", "--methods", "copy_last", "--clips", "2", "--out", str(tmp_path / "t.csv"), *common]) == 0
+    header, _ = read_table(tmp_path / "t.csv")
+    assert header["command"].startswith("vdiff compare --methods copy_last --out") and len(header["sha256"]) == 64
+    assert main(["extend", "--method", "magic", "--out", "x.gif", *common]) == 2

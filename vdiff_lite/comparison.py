@@ -1,0 +1,167 @@
+"""Method against method on the same clips and seeds: one tidy table, written as it goes, taken up where it was cut off."""
+
+import ast
+import csv
+import json
+import math
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from . import metrics
+from .data import BouncingDigits
+from .methods import METHODS
+from .rollout import rollout
+from .samplers import SAMPLERS
+
+COLUMNS = ("method", "setting", "seed", "clip", "frame", "metric", "value")
+SEEDED = {"replacement", "injection"}  # methods that draw noise of their own
+
+
+def parse_method(text):
+    """'reconstruction:weight=10,norm=mean' -> (name, options). Raises ValueError for a method that does not exist."""
+    name, _, rest = text.partition(":")
+    if name not in METHODS:
+        raise ValueError(f"method {name!r} is unknown; choose from {', '.join(METHODS)}")
+    options = {}
+    for item in filter(None, rest.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(f"{item!r} in {text!r} is no setting; write NAME=VALUE")
+        try:
+            value = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            value = tuple(value.split("+")) if "+" in value else value
+        options[key] = value
+    return name, options
+
+
+def bind(text, generator=None):
+    """A method with its settings, ready for `rollout`: (denoiser, past) -> denoiser."""
+    name, options = parse_method(text)
+    if generator is not None and name in SEEDED:
+        options["generator"] = generator
+    return partial(METHODS[name], **options)
+
+
+class Counting:
+    """A denoiser that counts what it is asked: `frames`, the frames that went through the network, over all clips."""
+
+    def __init__(self, denoiser):
+        self.denoiser, self.frames = denoiser, 0
+        self.schedule, self.net, self.device = denoiser.schedule, denoiser.net, denoiser.device
+
+    def __call__(self, xt, t, **features):
+        self.frames += xt.shape[0] * xt.shape[2]
+        return self.denoiser(xt, t, **features)
+
+
+def extend(denoiser, text, past, frames, window=16, overlap=5, sampler="ddim", steps=25, seed=0, bar=False, **sampler_options):
+    """Continue clips with a method given as text. Returns (clips with the past in front, cost).
+
+    past: (b, c, k, h, w);  cost: network passes (windows' worth of frames) and seconds, both per new frame and clip.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    counting, started = Counting(denoiser), time.perf_counter()
+    made = list(rollout(counting, past, frames, window, overlap, bind(text, generator),
+                        partial(SAMPLERS[sampler], steps=steps, **sampler_options), generator, bar=bar))
+    share = frames * past.shape[0]
+    cost = dict(passes=counting.frames / window / share, seconds=(time.perf_counter() - started) / share)
+    return torch.cat([past.to(denoiser.device), torch.stack(made, dim=2)], dim=2).cpu(), cost
+
+
+def judge(clip, truth, given, joins):
+    """Every measure of every clip: yields (clip, frame, metric, value); frame is None for measures of a whole clip."""
+    made, future = clip[:, :, given:].clamp(-1, 1), truth[:, :, given:]
+    for b, row in enumerate(metrics.psnr(made, future)):
+        yield from ((b, n, "psnr", value) for n, value in enumerate(row.tolist(), 1))
+    whole = torch.cat([truth[:, :, :given], made], dim=2)
+    values = dict(motion=metrics.motion(whole, truth), ink=metrics.ink(made).mean(1) / metrics.ink(future).mean(1),
+                  seam=metrics.seam(whole, joins, truth), identity=metrics.identity(whole, truth)[:, given:].float().mean(1))
+    for name, column in values.items():
+        yield from ((b, None, name, value) for b, value in enumerate(column.tolist()))
+    first, why = metrics.horizon(whole, truth, given)
+    for b, (frame, reason) in enumerate(zip(first.tolist(), why)):
+        yield b, None, "horizon", frame
+        yield b, None, f"failed:{reason}", 1.0
+
+
+def compare(denoiser, path, methods, clips=64, seeds=1, frames=11, window=16, overlap=5, sampler="ddim", steps=25, split="test",
+            batch=16, first_clip=0, about=None, bar=True):
+    """Run methods on the same clips and seeds and add what they scored to the table at `path`.
+
+    methods: texts as `parse_method` reads them;  clips are drawn from held-out handwriting ("test") or, to choose settings by,
+    from training handwriting ("train"); clip n is the same for every method and seed.
+    The file begins with lines "# key: value" (settings, and `about`); rows have COLUMNS. Blocks that the file holds already are
+    skipped. Raises ValueError when the file was written with other settings.
+    """
+    header = dict(about or {}, frames=frames, window=window, overlap=overlap, sampler=sampler, steps=steps, split=split)
+    done = _open_table(Path(path), header)
+    jobs = [(text, seed, first) for text in methods for seed in range(seeds) for first in range(first_clip, first_clip + clips, batch)]
+    jobs = [job for job in jobs if job not in done]
+    for text in methods:
+        bind(text)
+    for text, seed, first in tqdm(jobs, disable=not bar, unit="block"):
+        n = min(batch, first_clip + clips - first)
+        generator = torch.Generator().manual_seed(1_000 + first)
+        truth = BouncingDigits(split=split, num_frames=overlap + frames).sample(batch, generator).video[:n]
+        past = truth[:, :, :overlap].to(denoiser.device)
+        name, setting = text.partition(":")[::2]
+        rows = []
+        try:
+            made, cost = extend(denoiser, text, past, frames, window, overlap, sampler, steps, seed * 10_000 + first)
+            rows += [(first + b, "" if f is None else f, metric, f"{value:.6g}") for b, f, metric, value in
+                     judge(made, truth, overlap, range(overlap, overlap + frames, window - overlap))]
+            rows += [("", "", metric, f"{value:.6g}") for metric, value in cost.items()]
+        except FloatingPointError as error:
+            print(f"{text}: {error}")
+        rows += [(first, "", "done", 1)]
+        with open(path, "a", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows((name, setting, seed, *row) for row in rows)
+
+
+def _open_table(path, header):
+    """Make the file, or check that it is of the same settings. Returns the blocks that it holds."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"# {key}: {json.dumps(value)}\n" for key, value in header.items()) + ",".join(COLUMNS) + "\n")
+    found, rows = read_table(path)
+    different = {key: (found.get(key), value) for key, value in header.items() if key != "command" and found.get(key) != value}
+    if different:
+        raise ValueError(f"{path} was written with other settings (there, here): {different}; choose another file")
+    full = lambda row: row["method"] + (":" + row["setting"] if row["setting"] else "")
+    return {(full(row), int(row["seed"]), int(row["clip"])) for row in rows if row["metric"] == "done"}
+
+
+def read_table(path):
+    """A table as (header, rows): rows are dicts of COLUMNS, values float, seed, clip and frame as text."""
+    lines = Path(path).read_text().splitlines()
+    header = {key: json.loads(value) for key, value in (line[2:].split(": ", 1) for line in lines if line.startswith("# "))}
+    rows = list(csv.DictReader(line for line in lines if not line.startswith("# ")))
+    return header, [row | {"value": float(row["value"])} for row in rows]
+
+
+def values(rows, metric, **where):
+    """The values of one metric as a tensor, of the rows whose columns equal `where` (all compared as text)."""
+    return torch.tensor([row["value"] for row in rows if row["metric"] == metric and all(str(row[k]) == str(v) for k, v in where.items())])
+
+
+def summary(path, at=(1, 5, 11)):
+    """A table as text: one line a method, each number the mean over clips and seeds with half of its 95% interval."""
+    header, rows = read_table(path)
+    shown = [("psnr", dict(frame=n)) for n in at if n <= header["frames"]]
+    shown += [(name, {}) for name in ("seam", "motion", "ink", "identity", "horizon")]
+    titles = [f"{name} {where.get('frame', '')}".strip() for name, where in shown]
+    lines = ["".ljust(44) + "".join(title.rjust(14) for title in titles) + "   passes  s/frame"]
+    for method, setting in dict.fromkeys((row["method"], row["setting"]) for row in rows):
+        of = [row for row in rows if row["method"] == method and row["setting"] == setting]
+        cells = []
+        for name, where in shown:
+            mean, low, high = metrics.bootstrap(values(of, name, **where)) if len(values(of, name, **where)) else (math.nan,) * 3
+            cells.append(f"{mean:8.2f} ({(high - low) / 2:.2f})".rjust(14))
+        cost = [values(of, name) for name in ("passes", "seconds")]
+        lines.append(f"{method + (':' + setting if setting else ''):44}" + "".join(cells) + "".join(f"{c.mean():9.3f}" for c in cost))
+    return "\n".join(lines)
