@@ -5,7 +5,7 @@ export JUPYTER_PLATFORM_DIRS = 1
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test unit notebooks lab train bench execute lint environment clean
+.PHONY: help book test unit notebooks lab train bench study execute lint environment clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,9 @@ train: .venv/ready  ## train digits32 again into data/checkpoints/retrained (goe
 
 bench: .venv/ready  ## measure the speed; writes data/results/bench_cpu.json
 	@$(BIN)/python tests/bench.py
+
+study: .venv/ready  ## run the comparison of chapter 10 again (hours on two cores; goes on where it was cut off)
+	@$(BIN)/python book/_tools/study.py
 
 execute: .venv/ready  ## run the notebooks and keep their outputs (after editing them)
 	@$(BIN)/python book/_tools/execute.py notebooks/*.py

@@ -71,6 +71,22 @@ def measure(net, call, device, batch):
     return forward, best(step, device)
 
 
+def rollout_memory(frames):
+    """Peak memory in MB of a process that rolls out so many frames (a tiny window, one step: the frames are what could pile up)."""
+    import subprocess
+
+    code = f"""
+import resource, torch, vdiff_lite as vd
+from functools import partial
+net = vd.VideoUNet(vd.VideoUNetConfig(channels=(32, 32), num_middle=1)).eval().requires_grad_(False)
+past = torch.zeros(1, 1, 5, 32, 32)
+for frame in vd.rollout(vd.Denoiser(net, vd.NoiseSchedule()), past, {frames}, sampler=partial(vd.ddim, steps=1)):
+    pass
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+
 def main():
     device = vd.pick_device()
     vd.keep_memory()
@@ -103,7 +119,8 @@ def main():
         peer=dict(name="diffusers.UNet3DConditionModel", parameters=count(peer_net), forward_ms=peer_forward * 1e3,
                   train_clips_per_second=2 / peer_step),
         ratio=dict(forward=peer_forward / forward, train=(batch / step) / (2 / peer_step)),
-        samplers_clips_per_second=samplers, data_clips_per_second=made)
+        samplers_clips_per_second=samplers, data_clips_per_second=made,
+        rollout_peak_mb={frames: rollout_memory(frames) for frames in (64, 4096)} if sys.platform != "win32" else {})
     print(table(result))
     if not QUICK:
         path = RESULTS / f"bench_{device.type}.json"
@@ -123,6 +140,7 @@ def table(r):
             f"{'training, share of peak':32}{tiny['train_share_of_peak']:10.0%}"]
     rows += [f"{name + ' (clips/s)':32}{value:10.2f}" for name, value in r["samplers_clips_per_second"].items()]
     rows += [f"{'new training clips (clips/s)':32}{r['data_clips_per_second']:10.0f}", f"peer: {peer['name']}; clips of 16 x 32 x 32"]
+    rows += [f"{f'rollout of {frames} frames, peak (MB)':32}{value:10.0f}" for frames, value in r["rollout_peak_mb"].items()]
     return "\n".join(rows)
 
 

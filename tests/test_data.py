@@ -183,3 +183,11 @@ def test_a_wrong_moving_mnist_is_refused(tmp_path, content, says):
 def test_bad_settings_of_moving_mnist_are_refused(mnist, bad, says):
     with pytest.raises(DataError, match=says):
         MovingMNIST(mnist, **bad)
+
+
+def test_the_split_lies_between_two_forms():
+    from sklearn.datasets import load_digits
+
+    labels = "".join(map(str, load_digits().target))
+    begins = [i for i in range(len(labels)) if labels.startswith("01234567890123456", i) and (i == 0 or labels[i - 10:i] != "0123456789")]
+    assert FIRST_HELD_OUT in begins and len(begins) == 14

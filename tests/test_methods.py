@@ -12,6 +12,7 @@ from vdiff_lite.methods import (
     history_cfg,
     independent,
     injection,
+    noised_start,
     reconstruction,
     replacement,
     temporal_history,
@@ -185,6 +186,14 @@ def test_reconstruction_without_weight_is_replacement_and_keeps_a_record(small_d
     assert torch.equal(a, b)
     assert [step["t"] for step in record] == [1000, 667, 333]
     assert all(len(step[name]) == 2 for step in record for name in ("loss", "gradient_norm", "cosine"))
+
+
+def test_a_noised_start_holds_the_past_and_its_last_frame(small_denoiser):
+    past = clip(2).abs()
+    start = noised_start(small_denoiser, past, 5, 300, torch.Generator().manual_seed(0))
+    signal, noise = small_denoiser.schedule.signal_and_noise(torch.tensor([300]), start)
+    rest = (start - signal * torch.cat([past, past[:, :, -1:].expand(-1, -1, 3, -1, -1)], 2)) / noise
+    assert abs(rest.mean()) < 0.05 and abs(rest.std() - 1) < 0.05
 
 
 def test_reconstruction_says_where_it_exploded(small_denoiser):

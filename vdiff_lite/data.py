@@ -8,8 +8,8 @@ from einops import rearrange, reduce
 
 from .files import MovingMNIST, VideoFolder  # noqa: F401 - the other two kinds of clips
 
-# The 1,797 digits that scikit-learn ships were written by 13 people, one after the other; scikit-learn's own course
-# ("Sample grouping") finds the seams. The writers from this index on are held out.
+# The 1,797 digits that scikit-learn ships were written on forms: one fixed sequence of digits, which begins anew at 14 places
+# (tests/test_data.py). The last two forms, from this index on, are held out.
 FIRST_HELD_OUT = 1545
 MARGIN = 2  # pixels around an enlarged digit, so that its ink can be moved to the middle
 

@@ -73,11 +73,12 @@ class VideoUNet(nn.Module):
         nn.init.zeros_(self.unpatchify.weight)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, xt, t, tap=None, positions=None):
+    def forward(self, xt, t, tap=None, positions=None, condition=None):
         """Predict v for a noisy clip.
 
         xt: (b, c, f, h, w);  t: (b,) or (b, f) long;  positions: (f,) long, where the frames stand in time
-        (default 0 .. f-1; only differences matter).  tap(site, feature) -> feature sees and may change
+        (default 0 .. f-1; only differences matter);  condition: (b, time_channels), added to the noise-level embedding of every
+        frame.  tap(site, feature) -> feature sees and may change
           "encoder.i", "middle", "decoder.i"   the output of a stage, (b, c, f, h, w)
           "encoder.i.temporal", "decoder.i.temporal"   the (keys, values) of attention along time, each
                                                (b, h w heads, f, d)
@@ -89,7 +90,10 @@ class VideoUNet(nn.Module):
         t = self._per_frame(t, b, f).to(xt.device)
         positions = torch.arange(f) if positions is None else torch.as_tensor(positions)
         angles = rotary_angles(positions, self.config.head_channels).to(xt)
-        at = Context(b, self.time_embedding(t), angles, clean_mask(t), tap)
+        time = self.time_embedding(t)
+        if condition is not None:
+            time = time + condition.repeat_interleave(f, dim=0)
+        at = Context(b, time, angles, clean_mask(t), tap)
 
         x = rearrange(xt, "b c f h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
         x = self.patchify(x)

@@ -59,6 +59,16 @@ def reconstruction(denoiser, past, weight=10.0, norm="sum", replace=True, record
     return guided
 
 
+def noised_start(denoiser, past, window, t, generator=None):
+    """A start that is not pure noise: the past, then its last frame repeated, all noised to level t.
+
+    past: (b, c, k, h, w);  window: F;  t: 1 .. num_timesteps. Returns (b, c, F, h, w), for a sampler whose levels begin at t.
+    """
+    still = torch.cat([past, past[:, :, -1:].expand(-1, -1, window - past.shape[2], -1, -1)], dim=2)
+    noise = torch.randn(still.shape, generator=generator).to(past)
+    return denoiser.schedule.add_noise(still, torch.full((past.shape[0],), t, device=past.device), noise)
+
+
 def _check(push, t, weight, largest=1e3):
     size = push.abs().max().item()
     if not size < largest:

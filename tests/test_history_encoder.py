@@ -1,0 +1,77 @@
+import json
+
+import pytest
+import torch
+
+from vdiff_lite import BouncingDigits, checkpoint
+from vdiff_lite.methods import HistoryEncoder, history_encoder, load_history, save_history, train_history
+from vdiff_lite.methods.history_encoder import trained_parts
+
+
+@pytest.fixture
+def encoder():
+    torch.manual_seed(1)
+    return HistoryEncoder(size=8, frames=4, image=16, time_channels=32, width=32)
+
+
+@pytest.fixture
+def data():
+    return BouncingDigits(size=16, digit_size=6)
+
+
+def clip(f, seed=0):
+    return torch.randn(2, 1, f, 16, 16, generator=torch.Generator().manual_seed(seed)).clamp(-1, 1)
+
+
+def test_an_untrained_encoder_is_silent(small_denoiser, encoder):
+    past, xt, t = clip(3), clip(6, 1), torch.tensor([500, 900])
+    with torch.no_grad():
+        told = history_encoder(small_denoiser, past, encoder)(xt, t)
+        plain = small_denoiser(xt[:, :, 3:], t)
+    assert torch.equal(told[:, :, :3], past)
+    torch.testing.assert_close(told[:, :, 3:], plain)
+
+
+def test_the_past_and_its_order_matter_once_the_encoder_speaks(small_denoiser, encoder):
+    torch.nn.init.normal_(encoder.tell.weight)
+    ask = lambda past, w=1.0: history_encoder(small_denoiser, past, encoder, w)(clip(6, 1), torch.tensor([500, 900]))[:, :, 3:]
+    with torch.no_grad():
+        a, b, backwards = ask(clip(3)), ask(clip(3, 2)), ask(clip(3).flip(2))
+        u, guided = ask(clip(3), 0.0), ask(clip(3), 2.0)
+    assert (a - b).abs().max() > 1e-4 and (a - backwards).abs().max() > 1e-5
+    torch.testing.assert_close(guided, u + 2 * (a - u), rtol=1e-3, atol=1e-4)
+
+
+def test_a_long_past_is_cut_and_an_empty_one_refused(small_denoiser, encoder):
+    with torch.no_grad():
+        assert history_encoder(small_denoiser, clip(5), encoder)(clip(7, 1), torch.tensor([5, 5])).shape[2] == 7
+    with pytest.raises(ValueError, match="past has 5 frames; this encoder reads 1 to 4"):
+        encoder(clip(5))
+    with pytest.raises(ValueError, match="weight=inf"):
+        history_encoder(small_denoiser, clip(2), encoder, float("inf"))
+
+
+def test_training_changes_the_encoder_and_the_modulation_alone(small_denoiser, encoder, data):
+    before = {name: p.clone() for name, p in small_denoiser.net.named_parameters()}
+    trained, heard, losses = train_history(small_denoiser, encoder, data, steps=4, batch=2, new=3)
+    assert all(torch.equal(p, before[name]) for name, p in small_denoiser.net.named_parameters()), "the given network is left alone"
+    changed = {name for name, p in trained.net.named_parameters() if not torch.equal(p, before[name])}
+    assert changed and changed <= set(trained_parts(trained.net))
+    assert len(losses) == 4 and heard.tell.weight.abs().max() > 0
+
+
+def test_saved_and_loaded_and_refused(small_denoiser, encoder, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("VDIFF_CHECKPOINTS", str(tmp_path))
+    checkpoint.save(tmp_path / "small", small_denoiser.net, small_denoiser.schedule)
+    trained, heard, _ = train_history(small_denoiser, encoder, data, steps=2, batch=2, new=3)
+    path = save_history(tmp_path / "history", trained, heard, "small", recipe=dict(steps=2))
+    again, read = load_history(path)
+    ask = lambda d, e: history_encoder(d, clip(3), e)(clip(6, 1), torch.tensor([500, 900]))
+    assert torch.equal(ask(trained, heard), ask(again, read))
+    card = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(card | {"base_sha256": "0" * 64}))
+    with pytest.raises(checkpoint.CheckpointError, match="another small"):
+        load_history(path)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(checkpoint.CheckpointError, match="damaged"):
+        load_history(path)
