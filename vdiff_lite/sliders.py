@@ -5,6 +5,9 @@ import html
 import itertools
 import json
 import os
+import threading
+
+import torch
 
 from .viz import encode_gif, png_data_url
 
@@ -78,3 +81,90 @@ def figure_picture(figure, dpi=90):
     figure.savefig(out, format="png", dpi=dpi, bbox_inches="tight")
     plt.close(figure)
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def guidance_slider(make_clip, weights, name="guidance weight w", alt="", start=0, fine=None, width=360, fps=8):
+    """A slider whose clip is sampled anew in a live kernel, and was sampled beforehand in the built page and on GitHub.
+
+    make_clip(weight) -> a clip (c, f, h, w) in [-1, 1], or a generator of clips of which the last is the answer and the others are shown
+    on the way (the sampler's x0_hat, say);  weights: what the page's slider offers, one clip each, made now;
+    fine: what the live slider offers (default: the same);  the rest as in `picture_slider`. For any number that a clip depends on,
+    not only weights. In a live kernel a drag is coalesced (only the latest value is sampled), a busy mark shows, and an error shows as
+    text in place. Returns an object that Jupyter displays.
+    """
+    pictures = clip_pictures([_last(make_clip(weight)) for weight in weights], fps)
+    page = picture_slider(pictures, weights, name, alt, start, width)
+    try:
+        import ipywidgets  # noqa: F401
+    except ImportError:
+        return page
+    return LiveSlider(make_clip, list(fine or weights), weights[start], name, alt, width, fps, page, pictures[start])
+
+
+def _last(made):
+    if torch.is_tensor(made):
+        return made
+    for clip in made:
+        pass
+    return clip
+
+
+class LiveSlider:
+    """What `guidance_slider` shows: an ipywidget where there is a kernel, `page` (HTML) elsewhere."""
+
+    def __init__(self, make_clip, values, value, name, alt, width, fps, page, poster):
+        import ipywidgets as w
+
+        self.make_clip, self.name, self.alt, self.width, self.fps, self.page = make_clip, name, alt, width, fps, page
+        self.picture = w.HTML(self._image(poster, value))
+        self.slider = w.SelectionSlider(options=values, value=value if value in values else values[0], description=name, continuous_update=True,
+                                        style={"description_width": "initial"}, layout={"width": f"{width}px"})
+        self.status = w.HTML("")
+        self.widget = w.VBox([self.picture, self.slider, self.status])
+        self._wanted, self._wake, self._thread = None, threading.Condition(), None
+        self.slider.observe(lambda change: self._ask(change["new"]), names="value")
+
+    def _image(self, source, value):
+        return (f'<img src="{source}" alt="{html.escape(f"{self.alt} {self.name}: {value}.", quote=True)}" '
+                f'style="width:{self.width}px;max-width:100%;image-rendering:pixelated;border:1px solid #8888">')
+
+    def _ask(self, value):
+        with self._wake:
+            self._wanted = (value,)
+            self.status.value = "<em>sampling ...</em>"
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._work, daemon=True)
+                self._thread.start()
+
+    def _work(self):
+        while True:
+            with self._wake:
+                if self._wanted is None:
+                    self._thread = None
+                    return
+                (value,), self._wanted = self._wanted, None
+            try:
+                self._show(value)
+                said = ""
+            except Exception as error:  # shown to the reader: a widget must not die
+                said = f'<span role="alert">{html.escape(f"{self.name} = {value}: {type(error).__name__}: {error}")}</span>'
+            with self._wake:
+                if self._wanted is None:
+                    self.status.value = said
+
+    def _show(self, value):
+        made = self.make_clip(value)
+        for clip in [made] if torch.is_tensor(made) else made:
+            if self._wanted is not None:  # a newer value waits: this clip is stale
+                return
+            self.picture.value = self._image(clip_pictures([clip], self.fps)[0], value)
+
+    def wait(self, seconds=60):
+        """Until nothing is being sampled any more. Returns whether that came within `seconds`."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(seconds)
+        return self._thread is None
+
+    def _repr_mimebundle_(self, **_):
+        return dict(self.widget._repr_mimebundle_() or {}, **{"text/html": self.page.data})
