@@ -86,9 +86,7 @@ def my_loss(net, x0, t, eps):
 # %%
 x0 = vd.BouncingDigits().sample(4, torch.Generator().manual_seed(0)).video
 eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
-t = draw_noise_levels(
-    4, 16, 1000, (1, 1, 1, 1), generator=torch.Generator().manual_seed(2)
-)
+t = draw_noise_levels(4, 16, 1000, (1, 1, 1, 1), generator=torch.Generator().manual_seed(2))
 net = shipped.net.cpu()
 torch.testing.assert_close(my_loss(net, x0, t, eps), v_loss(net, schedule, x0, t, eps))
 

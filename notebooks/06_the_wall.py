@@ -312,13 +312,20 @@ axis.set(xlabel="new frame", ylabel="PSNR (dB)");
 # %% mystnb={"image": {"alt": "Error of the network's guess for frames 5 to 15: without a past it is level; with five clean frames it starts lower and rises towards the other curve."}, "figure": {"caption": "Squared error of the guess at t = 600, frame by frame, on 24 held-out clips, with and without five clean frames before."}}
 clean = vd.BouncingDigits(split="test").sample(24, torch.Generator().manual_seed(9)).video
 xt = denoiser.schedule.add_noise(
-    clean, torch.tensor([600]), torch.randn(clean.shape, generator=torch.Generator().manual_seed(10))
+    clean,
+    torch.tensor([600]),
+    torch.randn(clean.shape, generator=torch.Generator().manual_seed(10)),
 )
 level = torch.full((24, F), 600)
 given = torch.where(torch.arange(F) < K, 0, level)
 curves = {}
-for name, x, t in (("no past", xt, level), ("five clean frames", torch.cat([clean[:, :, :K], xt[:, :, K:]], 2), given)):
-    guess = torch.cat([denoiser(a.to(device), b.to(device)).cpu() for a, b in zip(x.split(8), t.split(8))])
+for name, x, t in (
+    ("no past", xt, level),
+    ("five clean frames", torch.cat([clean[:, :, :K], xt[:, :, K:]], 2), given),
+):
+    guess = torch.cat(
+        [denoiser(a.to(device), b.to(device)).cpu() for a, b in zip(x.split(8), t.split(8))]
+    )
     curves[name] = (guess - clean).square().mean(dim=(0, 1, 3, 4))[K:]
 figure, axis = plt.subplots(figsize=(6.5, 2.6))
 viz.plot_lines(axis, range(K, F), curves, marker="o")
@@ -326,7 +333,10 @@ axis.set(xlabel="frame", ylabel="squared error", ylim=0);
 
 # %%
 gain = 1 - curves["five clean frames"] / curves["no past"]
-print("share of the error that the past removes, by frame:", [round(g, 2) for g in gain.tolist()])
+print(
+    "share of the error that the past removes, by frame:",
+    [round(g, 2) for g in gain.tolist()],
+)
 
 # %% [markdown]
 # This is where *this* network's wall stands: what it hears of the past over a few frames decides how long a digit stays itself.

@@ -47,6 +47,7 @@ schedule = denoiser.schedule
 F, K = 16, 5  # window and overlap: 5 frames given, 11 made
 
 
+# %%
 def held_out(clips, frames=F, seed=0):
     return (
         vd.BouncingDigits(split="test", num_frames=frames)
@@ -120,7 +121,11 @@ def my_guided(denoiser, past, w):
 # ## Meet the twin
 
 # %%
-past, xt, t = truth[:2, :, :K], noise_like(truth[:2]), torch.tensor([700, 300], device=device)
+past, xt, t = (
+    truth[:2, :, :K],
+    noise_like(truth[:2]),
+    torch.tensor([700, 300], device=device),
+)
 with torch.no_grad():
     mine = my_guided(denoiser, past, 2.0)(xt, t)
     theirs = history_cfg(denoiser, past, 2.0)(xt, t)
@@ -132,7 +137,8 @@ torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
 # %%
 with torch.no_grad():
     line = {w: history_cfg(denoiser, past, w)(xt, t) for w in (0.0, 1.0, 3.0)}
-torch.testing.assert_close(line[3.0], line[0.0] + 3 * (line[1.0] - line[0.0]), rtol=1e-3, atol=1e-3)
+straight = line[0.0] + 3 * (line[1.0] - line[0.0])
+torch.testing.assert_close(line[3.0], straight, rtol=1e-3, atol=1e-3)
 
 # %% [markdown]
 # ## What the right answer looks like
@@ -188,7 +194,9 @@ for w in (0.0, 1.0, 1.5, 2.5, 4.0):
         clips=clips,
         psnr=score,
         motion=metrics.motion(clips, truth.cpu()).mean().item(),
-        ink=(metrics.ink(clips[:, :, K:]).mean() / metrics.ink(truth[:, :, K:].cpu()).mean()).item(),
+        ink=(
+            metrics.ink(clips[:, :, K:]).mean() / metrics.ink(truth[:, :, K:].cpu()).mean()
+        ).item(),
     )
 
 # %%
@@ -208,21 +216,23 @@ viz.film_strip(
 # %% [markdown]
 # ## Play
 #
-# The weight, on one clip. Left the truth, right the model.
+# The weight, on one clip. Left the truth, right the model. In a running notebook every move samples anew.
 
 # %%
 one = truth[5:6]
-weights_to_play = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
-played = [
-    continue_clips(partial(history_cfg, weight=w), one, steps=12)[0].cpu()
-    for w in weights_to_play
-]
-sliders.picture_slider(
-    sliders.clip_pictures([torch.cat([one[0].cpu(), clip], dim=-1) for clip in played]),
-    weights_to_play,
-    "guidance weight w",
-    "Left the true clip, right the model's continuation of its first five frames.",
+
+
+def play(weight):
+    clip = continue_clips(partial(history_cfg, weight=weight), one, steps=12)[0]
+    return torch.cat([one[0], clip], dim=-1).cpu()
+
+
+sliders.guidance_slider(
+    play,
+    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0],
+    alt="Left the true clip, right the model's continuation of its first five frames.",
     start=2,
+    fine=[round(0.1 * i, 1) for i in range(61)],
 )
 
 # %% [markdown]

@@ -52,6 +52,7 @@ schedule = denoiser.schedule
 F, K = 16, 5  # window and overlap: 5 frames given, 11 made
 
 
+# %%
 def held_out(clips, seed=0):
     data = vd.BouncingDigits(split="test", num_frames=F)
     return data.sample(clips, torch.Generator().manual_seed(seed)).video.to(device)
@@ -166,15 +167,21 @@ known = walks[:, :, :4]
 def against_the_truth(method, sampler=vd.ddim, **options):
     start = torch.randn(walks.shape, generator=torch.Generator().manual_seed(1))
     generator = torch.Generator().manual_seed(2)
-    steps = sampler(method(model, known), start, schedule, 60, generator=generator, **options)
+    steps = sampler(
+        method(model, known), start, schedule, 60, generator=generator, **options
+    )
     return posterior_error(vd.finish(steps), known, model)
 
 
 rows = {"past in the window": against_the_truth(history_cfg)}
 rows["replacement"] = against_the_truth(replacement)
-rows["replacement, resampled 10 x"] = against_the_truth(replacement, vd.resampled, repeats=10)
+rows["replacement, resampled 10 x"] = against_the_truth(
+    replacement, vd.resampled, repeats=10
+)
 for w in (1.0, 10.0, 50.0):
-    rows[f"reconstruction, w = {w:g}"] = against_the_truth(partial(reconstruction, weight=w))
+    rows[f"reconstruction, w = {w:g}"] = against_the_truth(
+        partial(reconstruction, weight=w)
+    )
 rows["PiGDM, w = 1"] = against_the_truth(partial(reconstruction, weight=1.0, norm="pigdm"))
 
 # %%
@@ -220,11 +227,26 @@ ends, records = recorded(10.0)
 
 # %% mystnb={"image": {"alt": "Three panels against the noise level, one thin line for each clip and seed: the loss of the overlap falls over orders of magnitude, the norm of the gradient varies by orders of magnitude, the cosine scatters around small values."}, "figure": {"caption": "Reconstruction guidance with w = 10, step by step from pure noise (left) to a clip (right); 3 clips with 4 seeds each."}}
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.6), layout="constrained")
-names = {"loss": "loss per pixel", "gradient_norm": "norm of the gradient", "cosine": "cosine"}
+names = {
+    "loss": "loss per pixel",
+    "gradient_norm": "norm of the gradient",
+    "cosine": "cosine",
+}
 for axis, (name, label) in zip(axes, names.items()):
     for record in records:
-        axis.plot([r["t"] for r in record], [r[name] for r in record], color=viz.COLOURS[0], alpha=0.4, lw=0.8)
-    axis.set(xlabel="noise level t", ylabel=label, yscale="linear" if name == "cosine" else "log", xlim=(1000, 0))
+        axis.plot(
+            [r["t"] for r in record],
+            [r[name] for r in record],
+            color=viz.COLOURS[0],
+            alpha=0.4,
+            lw=0.8,
+        )
+    axis.set(
+        xlabel="noise level t",
+        ylabel=label,
+        yscale="linear" if name == "cosine" else "log",
+        xlim=(1000, 0),
+    )
     axis.spines[["top", "right"]].set_visible(False)
 
 # %%
@@ -247,19 +269,29 @@ def from_a_still(seed, level=600):
     past, levels = truth[:3, :, :K], [*range(level, 0, -40), 0]
     start = noised_start(denoiser, past, F, level, torch.Generator().manual_seed(seed))
     with torch.no_grad():
-        return vd.finish(vd.ddim(reconstruction(denoiser, past, 10.0), start, schedule, levels)).cpu()
+        return vd.finish(
+            vd.ddim(reconstruction(denoiser, past, 10.0), start, schedule, levels)
+        ).cpu()
 
-
-reference = torch.stack([continue_clips(history_cfg, truth[:3], 12, seed) for seed in range(4)])
+# %%
+reference = torch.stack(
+    [continue_clips(history_cfg, truth[:3], 12, seed) for seed in range(4)]
+)
 still = torch.stack([from_a_still(seed) for seed in range(4)])
-apart = {"reconstruction, w = 10": ends, "from a noised still": still, "in the window": reference}
+apart = {
+    "reconstruction, w = 10": ends,
+    "from a noised still": still,
+    "in the window": reference,
+}
 for name, clips in apart.items():
-    print(f"{name:24} PSNR at new frame 1, 5, 11, and seam, first seed: {score(clips[0], truth[:3])}")
-apart = {name: spread_over_seeds(clips) for name, clips in apart.items()}
+    print(
+        f"{name:24} PSNR at new frame 1, 5, 11, and seam, first seed: {score(clips[0], truth[:3])}"
+    )
 
 # %% mystnb={"image": {"alt": "Three curves of the spread over seeds against the new frame, which grow along the clip."}, "figure": {"caption": "Standard deviation of pixels over four seeds, by new frame. A method that is sure of the right future would lie at zero."}}
+spreads = {name: spread_over_seeds(clips) for name, clips in apart.items()}
 figure, axis = plt.subplots(figsize=(5.5, 2.6))
-viz.plot_lines(axis, range(1, F - K + 1), apart, marker="o")
+viz.plot_lines(axis, range(1, F - K + 1), spreads, marker="o")
 axis.set(xlabel="new frame", ylabel="spread over seeds", ylim=0);
 
 # %% [markdown]
@@ -269,7 +301,13 @@ axis.set(xlabel="new frame", ylabel="spread over seeds", ylim=0);
 
 # %%
 pixels = K * 32 * 32
-settings = [("sum", 10.0), ("mean", 10.0), ("mean", 10.0 * pixels), ("root", 10.0), ("pigdm", 1.0)]
+settings = [
+    ("sum", 10.0),
+    ("mean", 10.0),
+    ("mean", 10.0 * pixels),
+    ("root", 10.0),
+    ("pigdm", 1.0),
+]
 print("norm      weight    PSNR at new frame 1, 5, 11    seam   (6 clips)")
 for norm, w in settings:
     clips = continue_clips(partial(reconstruction, weight=w, norm=norm), truth)
@@ -284,14 +322,23 @@ for norm, w in settings:
 def picture(weight):
     record = []
     try:
-        clip = continue_clips(partial(reconstruction, weight=weight, record=record), truth[4:5])[0]
+        clip = continue_clips(
+            partial(reconstruction, weight=weight, record=record), truth[4:5]
+        )[0]
     except GuidanceError:
         clip = torch.ones(1, F, 32, 32)  # white: it exploded
-    figure = viz.film_strip([truth[4].cpu(), clip], ["truth", f"w = {weight:g}"], given=[F, K])
+    figure = viz.film_strip(
+        [truth[4].cpu(), clip], ["truth", f"w = {weight:g}"], given=[F, K]
+    )
     figure.set_size_inches(11, 1.6)
     figure.subplots_adjust(right=0.74)
     axis = figure.add_axes([0.82, 0.25, 0.17, 0.6])
-    axis.semilogy([r["t"] for r in record], [r["loss"][0] for r in record], color=viz.COLOURS[1], marker=".")
+    axis.semilogy(
+        [r["t"] for r in record],
+        [r["loss"][0] for r in record],
+        color=viz.COLOURS[1],
+        marker=".",
+    )
     axis.set(xlim=(1000, 0), ylim=(1e-5, 1), title="loss per pixel", xlabel="t")
     return sliders.figure_picture(figure, dpi=70)
 
@@ -315,7 +362,9 @@ sliders.picture_slider(
 for w in (100.0, 1000.0, 1e5):
     try:
         clips = continue_clips(partial(reconstruction, weight=w), truth[:2])
-        print(f"w = {w:g}: {100 * (clips.abs() > 1.1).float().mean():.1f}% of the pixels beyond the range")
+        print(
+            f"w = {w:g}: {100 * (clips.abs() > 1.1).float().mean():.1f}% of the pixels beyond the range"
+        )
     except GuidanceError as error:
         print(f"w = {w:g}: {error}")
 

@@ -39,7 +39,7 @@ from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 
 import vdiff_lite as vd
 from vdiff_lite import metrics, sliders, viz
-from vdiff_lite.methods import SourceFeatures, history_cfg, independent, injection, replacement
+from vdiff_lite.methods import SourceFeatures, history_cfg, injection
 
 vd.keep_memory()
 device = vd.pick_device()
@@ -56,7 +56,9 @@ def held_out(clips, frames=F, seed=0, split="test"):
 def continue_clips(method, truth, steps=12, seed=1):
     xt = torch.randn(truth.shape, generator=torch.Generator().manual_seed(seed)).to(device)
     with torch.no_grad():
-        return vd.finish(vd.ddim(method(denoiser, truth[:, :, :K]), xt, schedule, steps)).cpu()
+        return vd.finish(
+            vd.ddim(method(denoiser, truth[:, :, :K]), xt, schedule, steps)
+        ).cpu()
 
 
 def score(clips, truth):
@@ -71,7 +73,11 @@ truth = held_out(6, seed=3).video.to(device)
 overwritten = partial(injection, sites="decoder", append=False, source="same")
 made = [continue_clips(method, truth) for method in (injection, overwritten)]
 made[1] = torch.cat([truth[:, :, :K].cpu(), made[1][:, :, K:]], dim=2)
-viz.film_strip([truth[0].cpu(), *(clips[0] for clips in made)], ["truth", "keys, values", "outputs"], given=[F, K, K]);
+viz.film_strip(
+    [truth[0].cpu(), *(clips[0] for clips in made)],
+    ["truth", "keys, values", "outputs"],
+    given=[F, K, K],
+);
 
 # %% [markdown]
 # **Predict.** The features at the overlap are replaced by those of the true past, at every level and in every stage of the decoder. Why should the *new* frames care?
@@ -151,7 +157,9 @@ def seconds(method, repeats=3):
 
 
 ratio = seconds(injection) / seconds(history_cfg)
-print(f"time of injection / time of the past in the window: {ratio:.2f}   ((F - K) / F = {(F - K) / F:.2f})")
+print(
+    f"time of injection / time of the past in the window: {ratio:.2f}   ((F - K) / F = {(F - K) / F:.2f})"
+)
 
 # %% [markdown]
 # ## Which site, which operation, which source?
@@ -159,20 +167,22 @@ print(f"time of injection / time of the past in the window: {ratio:.2f}   ((F - 
 # Everything else is an approximation. Six clips, the same noise.
 
 # %%
-everything = ("encoder", "middle", "decoder")
+from vdiff_lite.comparison import bind
+
 variants = {
-    "nothing (independent)": independent,
-    "input (replacement)": replacement,
-    "encoder outputs, overwritten": partial(injection, sites="encoder", append=False, source="same"),
-    "decoder outputs, overwritten": overwritten,
-    "all outputs, overwritten": partial(injection, sites=everything, append=False, source="same"),
-    "all outputs, overwritten, clean": partial(injection, sites=everything, append=False),
-    "K, V overwritten, same level": partial(injection, append=False, source="same"),
-    "K, V appended, same level": partial(injection, source="same"),
-    "K, V along time, clean": partial(injection, sites="temporal"),
-    "K, V of joint blocks, clean": partial(injection, sites="joint"),
-    "all K, V, clean": injection,
+    "nothing (independent)": "independent",
+    "input (replacement)": "replacement",
+    "encoder outputs, overwritten": "injection:sites=encoder,append=False,source=same",
+    "decoder outputs, overwritten": "injection:sites=decoder,append=False,source=same",
+    "all outputs, overwritten": "injection:sites=encoder+middle+decoder,append=False,source=same",
+    "all outputs, overwritten, clean": "injection:sites=encoder+middle+decoder,append=False",
+    "K, V overwritten, same level": "injection:append=False,source=same",
+    "K, V appended, same level": "injection:source=same",
+    "K, V along time, clean": "injection:sites=temporal",
+    "K, V of joint blocks, clean": "injection:sites=joint",
+    "all K, V, clean": "injection",
 }
+variants = {name: bind(text) for name, text in variants.items()}
 print("                                    PSNR at new frame 1, 5, 11   (6 clips)")
 for name, method in variants.items():
     print(f"{name:34}  {score(continue_clips(method, truth), truth)}")
@@ -192,7 +202,9 @@ shares = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
 by_share = {s: continue_clips(partial(injection, share=s), truth) for s in shares}
 curves = {
     f"new frame {n}": [
-        metrics.psnr(by_share[s][:, :, K:].clamp(-1, 1), truth[:, :, K:].cpu()).mean(0)[n - 1]
+        metrics.psnr(by_share[s][:, :, K:].clamp(-1, 1), truth[:, :, K:].cpu()).mean(0)[
+            n - 1
+        ]
         for s in shares
     ]
     for n in (1, 5, 11)
@@ -217,7 +229,9 @@ def features_and_truth(clips, split, seed):
     for site, feature in source.items():
         if torch.is_tensor(feature):
             pool = torch.nn.functional.adaptive_avg_pool2d(feature.flatten(1, 2), 4)
-            read[site] = rearrange(pool, "b (c f) h w -> b f (c h w)", f=6)[:, 4].cpu().numpy()
+            read[site] = (
+                rearrange(pool, "b (c f) h w -> b f (c h w)", f=6)[:, 4].cpu().numpy()
+            )
     return read, batch.positions[:, 0, 4], batch.velocities[:, 0, 4], batch.labels[:, 0]
 
 
@@ -240,7 +254,10 @@ for site in train[0]:
 # %%
 one = truth[4:5]
 names = list(variants)
-played = [torch.cat([one[:, :, :K].cpu(), continue_clips(variants[n], one)[:, :, K:]], dim=2)[0] for n in names]
+played = [
+    torch.cat([one[:, :, :K].cpu(), continue_clips(variants[n], one)[:, :, K:]], dim=2)[0]
+    for n in names
+]
 sliders.picture_slider(
     sliders.clip_pictures([torch.cat([one[0].cpu(), clip], dim=-1) for clip in played]),
     names,
@@ -259,7 +276,11 @@ sliders.picture_slider(
 # %%
 def misplaced(denoiser, past):
     held = SourceFeatures(denoiser, past).at(0)
-    tap = lambda site, y: tuple(torch.cat([a, b], 2) for a, b in zip(held[site], y)) if isinstance(y, tuple) else y
+    tap = lambda site, y: (
+        tuple(torch.cat([a, b], 2) for a, b in zip(held[site], y))
+        if isinstance(y, tuple)
+        else y
+    )
     new = lambda xt, t: denoiser(xt[:, :, K:], t, tap=tap, positions=torch.arange(F - K))
     return lambda xt, t: torch.cat([past, new(xt, t)], dim=2)
 
@@ -268,7 +289,11 @@ wrong = continue_clips(misplaced, truth)
 print("right positions:", score(made[0], truth), "   wrong ones:", score(wrong, truth))
 
 # %% mystnb={"image": {"alt": "Three film strips: the truth, the continuation with right positions, and one with wrong positions that starts over from the first given frames."}, "figure": {"caption": "Given: five frames (blue). Below, the new frames were told that they stand where the past stands."}}
-viz.film_strip([truth[0].cpu(), made[0][0], wrong[0]], ["truth", "right", "wrong positions"], given=[F, K, K]);
+viz.film_strip(
+    [truth[0].cpu(), made[0][0], wrong[0]],
+    ["truth", "right", "wrong positions"],
+    given=[F, K, K],
+);
 
 # %% [markdown]
 # ## Recap

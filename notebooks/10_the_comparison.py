@@ -65,7 +65,9 @@ truth = (
 )
 live, costs = {}, {}
 for name, text in CONTENDERS.items():
-    live[name], costs[name] = extend(denoiser, text, truth[:, :, :K].to(device), 22, F, K, steps=12, seed=1)
+    live[name], costs[name] = extend(
+        denoiser, text, truth[:, :, :K].to(device), 22, F, K, steps=12, seed=1
+    )
 
 # %% mystnb={"image": {"alt": "Film strips of 27 frames: the truth and seven continuations of its first five frames; without memory the digit jumps at the joins, repeated it stands still, in the window it follows the true path longest."}, "figure": {"caption": "Given: the first five frames (blue). Two windows of eleven new frames each, begun at frames 5 and 16; every second frame is shown. F = 16, K = 5, stride 11."}}
 viz.film_strip(
@@ -99,9 +101,15 @@ viz.film_strip(
 
 # %%
 def my_bootstrap(x, draws=2000):
-    again = torch.randint(len(x), (draws, len(x)), generator=torch.Generator().manual_seed(0))
+    again = torch.randint(
+        len(x), (draws, len(x)), generator=torch.Generator().manual_seed(0)
+    )
     means = x[again].mean(1).sort().values
-    return x.mean().item(), means[int(0.025 * draws)].item(), means[int(0.975 * draws)].item()
+    return (
+        x.mean().item(),
+        means[int(0.025 * draws)].item(),
+        means[int(0.975 * draws)].item(),
+    )
 
 # %% [markdown]
 # ## Meet the twin
@@ -111,7 +119,9 @@ header, rows = read_table(RESULTS / "compare_main.csv")
 first_frame = values(rows, "psnr", method="history_cfg", setting="", frame=1)
 mine, theirs = (torch.tensor(f(first_frame)) for f in (my_bootstrap, metrics.bootstrap))
 torch.testing.assert_close(mine, theirs, atol=0.25, rtol=0)
-print(f"mean {mine[0]:.2f} dB, 95% interval {mine[1]:.2f} to {mine[2]:.2f}, from {len(first_frame)} clips and seeds")
+print(
+    f"mean {mine[0]:.2f} dB, 95% interval {mine[1]:.2f} to {mine[2]:.2f}, from {len(first_frame)} clips and seeds"
+)
 
 # %% [markdown]
 # ## The main table
@@ -164,7 +174,9 @@ for name, text in CONTENDERS.items():
     if len(lived):
         survival[name] = [(lived >= f).float().mean().item() for f in n]
         mean, low, high = metrics.bootstrap(lived)
-        print(f"{name:22} mean horizon {mean:6.1f} frames ({low:.1f} to {high:.1f}), {len(lived)} clips")
+        print(
+            f"{name:22} mean horizon {mean:6.1f} frames ({low:.1f} to {high:.1f}), {len(lived)} clips"
+        )
 
 # %% mystnb={"image": {"alt": "Survival curves of the methods over long rollouts: the share of clips in which no check has failed, falling with the frame number."}, "figure": {"caption": "Share of clips in which ink, motion, continuity and identity are all still right, by new frame. Dotted: joins between windows."}}
 figure, axis = plt.subplots(figsize=(6.5, 3.2))
@@ -177,7 +189,10 @@ axis.set(xlabel="new frame", ylabel="share of clips alive", ylim=(0, 1.02));
 reasons = {}
 for row in long_rows:
     if row["metric"].startswith("failed:"):
-        key = (row["method"] + (":" + row["setting"] if row["setting"] else ""), row["metric"][7:] or "nothing")
+        key = (
+            row["method"] + (":" + row["setting"] if row["setting"] else ""),
+            row["metric"][7:] or "nothing",
+        )
         reasons[key] = reasons.get(key, 0) + 1
 print("what failed first, in how many clips")
 for (method, reason), count in sorted(reasons.items()):
@@ -190,7 +205,9 @@ for (method, reason), count in sorted(reasons.items()):
 
 # %%
 sliders.picture_slider(
-    sliders.clip_pictures([torch.cat([truth[1], clips[1]], dim=-1) for clips in live.values()]),
+    sliders.clip_pictures(
+        [torch.cat([truth[1], clips[1]], dim=-1) for clips in live.values()]
+    ),
     list(live),
     "method",
     "Left the true clip, right the continuation of its first five frames.",
@@ -204,9 +221,14 @@ sliders.picture_slider(
 # A comparison on too few clips. Take four clips at a time from the study and ask which of two methods is better on them: the window without guidance, or with $w = 1.5$, at new frame 5.
 
 # %%
-a, b = (values(rows, "psnr", method="history_cfg", setting=s, frame=5) for s in ("", "weight=1.5"))
+a, b = (
+    values(rows, "psnr", method="history_cfg", setting=s, frame=5)
+    for s in ("", "weight=1.5")
+)
 wins = (b - a).unfold(0, 4, 4).mean(1) > 0
-print(f"guidance is better on average by {(b - a).mean():.2f} dB, and on {wins.float().mean():.0%} of the groups of four clips")
+print(
+    f"guidance is better on average by {(b - a).mean():.2f} dB, and on {wins.float().mean():.0%} of the groups of four clips"
+)
 
 # %% [markdown]
 # ## Which one should I use?

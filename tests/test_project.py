@@ -54,7 +54,7 @@ def test_notebook_has_the_anatomy_of_a_chapter(path):
     if path.stem != "00_tour":
         wanted += ["Build it", "Meet the twin", "## Play", "## What breaks"]
     assert [w for w in wanted if w not in text] == []
-    assert any("picture_slider" in source for source in code)
+    assert any("picture_slider" in source or "guidance_slider" in source for source in code)
     assert max(len([line for line in source.split("\n") if line.strip()]) for source in code) <= 35
     assert not [source for source in code if re.search(r"device\s*=\s*[\"']cuda", source)]
 
@@ -136,10 +136,15 @@ def test_no_file_is_large():
 
 def test_results_name_their_checkpoint():
     from vdiff_lite import checkpoint
+    from vdiff_lite.comparison import read_table
 
     result = json.loads((ROOT / "data" / "results" / "digits32.json").read_text())
     assert result["sha256"] == checkpoint.read_card("digits32")["sha256"], "data/results is of another digits32: run book/_tools/release.py"
     assert result["command"].startswith("vdiff evaluate")
+    tables = sorted((ROOT / "data" / "results").glob("compare_*.csv"))
+    headers = [read_table(path)[0] for path in tables]
+    assert len(tables) >= 2 and {header["sha256"] for header in headers} == {result["sha256"]}
+    assert all(header["command"].startswith("vdiff compare --methods") for header in headers)
 
 
 def test_the_readme_names_commands_that_exist():
