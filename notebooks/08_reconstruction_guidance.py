@@ -184,6 +184,27 @@ for w in (1.0, 10.0, 50.0):
     )
 rows["PiGDM, w = 1"] = against_the_truth(partial(reconstruction, weight=1.0, norm="pigdm"))
 
+# %% [markdown]
+# And equation (3) itself, which the Gaussian model lets us write down:
+
+# %%
+def exact_step(model, past):
+    k = past.shape[2]
+
+    def guided(xt, t):
+        ab, cov = schedule.alpha_bar[int(t[0])].item(), model.covariance(range(xt.shape[2]))
+        information = torch.linalg.inv(cov) + ab / (1 - ab) * torch.eye(len(cov))
+        c = torch.linalg.inv(information)  # Cov(x0 | z)
+        gain = (c[k:, :k] @ torch.linalg.inv(c[:k, :k])).float()
+        x0_hat = model(xt, t)
+        step = torch.einsum("ba,ncahw->ncbhw", gain, past - x0_hat[:, :, :k])
+        return torch.cat([past, x0_hat[:, :, k:] + step], dim=2)
+
+    return guided
+
+
+rows["equation (3), exact"] = against_the_truth(exact_step)
+
 # %%
 print(f"{'':28} bias at new frame 1, 2, 4      spread at 1, 2, 4   (right: 0 and 1)")
 for name, (bias, spread) in rows.items():
@@ -191,7 +212,7 @@ for name, (bias, spread) in rows.items():
     print(f"{name:28} {a}      {b}")
 
 # %% [markdown]
-# None of the methods without training arrives, and the order is plain. Replacement does worst: the network sees a noised past but is asked about the whole clip, and what it says about the
+# The exact step arrives, as it must. None of the others does, and the order is plain. Replacement does worst: the network sees a noised past but is asked about the whole clip, and what it says about the
 # new frames is averaged over all pasts that the *noised* one could have been. Guidance closes most of the gap, and then overshoots on the first frame before it has arrived on the later
 # ones. No single $w$ does it, and here is why - the eigenvalues of what equation (3) has and equation (2) replaces by one number:
 
@@ -204,8 +225,9 @@ for level in (900, 600, 300, 100):
     print(f"{level:11}    ", "  ".join(f"{v:9.6f}" for v in values.tolist()))
 
 # %% [markdown]
-# The right weight in each direction is one over the number printed. It ranges over orders of magnitude at every level: one for what is independent from frame to frame, and
-# hundreds or more for what neighbouring frames share and for high noise. That is the whole trouble of reconstruction guidance in one table: a step that is right for one direction explodes in another.
+# The right weight in each direction is one over the number printed. It ranges over orders of magnitude at every level: near one, once the noise is low, for what the frames share, and
+# thousands for how neighbouring frames differ, which the model knows to be next to nothing. That is the trouble of reconstruction guidance in one table: the number that suits
+# one direction is far too small, or explodes, in another.
 
 # %% [markdown]
 # ## On digits: is the descent smooth?
@@ -371,20 +393,20 @@ for w in (100.0, 1000.0, 1e5):
 # %% [markdown]
 # ## Recap
 #
-# Reconstruction guidance turns a model without a condition into a conditional one by differentiating through it. It replaces an inverse covariance by a number, and for video that number is
-# wrong in almost every direction: too small for what frames share, too large for what they do not. It is better than replacement, costs a backward pass a step, and stays behind a network
+# Reconstruction guidance turns a model without a condition into a conditional one by differentiating through it. It replaces an inverse covariance by a number, and for video no number
+# suits all directions: what is enough for the stiffest makes the others explode. It is better than replacement, costs a backward pass a step, and stays behind a network
 # that was trained with its past in the window.
 #
 # ## Exercises
 #
 # 1. **Predict.** With `replace=False` the overlap is not put in. What will the overlap look like for a small weight?
-# 2. **Code.** For the Gaussian model, replace the gradient step by equation (3). Is the bias zero now?
+# 2. **Code.** In `exact_step`, keep only the diagonal of $C_{aa}$. Where between (2) and (3) does it land, and why?
 # 3. **Explore.** Guide only for $t > 500$, or only below. Where does guidance earn its price?
 #
 # :::{dropdown} Solutions
 # 1. Like another clip: a weak push does not reach the past, and the overlap is only nearly right. Try `partial(reconstruction, weight=1.0, replace=False)` and look at the seam *inside*.
-# 2. `gain = C[4:, :4] @ inv(C[:4, :4])` with `C` as in the table of eigenvalues, applied to `h - x0_hat[:, :, :4]`. The bias falls to that of the condition in the window: the network was
-#    never the problem, the supposition was.
+# 2. `gain = c[k:, :k] / c[:k, :k].diagonal()`. It lands near guidance with a moderate weight. What the diagonal leaves out is how past frames *differ* from each other, and that is what
+#    tells where they are going.
 # 3. Give `weight=0` where `t` is on the other side. At high noise the Jacobian is small and so is the push, but what is decided there stays.
 # :::
 #
