@@ -258,7 +258,7 @@ straight.losses
 # %% [markdown]
 # ## The shipped model
 #
-# Its card lies beside the weights and says how it came to be; `make train` does it again.
+# Its card lies beside the weights and says how it came to be: in stages, while this book was written. `make train` runs the recipe of the last stage from nothing.
 
 # %%
 card = shipped.card
@@ -266,12 +266,14 @@ print(
     f"{card['parameters']:,} parameters, {card['steps']:,} steps of {card['recipe']['batch']} clips of 16 frames"
 )
 print("data:", card["data"])
-print("recipe:", card["recipe"])
+print("how it was trained:", card["history"])
 
-# %% mystnb={"image": {"alt": "The loss of the shipped model over its training steps; after a steep fall it keeps falling slowly, and once more at the end as the learning rate goes down."}, "figure": {"caption": "The full loss curve of digits32. Grey: steps on clips of 8 frames."}}
+# %% mystnb={"image": {"alt": "The loss of the shipped model over its training steps; after a steep fall it keeps falling slowly, and once more at the end as the learning rate goes down."}, "figure": {"caption": "The full loss curve of digits32. Grey: steps on clips of 8 frames. Dotted: from here on, noise levels crowd towards pure noise, where the loss is larger."}}
 steps, loss = zip(*card["loss_curve"])
 figure, axis = plt.subplots(figsize=(7, 2.6))
-axis.axvspan(0, card["recipe"]["short_steps"], color="#eeeeee")
+axis.axvspan(0, 1400, color="#eeeeee")
+for step in card["stages"]:
+    axis.axvline(step, color="#666666", ls=":")
 viz.plot_lines(axis, steps, {"digits32": loss})
 axis.set(xlabel="step", ylabel="loss (per pixel)", yscale="log");
 

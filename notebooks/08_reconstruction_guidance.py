@@ -277,9 +277,13 @@ rises = (losses.diff(dim=1) > 0).float().mean().item()
 print(f"the loss rises at {100 * rises:.0f}% of the steps")
 
 # %% [markdown]
+# Read the three panels together. The loss goes down, so guidance "works": the network takes the overlap for what it should be. The gradient is largest at the top, where the network
+# knows least, and what it does there cannot be taken back. And the cosine is near zero throughout: the push has next to nothing to do with where the sampler goes.
+#
 # ## Does it matter where it starts?
 #
-# The future is determined, so every seed should end at the same clip. How far apart do they end, compared with the condition in the window?
+# The future is determined, so every seed should end at the same clip. How far apart do they end, compared with the condition in the window? And does it help to begin with a noised
+# still instead of pure noise?
 
 # %%
 def spread_over_seeds(ends):
@@ -310,11 +314,12 @@ for name, clips in apart.items():
         f"{name:24} PSNR at new frame 1, 5, 11, and seam, first seed: {score(clips[0], truth[:3])}"
     )
 
-# %% mystnb={"image": {"alt": "Three curves of the spread over seeds against the new frame, which grow along the clip."}, "figure": {"caption": "Standard deviation of pixels over four seeds, by new frame. A method that is sure of the right future would lie at zero."}}
+# %% mystnb={"image": {"alt": "Three curves of the spread over seeds against the new frame, which grow along the clip."}, "figure": {"caption": "Standard deviation of pixels over four seeds, by new frame. A method that is sure of the right future would lie at zero; so does one that is sure of a wrong one."}}
 spreads = {name: spread_over_seeds(clips) for name, clips in apart.items()}
 figure, axis = plt.subplots(figsize=(5.5, 2.6))
 viz.plot_lines(axis, range(1, F - K + 1), spreads, marker="o")
-axis.set(xlabel="new frame", ylabel="spread over seeds", ylim=0);
+axis.set(xlabel="new frame", ylabel="spread over seeds", ylim=0)
+axis.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=8);
 
 # %% [markdown]
 # ## Norms and weights
