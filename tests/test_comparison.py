@@ -53,6 +53,11 @@ def test_every_method_rolls_out_and_repeats_itself(denoiser, past, text):
     assert torch.equal(a, b) and a.isfinite().all()
 
 
+def test_injection_is_the_window_over_many_windows(denoiser, past):
+    a, b = (extend(denoiser, text, past, 8, window=6, overlap=3, steps=2, seed=5)[0] for text in ("injection", "history_cfg"))
+    torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
 def test_a_table_holds_every_clip_and_seed(denoiser, tmp_path):
     path = tmp_path / "t.csv"
     compare(denoiser, path, ["copy_last", "history_cfg:weight=2"], **SETTINGS)

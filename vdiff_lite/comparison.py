@@ -64,9 +64,10 @@ def extend(denoiser, text, past, frames, window=16, overlap=5, sampler="ddim", s
 
     past: (b, c, k, h, w);  cost: network passes (windows' worth of frames) and seconds, both per new frame and clip.
     """
-    generator = torch.Generator().manual_seed(seed)
+    # A method's own noise comes from another generator, so that every method gets the same noise in every window.
+    generator, own = (torch.Generator().manual_seed(s) for s in (seed, seed + 2**32))
     counting, started = Counting(denoiser), time.perf_counter()
-    made = list(rollout(counting, past, frames, window, overlap, bind(text, generator),
+    made = list(rollout(counting, past, frames, window, overlap, bind(text, own),
                         partial(SAMPLERS[sampler], steps=steps, **sampler_options), generator, bar=bar))
     share = frames * past.shape[0]
     cost = dict(passes=counting.frames / window / share, seconds=(time.perf_counter() - started) / share)

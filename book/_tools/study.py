@@ -1,6 +1,6 @@
 """Run the study that chapters 7 to 10 read: every table in data/results that begins with compare_.
 
-    python book/_tools/study.py [--small]        goes on where it was cut off; --small: fewer clips and no tuning, a quarter of an hour on two cores
+    python book/_tools/study.py [--small]        goes on where it was cut off; --small: fewer clips and no tuning, fifteen minutes
 """
 
 import sys
