@@ -269,7 +269,7 @@ sliders.picture_slider(
     names,
     "injected",
     "Left the true clip, right the continuation of its first five frames.",
-    start=len(names) - 1,
+    start=0,
     width=420,
 )
 

@@ -21,7 +21,7 @@ def trainer(data, **config):
 
 
 def test_noise_levels_hold_the_three_kinds():
-    draw = lambda mix: draw_noise_levels(4000, 8, 1000, mix, torch.Generator().manual_seed(0))
+    draw = lambda mix: draw_noise_levels(4000, 8, 1000, mix, generator=torch.Generator().manual_seed(0))
     same, each, prefix, dropped = (draw(tuple(float(i == k) for i in range(4))) for k in range(4))
     assert (same == same[:, :1]).all() and same.min() >= 1 and same.max() == 1000
     assert (each.float().std(dim=1) > 0).all() and each.min() >= 1
@@ -34,8 +34,15 @@ def test_noise_levels_hold_the_three_kinds():
 
 
 def test_levels_are_spread_evenly_over_a_batch():
-    t = draw_noise_levels(10, 1, 1000, (1, 0, 0, 0), torch.Generator().manual_seed(0))[:, 0].sort().values
+    t = draw_noise_levels(10, 1, 1000, (1, 0, 0, 0), generator=torch.Generator().manual_seed(0))[:, 0].sort().values
     assert ((t.diff() >= 95) & (t.diff() <= 105)).all()
+
+
+def test_levels_crowd_towards_pure_noise_in_the_share_asked_for():
+    t = draw_noise_levels(20_000, 1, 1000, (1, 0, 0, 0), 0.5, torch.Generator().manual_seed(0))
+    for level in (500, 900, 970):
+        u = level / 1000
+        assert abs((t > level).float().mean().item() - 0.5 * (1 - u) - 0.5 * (1 - u) ** (1 / 3)) < 0.01
 
 
 def test_the_loss_by_brute_force_leaves_clean_frames_out():
