@@ -92,9 +92,9 @@ viz.film_strip(
 #
 # $$S(n) = \frac{1}{N} \sum_{i=1}^{N} \mathbb{1}[\text{horizon}_i \geq n]. \tag{2}$$
 #
-# A mean over clips is a random number. Drawing the clips again with replacement shows how far it may be off:
+# A mean over clips is a random number. Drawing the clips again with replacement shows how far it may be off: the interval holds the middle 95% of many
 #
-# $$\bar x^{*} = \frac{1}{N}\sum_i x_{i^{*}}, \quad i^{*} \sim \text{uniform}; \qquad \text{interval: the middle 95\% of many } \bar x^{*}. \tag{3}$$
+# $$\bar x^{*} = \frac{1}{N}\sum_i x_{i^{*}}, \qquad i^{*} \sim \text{uniform}(1 .. N). \tag{3}$$
 
 # %% [markdown]
 # ## Build it: the interval
