@@ -190,7 +190,7 @@ for name, method in variants.items():
 # %% [markdown]
 # The pattern: what is written at the overlap reaches the new frames only through attention. Overwriting a stage's *output* changes what the next stage's keys and values are made of, once
 # and late; appending *all* keys and values is the whole conversation. And the source matters as much as the site: features of a noised past are as vague as that past is, and the same overwriting with
-# clean features comes second of all.
+# clean features does far better: at the fifth new frame it comes second of all.
 
 # %% [markdown]
 # ## How long to inject
