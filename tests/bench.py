@@ -75,14 +75,15 @@ def rollout_memory(frames):
     """Peak memory in MB of a process that rolls out so many frames (a tiny window, one step: the frames are what could pile up)."""
     import subprocess
 
+    # VmHWM, not getrusage: that one begins with what the parent process had.
     code = f"""
-import resource, torch, vdiff_lite as vd
+import torch, vdiff_lite as vd
 from functools import partial
 net = vd.VideoUNet(vd.VideoUNetConfig(channels=(32, 32), num_middle=1)).eval().requires_grad_(False)
 past = torch.zeros(1, 1, 5, 32, 32)
 for frame in vd.rollout(vd.Denoiser(net, vd.NoiseSchedule()), past, {frames}, sampler=partial(vd.ddim, steps=1)):
     pass
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
@@ -120,7 +121,7 @@ def main():
                   train_clips_per_second=2 / peer_step),
         ratio=dict(forward=peer_forward / forward, train=(batch / step) / (2 / peer_step)),
         samplers_clips_per_second=samplers, data_clips_per_second=made,
-        rollout_peak_mb={frames: rollout_memory(frames) for frames in (64, 4096)} if sys.platform != "win32" else {})
+        rollout_peak_mb={frames: rollout_memory(frames) for frames in (64, 4096)} if sys.platform == "linux" else {})
     print(table(result))
     if not QUICK:
         path = RESULTS / f"bench_{device.type}.json"
