@@ -180,8 +180,7 @@ def _extend(args):
     made, cost = extend(denoiser, args.method, truth[:, :, :args.overlap], args.frames, args.window, args.overlap, args.sampler, args.steps,
                         args.seed, bar=True)
     save_clip(_side_by_side(torch.cat([truth, made])) if args.truth else made[0], args.out)
-    joins = range(args.overlap, args.overlap + args.frames, args.window - args.overlap)
-    scores = {metric: value for _, frame, metric, value in judge(made, truth, args.overlap, joins) if frame is None}
+    scores = {metric: value for _, frame, metric, value in judge(made, truth, args.overlap, args.window - args.overlap) if frame is None}
     print(f"wrote {args.out}: {args.overlap} frames given, {args.frames} made by {args.method}, {cost['seconds']:.2f} s each")
     print("  ".join(f"{metric} {value:.2f}" for metric, value in scores.items()))
 

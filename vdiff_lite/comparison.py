@@ -59,7 +59,7 @@ class Counting:
         return self.denoiser(xt, t, **features)
 
 
-def extend(denoiser, text, past, frames, window=16, overlap=5, sampler="ddim", steps=25, seed=0, bar=False, **sampler_options):
+def extend(denoiser, text, past, frames, window=16, overlap=5, sampler="ddim", steps=25, seed=0, bar=False):
     """Continue clips with a method given as text. Returns (clips with the past in front, cost).
 
     past: (b, c, k, h, w);  cost: network passes (windows' worth of frames) and seconds, both per new frame and clip.
@@ -68,23 +68,27 @@ def extend(denoiser, text, past, frames, window=16, overlap=5, sampler="ddim", s
     generator, own = (torch.Generator().manual_seed(s) for s in (seed, seed + 2**32))
     counting, started = Counting(denoiser), time.perf_counter()
     made = list(rollout(counting, past, frames, window, overlap, bind(text, own),
-                        partial(SAMPLERS[sampler], steps=steps, **sampler_options), generator, bar=bar))
+                        partial(SAMPLERS[sampler], steps=steps), generator, bar=bar))
     share = frames * past.shape[0]
     cost = dict(passes=counting.frames / window / share, seconds=(time.perf_counter() - started) / share)
     return torch.cat([past.to(denoiser.device), torch.stack(made, dim=2)], dim=2).cpu(), cost
 
 
-def judge(clip, truth, given, joins):
-    """Every measure of every clip: yields (clip, frame, metric, value); frame is None for measures of a whole clip."""
+def judge(clip, truth, given, stride):
+    """Every measure of every clip: yields (clip, frame, metric, value); frame is None for measures of a whole clip.
+
+    The first `given` frames were given; a new window begins with every `stride`-th frame after them.
+    """
     made, future = clip[:, :, given:].clamp(-1, 1), truth[:, :, given:]
     for b, row in enumerate(metrics.psnr(made, future)):
         yield from ((b, n, "psnr", value) for n, value in enumerate(row.tolist(), 1))
     whole = torch.cat([truth[:, :, :given], made], dim=2)
+    same, joins = metrics.identity(whole, truth), range(given, clip.shape[2], stride)
     values = dict(motion=metrics.motion(whole, truth), ink=metrics.ink(made).mean(1) / metrics.ink(future).mean(1),
-                  seam=metrics.seam(whole, joins, truth), identity=metrics.identity(whole, truth)[:, given:].float().mean(1))
+                  seam=metrics.seam(whole, joins, truth), identity=same[:, given:].float().mean(1))
     for name, column in values.items():
         yield from ((b, None, name, value) for b, value in enumerate(column.tolist()))
-    first, why = metrics.horizon(whole, truth, given)
+    first, why = metrics.horizon(whole, truth, given, same=same)
     for b, (frame, reason) in enumerate(zip(first.tolist(), why)):
         yield b, None, "horizon", frame
         yield b, None, f"failed:{reason}", 1.0
@@ -115,7 +119,7 @@ def compare(denoiser, path, methods, clips=64, seeds=1, frames=11, window=16, ov
         try:
             made, cost = extend(denoiser, text, past, frames, window, overlap, sampler, steps, seed * 10_000 + first)
             rows += [(first + b, "" if f is None else f, metric, f"{value:.6g}") for b, f, metric, value in
-                     judge(made, truth, overlap, range(overlap, overlap + frames, window - overlap))]
+                     judge(made, truth, overlap, window - overlap)]
             rows += [("", "", metric, f"{value:.6g}") for metric, value in cost.items()]
         except FloatingPointError as error:
             print(f"{text}: {error}")

@@ -107,15 +107,19 @@ def identity(clip, truth, span=7):
     truth: the classifier is asked the same question twice, so that handwriting it misreads does not count against a method.
     """
     right = read_digits(truth).mode(dim=1).values
-    padded = F.pad(read_digits(clip)[:, None].float(), (span // 2, span // 2), mode="replicate")[:, 0]
-    return padded.unfold(1, span, 1).mode(dim=2).values == right[:, None]
+    return _around(read_digits(clip).float(), span).mode(dim=2).values == right[:, None]
 
 
-# What a clip may do and still be alive; real clips of 200 frames pass (tests/test_metrics.py).
+def _around(x, span):
+    """The `span` frames around each frame, ends repeated: (b, f) -> (b, f, span)."""
+    return F.pad(x[:, None], (span // 2, span // 2), mode="replicate")[:, 0].unfold(1, span, 1)
+
+
+# What a clip may do and still be alive; real clips pass (tests/test_metrics.py).
 LIMITS = dict(ink=(0.7, 1.4), motion=(0.4, 1.8), jump=4.0)
 
 
-def horizon(clip, truth, given, span=7):
+def horizon(clip, truth, given, span=7, same=None):
     """The first new frame at which a check fails, and which check: survival of long clips.
 
     ink       the ink around the frame, as a share of the given frames', leaves LIMITS["ink"]
@@ -123,14 +127,16 @@ def horizon(clip, truth, given, span=7):
     jump      the digit moves more than LIMITS["jump"] pixels in one frame
     identity  `identity` fails
     clip, truth: (b, 1, f, h, w), the first `given` frames the same.  Ink and motion are medians over `span` frames.
+    same: `identity(clip, truth, span)`, where it is at hand already.
     Returns (b,) long, f - given where nothing fails, and a list of names, "" where nothing fails.
     """
-    smooth = lambda x: F.pad(x[:, None], (span // 2, span // 2), mode="replicate")[:, 0].unfold(1, span, 1).median(dim=2).values
+    smooth = lambda x: _around(x, span).median(dim=2).values
+    same = identity(clip, truth, span) if same is None else same
     moved = F.pad(speed(clip), (1, 0), mode="replicate")
     outside = lambda x, limits: (x < limits[0]) | (x > limits[1])
     failed = {"ink": outside(smooth(ink(clip)) / ink(truth[:, :, :given]).mean(1, keepdim=True), LIMITS["ink"]),
               "motion": outside(smooth(moved) / speed(truth).mean(1, keepdim=True), LIMITS["motion"]),
-              "jump": moved > LIMITS["jump"], "identity": ~identity(clip, truth, span)}
+              "jump": moved > LIMITS["jump"], "identity": ~same}
     table = torch.stack(list(failed.values()))[:, :, given:]
     alive = (~table.any(0)).long().cumprod(dim=1).sum(1)
     names = [next((name for name, row in zip(failed, table[:, b]) if n < len(row) and row[n]), "") for b, n in enumerate(alive.tolist())]

@@ -11,7 +11,7 @@ from torch import nn
 
 from .. import checkpoint
 from ..denoiser import Denoiser
-from ..training import v_loss
+from ..training import draw_noise_levels, v_loss
 from .history_cfg import check_weight
 
 FORMAT = "vdiff_lite-history-1"
@@ -98,9 +98,7 @@ def train_history(denoiser, encoder, data, steps=600, batch=8, new=11, lr=1e-3, 
         generator = torch.Generator().manual_seed(seed * 1_000_003 + n)
         k = int(torch.randint(1, encoder.frames + 1, (), generator=generator))
         clip = data.with_frames(k + new).sample(batch, generator).video.to(denoiser.device)
-        u = torch.rand(batch, generator=generator)
-        u = torch.where(torch.rand(batch, generator=generator) < high, 1 - u**3, u)
-        t = (1 + u * (denoiser.schedule.num_timesteps - 1)).long()[:, None].expand(-1, new).to(clip.device)
+        t = draw_noise_levels(batch, new, denoiser.schedule.num_timesteps, (1, 0, 0, 0), high, generator).to(clip.device)
         keep = torch.rand(batch, generator=generator) >= dropout
         told = encoder(clip[:, :, :k], keep.to(clip))
         loss = v_loss(lambda xt, t, told=told: net(xt, t, condition=told), denoiser.schedule, clip[:, :, k:], t,
