@@ -25,8 +25,8 @@
 # *Time to run: about fifteen seconds on two CPU cores, a few seconds on a GPU.*
 
 # %% [markdown]
-# **You will learn** how space and time are factorised; how attention knows the order of frames (rotary positions); how a
-# noise level reaches every block; how to read and change features through a *tap*.
+# **You will learn** how space and time are factorised; how attention knows the order of frames (rotary positions); how it can follow what
+# moves; how a noise level reaches every block; how to read and change features through a *tap*.
 #
 # **You need** chapters 1 and 2; convolutions; a first idea of attention (queries, keys, values).
 
@@ -39,7 +39,14 @@ from torch import nn
 
 import vdiff_lite as vd
 from vdiff_lite import sliders, viz
-from vdiff_lite.blocks import ResBlock, TemporalAttention, clean_mask, rotary_angles, rotate
+from vdiff_lite.blocks import (
+    Follow,
+    ResBlock,
+    TemporalAttention,
+    clean_mask,
+    rotary_angles,
+    rotate,
+)
 
 torch.manual_seed(0)
 device = vd.pick_device()
@@ -50,7 +57,8 @@ net = denoiser.net
 # ## What the finished network does
 
 # %% mystnb={"image": {"alt": "Three film strips: a clip under noise, what the trained network takes it for, and the truth; the last two look alike."}, "figure": {"caption": "The network of this chapter, trained in the next: noisy clip in, clean clip out."}}
-real = vd.BouncingDigits(split="test").sample(1, torch.Generator().manual_seed(4)).video
+clip = vd.BouncingDigits(split="test").sample(1, torch.Generator().manual_seed(4))
+real = clip.video
 t = torch.tensor([650])
 xt = denoiser.schedule.add_noise(real, t, torch.randn(real.shape))
 viz.film_strip(
@@ -67,7 +75,7 @@ viz.film_strip(
 #
 # A frame of 32 by 32 is cut into 2 by 2 patches, so the network works at 16 by 16. Two halvings follow, to 8 by 8 and to 4 by 4. One place at the lowest
 # level stands for 8 by 8 pixels: a digit that moves a pixel a frame stays in one or two of them for many frames. That answers the question above: what is fast
-# motion at the top is slow at the bottom.
+# motion at the top is slow at the bottom. It is half an answer: a place of 8 by 8 pixels knows where the digit goes, but hardly which strokes it has. The other half comes below.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -75,7 +83,7 @@ shapes = {}
 
 
 def look(site, feature):
-    if torch.is_tensor(feature):
+    if torch.is_tensor(feature) and feature.ndim == 5:
         shapes[site] = tuple(feature.shape)
     return feature
 
@@ -198,6 +206,67 @@ at = Context(b=2, time=None, angles=rotary_angles(torch.arange(16), 32))
 torch.testing.assert_close(mine(x, f=16), twin(x, at, "here"), rtol=1e-4, atol=1e-5)
 
 # %% [markdown]
+# ## Build it: follow what moves
+#
+# A stroke that is here on frame 1 is somewhere else on frame 9, where attention at *this* place finds nothing. So in the two finer levels of the decoder, attention counts places from
+# what moves. A convolution gives each place a score $s_p$; the softmax of the scores weighs the places, and their mean is the centre of what moves:
+#
+# $$c = \sum_p \text{softmax}(s)_p \; p. \tag{4}$$
+#
+# Then every frame is moved so that its centre comes to stand in the middle, reading between pixels where $c$ is not whole - along each axis
+#
+# $$\text{shift}(y)_i = \sum_j \max(0,\, 1 - |i + c - j|)\; y_j. \tag{5}$$
+#
+# Both are differentiable, so that $c$ can be learned. After the attention, the result is moved back by $-c$.
+
+# %%
+def my_centre(score):  # (n, h, w) -> (n, 2): row and column, counted from the middle
+    n, h, w = score.shape
+    p = score.flatten(1).softmax(dim=-1).view(n, h, w)
+    rows, columns = torch.arange(h) - (h - 1) / 2, torch.arange(w) - (w - 1) / 2
+    return torch.stack([(p.sum(2) * rows).sum(1), (p.sum(1) * columns).sum(1)], dim=1)
+
+
+def my_shift(y, centre):  # (n, h, w, c), (n, 2)
+    def read_at(size, c):  # (n,) -> (n, size, size)
+        i = torch.arange(size)
+        return (1 - (i[:, None] + c[:, None, None] - i).abs()).clamp(min=0)
+
+    rows, columns = read_at(y.shape[1], centre[:, 0]), read_at(y.shape[2], centre[:, 1])
+    return torch.einsum("nij, nkl, njlc -> nikc", rows, columns, y)
+
+
+follow = Follow(8, cell=1)
+y = torch.randn(3, 16, 16, 8)
+score = follow.score(rearrange(y, "n h w c -> n c h w"))[:, 0]
+torch.testing.assert_close(my_centre(score), follow.find(y))
+torch.testing.assert_close(
+    my_shift(y, 5 * my_centre(score)), follow.shift(y, 5 * follow.find(y)), atol=1e-5, rtol=1e-4
+)
+
+# %% [markdown]
+# The library's `Follow` does the same, with one refinement: a place of 2 by 2 pixels with 32 channels is laid out as 4 pixels with 8 channels before it is moved, so that nothing is blurred
+# by more than a pixel. What does the trained network follow? Its centres pass the tap, too. Here they are for the noisy clip at the top, used to move the *clean* one:
+
+# %%
+found = {}
+with torch.no_grad():
+    net(xt.to(device), t.to(device), tap=found.setdefault)
+centre = found["decoder.0.temporal.centre"][0].T.cpu()  # (f, 2)
+frames = rearrange(real + 1, "1 c f h w -> f h w c")
+still = rearrange(my_shift(frames, centre), "f h w c -> c f h w") - 1
+true_centre = clip.positions[0, 0] - 15.5
+off = (centre - true_centre).norm(dim=1)
+print(f"found in the noise at t={int(t)}, the centre is off by {off.median():.1f} pixels (median)")
+
+# %% mystnb={"image": {"alt": "Two film strips: in the upper row the digit moves through the frame, in the lower row it stays in the middle of every frame."}, "figure": {"caption": "Followed: each frame of the lower row is moved by the centre that the network found in the noisy clip."}}
+viz.film_strip([real[0], still], ["as it is", "followed"]);
+
+# %% [markdown]
+# In the lower row the same stroke is at the same place of every frame, and attention along time can compare what belongs together, however far apart the frames are. (It is
+# attention along trajectories: {cite:t}`patrick2021keeping`. One centre a frame suits one thing that moves; several things would want several.)
+
+# %% [markdown]
 # ## Who may look at whom
 #
 # Frames at $t = 0$ are *given*. They should not be influenced by frames that are still noise - and if they never look at them, then what
@@ -219,8 +288,9 @@ def features_of_past(future):
         net(
             x,
             levels.to(device),
-            tap=lambda site, y: kept.setdefault(site, y) if torch.is_tensor(y) else y,
+            tap=kept.setdefault,
         )
+    kept = {site: y for site, y in kept.items() if torch.is_tensor(y)}
     return {site: feature[:, :, :5] for site, feature in kept.items()}
 
 
@@ -237,8 +307,8 @@ for site in a:
 # %% [markdown]
 # ## The whole
 #
-# Attention along time sees the digit only while it stays in place. *Joint* blocks carry it further: at the lowest level, where there are only 16 places a frame and it is cheap,
-# every place of every frame looks at every other, and the path is worked out. Count:
+# To be followed, the digit has to be found - also on frames that are pure noise and can only be known from the others. That is the work of the *joint* blocks: at the lowest level, where there
+# are only 16 places a frame and it is cheap, every place of every frame looks at every other, and the path is worked out. Count:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -275,11 +345,8 @@ for frames in (1, 7, 16, 24):
 # %%
 kept = {}
 with torch.no_grad():
-    net(
-        xt.to(device),
-        t.to(device),
-        tap=lambda site, y: kept.setdefault(site, y) if torch.is_tensor(y) else y,
-    )
+    net(xt.to(device), t.to(device), tap=kept.setdefault)
+kept = {site: y for site, y in kept.items() if torch.is_tensor(y) and y.ndim == 5}
 pictures = []
 for site, feature in kept.items():
     strength = feature[0].norm(dim=0).cpu()
@@ -319,12 +386,37 @@ print(
 )
 
 # %% [markdown]
+# Or let it follow nothing: a tap sets every centre to the middle of the frame. Five frames are given clean, the others at $t = 800$ show hardly more than where the digit is:
+
+# %%
+past_given = torch.where(torch.arange(16) < 5, 0, 800)[None]
+digits = vd.BouncingDigits(split="test").sample(32, torch.Generator().manual_seed(5)).video
+noisy = denoiser.schedule.add_noise(
+    digits, past_given.expand(32, -1), torch.randn(digits.shape)
+)
+
+
+def error_by_frame(tap=None):
+    levels = past_given.expand(32, -1).to(device)
+    guess = denoiser(noisy.to(device), levels, tap=tap).cpu()
+    return ((guess - digits) ** 2).mean(dim=(0, 1, 3, 4))
+
+
+stay = lambda site, y: y * 0 if site.endswith(".centre") else y
+errors = {"follows": error_by_frame(), "stays": error_by_frame(stay)}
+
+# %% mystnb={"image": {"alt": "Two lines over the frames 6 to 16; the error of the network that follows stays low, with the centres held in the middle it is higher on every frame."}, "figure": {"caption": "Error of the guess on the frames after a given past, mean of 32 held-out clips: following what moves, and with all centres held in the middle of the frame."}}
+figure, axis = plt.subplots(figsize=(6, 2.4))
+viz.plot_lines(axis, range(5, 16), {name: error[5:] for name, error in errors.items()})
+axis.set(xlabel="frame", ylabel="mean squared error", ylim=(0, None));
+
+# %% [markdown]
 # Another trap is invisible in the output: attention heads narrower than 16 channels are many times slower on CPUs, because the fused kernel has no fast
 # path for them. `VideoUNetConfig` uses 32.
 #
 # ## Recap
 #
-# Convolutions look within frames, attention looks along time, and joint blocks at the lowest level let every place see every other. Rotary positions make
+# Convolutions look within frames, attention looks along time, at places that move along with the thing, and joint blocks at the lowest level let every place see every other. Rotary positions make
 # time relative; a scale and a shift bring each frame's noise level to every block. Features pass a tap by name, and clean frames never look at noisy ones.
 #
 # ## Exercises
@@ -344,4 +436,4 @@ print(
 # ## Sources
 #
 # The UNet of diffusion: {cite:t}`ho2020denoising`; for video, factorised: {cite:t}`ho2022video`. Rotary positions: {cite:t}`su2021roformer`. Scale and shift by noise level:
-# {cite:t}`dhariwal2021diffusion`. Attention at the lowest resolution only: {cite:t}`hoogeboom2023simple`.
+# {cite:t}`dhariwal2021diffusion`. Soft-argmax: {cite:t}`finn2016deep`; differentiable shifts: {cite:t}`jaderberg2015spatial`; attention that follows what moves: {cite:t}`patrick2021keeping`. Attention at the lowest resolution only: {cite:t}`hoogeboom2023simple`.

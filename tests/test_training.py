@@ -8,9 +8,10 @@ import torch
 from conftest import SMALL
 
 from vdiff_lite import checkpoint
+from vdiff_lite.data import BouncingDigits
 from vdiff_lite.optimizer import Muon, make_optimizer, orthogonalise
 from vdiff_lite.schedule import NoiseSchedule
-from vdiff_lite.training import DivergedError, TrainConfig, Trainer, draw_noise_levels, v_loss
+from vdiff_lite.training import DivergedError, TrainConfig, Trainer, centre_loss, draw_noise_levels, v_loss
 from vdiff_lite.unet import VideoUNet
 
 
@@ -74,6 +75,39 @@ def test_x0_weighting_is_the_error_of_x0(t):
     xt = schedule.add_noise(x0, level, eps)
     error = ((schedule.x0_from_v(xt, level, net(xt, level)) - x0) ** 2).mean()
     torch.testing.assert_close(v_loss(net, schedule, x0, level, eps, "x0"), error, rtol=1e-3, atol=1e-6)
+
+
+def test_centre_loss_is_zero_at_the_centroid_and_grows_with_the_distance():
+    clip = BouncingDigits(num_frames=4).sample(3, torch.Generator().manual_seed(0))
+    right = (clip.positions[:, 0] - 15.5).mT  # (b, 2, f), from the middle
+    assert centre_loss([right, right], clip.video) < 1e-9
+    off = torch.zeros_like(right)
+    off[:, 0], off[:, 1] = 3, 4
+    torch.testing.assert_close(centre_loss([right, right + off], clip.video), torch.tensor(25 / 32**2), rtol=1e-3, atol=1e-6)
+    assert centre_loss([], clip.video) == 0
+
+
+def test_centres_are_learned(small_data):
+    run = trainer(small_data, steps=40, batch=8, strides=(1,), decay=1)
+    x0 = small_data.with_frames(4).sample(8, torch.Generator().manual_seed(9)).video
+
+    def loss():
+        seen = {}
+        with torch.no_grad():
+            run.net(x0, torch.zeros(8, 4, dtype=torch.long), tap=seen.setdefault)
+        return centre_loss([c for site, c in seen.items() if site.endswith(".centre")], x0).item()
+
+    before = loss()
+    for _ in run.run(bar=False):
+        pass
+    assert loss() < 0.5 * before
+
+
+def test_a_time_lapse_takes_every_second_frame_and_says_so(small_data):
+    far, near = (trainer(small_data, strides=(stride,))._batch(0) for stride in (2, 1))
+    assert far[3].tolist() == [0, 2, 4, 6] and near[3].tolist() == [0, 1, 2, 3]
+    longer = trainer(small_data, frames=8, strides=(1,))._batch(0)
+    assert torch.equal(far[0], longer[0][:, :, ::2])
 
 
 def test_orthogonalise_brings_singular_values_near_one():
@@ -208,7 +242,7 @@ def test_learning_rate_warms_up_holds_and_falls():
 
 @pytest.mark.parametrize("bad, says", [
     (dict(steps=0), "steps=0"), (dict(mix=(1, 0)), "mix"), (dict(lr=-1), "lr=-1"), (dict(mix=(0, 0, 0, 0)), "mix"),
-    (dict(weighting="eps"), "weighting='eps'")])
+    (dict(weighting="eps"), "weighting='eps'"), (dict(strides=(0,)), "strides"), (dict(strides=()), "strides"), (dict(centre=-1), "centre=-1")])
 def test_bad_recipes_are_refused(bad, says):
     with pytest.raises(ValueError, match=says):
         TrainConfig(**bad)

@@ -32,14 +32,18 @@ class Context:
         """Show a stage's output to the tap as (b, c, f, h, w)."""
         return rearrange(self.tap(site, rearrange(x, "(b f) c h w -> b c f h w", b=self.b)), "b c f h w -> (b f) c h w")
 
+    def offer_centre(self, site, centre):
+        """Show where a stage thinks the moving thing is to the tap, as (b, 2, f)."""
+        return rearrange(self.tap(site, rearrange(centre, "(b f) two -> b two f", b=self.b)), "b two f -> (b f) two")
+
     @staticmethod
     def wider(mask, q, k):
         """The mask with a column for every key that a tap put in front of the window's own; all may look at those."""
         return mask if mask is None else F.pad(mask, (k.shape[2] - q.shape[2], 0), value=True)
 
 
-class Stage(nn.Module):
-    """One level: convolutions within each frame, then attention along time at each place."""
+class EncoderStage(nn.Module):
+    """One level of the encoder: convolutions within each frame, then attention along time at each place."""
 
     def __init__(self, c, e, d):
         super().__init__()
@@ -49,6 +53,20 @@ class Stage(nn.Module):
     def forward(self, x, at, site):
         x = self.frames(x, at.time)
         x = self.temporal(x, at, site + ".temporal")
+        return at.offer(site, x)
+
+
+class DecoderStage(nn.Module):
+    """One level of the decoder: attention along time, at places counted from what moves where `cell` is given; then convolutions."""
+
+    def __init__(self, c, e, d, cell=None):
+        super().__init__()
+        self.temporal = TemporalAttention(c, d, cell)
+        self.frames = ResBlock(c, e)
+
+    def forward(self, x, at, site):
+        x = self.temporal(x, at, site + ".temporal")
+        x = self.frames(x, at.time)
         return at.offer(site, x)
 
 
@@ -70,12 +88,17 @@ class ResBlock(nn.Module):
 
 
 class TemporalAttention(nn.Module):
-    """Each place looks along time at itself in the other frames; rotary positions make it relative."""
+    """Each place looks along time at itself in the other frames; rotary positions make it relative.
 
-    def __init__(self, c, d):
+    Where things move, the same place of two frames shows different things. With `cell`, the pixels to a side of a place,
+    places are therefore counted from what moves (Follow).
+    """
+
+    def __init__(self, c, d, cell=None):
         super().__init__()
         self.d = d
         self.norm = nn.LayerNorm(c)
+        self.follow = Follow(c, cell) if cell else None
         self.q, self.k, self.v = (nn.Linear(c, c, bias=False) for _ in range(3))
         self.out = nn.Linear(c, c)
         nn.init.zeros_(self.out.weight)
@@ -83,14 +106,55 @@ class TemporalAttention(nn.Module):
     def forward(self, x, at, site):
         b, h = at.b, x.shape[2]
         y = self.norm(rearrange(x, "n c h w -> n h w c"))
+        if self.follow:
+            centre = at.offer_centre(site + ".centre", self.follow.find(y))
+            y = self.follow.shift(y, centre)
         # Every (place, head) is one head of the attention kernel: a view, no copy.
         q, k, v = (rearrange(proj(y), "(b f) h w (n d) -> b (h w n) f d", b=b, d=self.d) for proj in (self.q, self.k, self.v))
         q, k = _Rotate.apply(q, *at.turn), _Rotate.apply(k, *at.turn)
         k, v = at.tap(site, (k, v))
         mask = None if at.mask is None else at.mask[:, None]
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=at.wider(mask, q, k))
-        y = self.out(rearrange(y, "b (h w n) f d -> (b f) h w (n d)", h=h, w=h))
+        y = self.out(rearrange(y, "b (h w n) f d -> (b f) h w (n d)", h=h, w=x.shape[3]))
+        if self.follow:
+            y = self.follow.shift(y, -centre)
         return x + rearrange(y, "n h w c -> n c h w")
+
+
+class Follow(nn.Module):
+    """Finds where the thing that moves is, and shows every frame as seen from there: in the shifted frames it stands still.
+
+        centre = sum_p softmax(conv(y))_p p              spatial soft-argmax (Finn et al. 2016)
+        shift(y)[i] = sum_j max(0, 1 - |i + centre - j|) y[j]    along each axis (Jaderberg et al. 2015, Eq. 5)
+
+    y: (n, h, w, c), a place being cell x cell pixels. Its channels are laid out as pixels, c / cell^2 to each, so that a shift
+    by a fraction of a place blurs by less than a pixel. What leaves the frame is gone; what comes in is zero.
+    """
+
+    def __init__(self, c, cell):
+        super().__init__()
+        self.cell = cell
+        self.score = nn.Conv2d(c, 1, 3, padding=1)
+
+    def find(self, y):
+        """The centre of each frame, in pixels from the frame's middle: (n, h, w, c) -> (n, 2) as (y, x)."""
+        score = self.score(rearrange(y, "n h w c -> n c h w"))
+        p = score.flatten(1).softmax(-1).view(-1, *y.shape[1:3])
+        along = lambda size: self.cell * (torch.arange(size, device=y.device, dtype=y.dtype) - (size - 1) / 2)
+        return torch.stack([p.sum(2) @ along(y.shape[1]), p.sum(1) @ along(y.shape[2])], dim=-1)
+
+    def shift(self, y, centre):
+        """Move the content of each frame by -centre pixels: (n, h, w, c), (n, 2) -> (n, h, w, c)."""
+        y = rearrange(y, "n h w (p q c) -> n (h p) (w q) c", p=self.cell, q=self.cell)
+        rows, columns = (_between(size, centre[:, axis]) for axis, size in enumerate(y.shape[1:3]))
+        y = columns[:, None] @ (rows @ y.flatten(2)).view(y.shape)
+        return rearrange(y, "n (h p) (w q) c -> n h w (p q c)", p=self.cell, q=self.cell)
+
+
+def _between(size, offset):
+    """Matrices that read a line of pixels at i + offset, between pixels linearly: (n,) -> (n, size, size)."""
+    i = torch.arange(size, device=offset.device, dtype=offset.dtype)
+    return (1 - (i[:, None] + offset[:, None, None] - i).abs()).clamp(min=0)
 
 
 class SpaceTimeBlock(nn.Module):

@@ -47,8 +47,8 @@ def _parser():
                     "vdiff train --out data/checkpoints/mine --steps 6000 --videos my_clips/")
     train.add_argument("--out", required=True, help="checkpoint to write, without ending; the run's state lies beside it")
     train.add_argument("--preset", default="tiny", help="network: tiny (CPU) or base (64x64, GPU)")
-    train.add_argument("--steps", type=int, default=5200)
-    train.add_argument("--short-steps", type=int, default=1000, help="first steps, on clips of half the length")
+    train.add_argument("--steps", type=int, default=5600)
+    train.add_argument("--short-steps", type=int, default=1400, help="first steps, on clips of half the length")
     train.add_argument("--decay", type=int, default=3600, help="last steps, over which the learning rate falls")
     train.add_argument("--batch", type=int, default=8)
     train.add_argument("--digits", type=int, default=1, help="how many digits bounce in a clip")
@@ -132,7 +132,8 @@ def _train(args):
     net = VideoUNet(VideoUNetConfig.preset(args.preset))
     if args.start_from:
         net.load_state_dict(checkpoint.load(args.start_from).net.state_dict())
-    config = TrainConfig(steps=args.steps, short_steps=args.short_steps, decay=args.decay, batch=args.batch, seed=args.seed)
+    config = TrainConfig(steps=args.steps, short_steps=args.short_steps, decay=args.decay, batch=args.batch, seed=args.seed,
+                         strides=(1,) if args.videos or args.moving_mnist else TrainConfig.strides)
     data = _data(args, net.config.size, net.config.in_channels)
     trainer = Trainer(net, NoiseSchedule(), data, config, device)
     state = out.with_name(out.name + ".state.safetensors")

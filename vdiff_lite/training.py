@@ -5,10 +5,11 @@ import time
 from dataclasses import asdict, dataclass
 
 import torch
-from einops import reduce
+from einops import rearrange, reduce
 from tqdm.auto import tqdm
 
 from . import checkpoint
+from .data import centroid
 from .denoiser import Denoiser
 from .optimizer import make_optimizer
 from .unet import VideoUNet
@@ -39,6 +40,8 @@ class TrainConfig:
     ema: float = 0.999
     mix: tuple = (0.2, 0.1, 0.65, 0.05)  # shares of KINDS in a batch
     high: float = 0.5  # share of clips whose noise levels crowd towards pure noise
+    strides: tuple = (1, 1, 2)  # frames between the frames of a training clip, one drawn a batch: 2 is a time lapse
+    centre: float = 1.0  # weight of `centre_loss` beside `v_loss`
     weighting: str = "v"  # what the squared error is of: one of WEIGHTINGS
     seed: int = 0
 
@@ -48,7 +51,11 @@ class TrainConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
         if len(self.mix) != len(KINDS) or min(self.mix) < 0 or sum(self.mix) <= 0:
             raise ValueError(f"mix={self.mix} must be {len(KINDS)} shares, for {', '.join(KINDS)}")
-
+        object.__setattr__(self, "strides", tuple(self.strides))
+        if not self.strides or any(stride != int(stride) or stride < 1 for stride in self.strides):
+            raise ValueError(f"strides={self.strides} must be whole numbers of 1 or more, at least one")
+        if not self.centre >= 0:
+            raise ValueError(f"centre={self.centre} must be 0 or more")
         if self.weighting not in WEIGHTINGS:
             raise ValueError(f"weighting={self.weighting!r} is unknown; choose one of {', '.join(WEIGHTINGS)}")
 
@@ -83,7 +90,7 @@ def draw_noise_levels(batch, frames, num_timesteps, mix, high=0.0, generator=Non
     return torch.where((kind == 3) & past, num_timesteps, t)
 
 
-def v_loss(net, schedule, x0, t, eps, weighting="v"):
+def v_loss(net, schedule, x0, t, eps, weighting="v", **more):
     """Mean squared error of v over the frames that are noisy.
 
         L = E || v_hat(x_t, t) - v ||^2                                      (Salimans and Ho 2022, App. D)
@@ -93,13 +100,26 @@ def v_loss(net, schedule, x0, t, eps, weighting="v"):
       "v"        1: as it stands; low noise counts most
       "x0"       1 / (snr + 1): the squared error of x_0; high noise, where motion and identity are decided, counts most
       "min_snr"  min(snr, 5) / (snr + 1)                                          (Hang et al. 2023, Sec. 3.4)
-    x0, eps: (b, c, f, h, w);  t: (b, f) long. Returns a scalar.
+    x0, eps: (b, c, f, h, w);  t: (b, f) long;  more: what else the network is told, by name. Returns a scalar.
     """
-    error = (net(schedule.add_noise(x0, t, eps), t) - schedule.v(x0, t, eps)) ** 2
+    error = (net(schedule.add_noise(x0, t, eps), t, **more) - schedule.v(x0, t, eps)) ** 2
     error = reduce(error, "b c f h w -> b f", "mean")
     noisy = t > 0
     snr = schedule.snr(torch.where(noisy, t, 1)).to(error)
     return (noisy * WEIGHTINGS[weighting](snr) * error).sum() / noisy.sum().clamp(min=1)
+
+
+def centre_loss(centres, x0):
+    """How far the places that the network follows are from the centre of mass of the clean frames' brightness.
+
+        L = sum over blocks of E | centre - centroid |^2 / size^2
+
+    centres: a list of (b, 2, f) in pixels from the middle, what a tap saw at "...centre";  x0: (b, c, f, h, w) in [-1, 1].
+    Returns a scalar.
+    """
+    size = x0.shape[-1]
+    want = centroid((reduce(x0, "b c f h w -> b f h w", "mean") + 1) / 2) - (size - 1) / 2
+    return sum(((rearrange(centre, "b two f -> b f two") - want) / size).square().sum(-1).mean() for centre in centres)
 
 
 class DivergedError(RuntimeError):
@@ -138,12 +158,13 @@ class Trainer:
     def take_step(self):
         """One optimiser step. Returns the loss. Raises DivergedError when it is not finite."""
         config = self.config
-        x0, t, eps = self._batch(self.step)
+        x0, t, eps, positions = self._batch(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * config.lr_factor(self.step)
-        loss = v_loss(self.net, self.schedule, x0, t, eps, config.weighting)
+        seen = {}
+        loss = v_loss(self.net, self.schedule, x0, t, eps, config.weighting, tap=seen.setdefault, positions=positions)
         self.optimizer.zero_grad()
-        loss.backward()
+        (loss + config.centre * centre_loss([c for site, c in seen.items() if site.endswith(".centre")], x0)).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.clip)
         if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
             raise DivergedError(f"step {self.step}: loss {loss.item()}, gradient norm {norm.item()}; "
@@ -161,10 +182,11 @@ class Trainer:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         short = 2 if step < config.short_steps else 1
         batch, frames = config.batch * short, config.frames // short
-        x0 = self.data.with_frames(frames).sample(batch, generator).video
+        stride = config.strides[torch.randint(len(config.strides), (), generator=generator)]
+        x0 = self.data.with_frames(frames * stride).sample(batch, generator).video[:, :, ::stride]
         t = draw_noise_levels(batch, frames, self.schedule.num_timesteps, config.mix, config.high, generator)
         eps = torch.randn(x0.shape, generator=generator)
-        return x0.to(self.device), t.to(self.device), eps.to(self.device)
+        return x0.to(self.device), t.to(self.device), eps.to(self.device), torch.arange(frames) * stride
 
     def run(self, save_to=None, save_every=500, bar=True):
         """Take the steps that are left; yields Progress after each. Saves to the file save_to on the way and at the end."""

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from .blocks import Context, NoiseLevelEmbedding, SpaceTimeBlock, Stage, clean_mask, rotary_angles
+from .blocks import Context, DecoderStage, EncoderStage, NoiseLevelEmbedding, SpaceTimeBlock, clean_mask, rotary_angles
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class VideoUNetConfig:
     size: int = 32  # height and width of a frame in pixels
     patch: int = 2  # pixels to a side of a patch; the network works at size / patch
     channels: tuple = (32, 64, 128)  # one entry a level; each level halves the resolution
+    follow: int = 2  # levels of the decoder, from the finest, whose attention along time follows what moves
     num_middle: int = 3  # joint space-time transformer blocks at the lowest resolution
     head_channels: int = 32  # below 16 a CPU is more than ten times slower
     time_channels: int = 128  # width of the noise-level embedding
@@ -31,6 +32,14 @@ class VideoUNetConfig:
                              f"choose a multiple of {lowest}")
         if any(c % self.head_channels for c in self.channels):
             raise ValueError(f"channels={self.channels} must be multiples of head_channels={self.head_channels}")
+        for i, c in enumerate(self.channels[:self.follow]):
+            if c % self.cell(i)**2:
+                raise ValueError(f"channels={self.channels}: level {i} follows what moves by pixels and wants a multiple of {self.cell(i)**2}, "
+                                 f"one for each pixel of a place; lower follow={self.follow}")
+
+    def cell(self, level):
+        """Pixels to a side of a place at a level."""
+        return self.patch * 2**level
 
     @classmethod
     def preset(cls, name):
@@ -63,10 +72,10 @@ class VideoUNet(nn.Module):
         widths, e, d = config.channels, config.time_channels, config.head_channels
         self.time_embedding = NoiseLevelEmbedding(e, config.num_timesteps)
         self.patchify = nn.Conv2d(config.in_channels, widths[0], config.patch, stride=config.patch)
-        self.encoder = nn.ModuleList(Stage(c, e, d) for c in widths)
+        self.encoder = nn.ModuleList(EncoderStage(c, e, d) for c in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:]))
         self.middle = nn.ModuleList(SpaceTimeBlock(widths[-1], e, d) for _ in range(config.num_middle))
-        self.decoder = nn.ModuleList(Stage(c, e, d) for c in widths)
+        self.decoder = nn.ModuleList(DecoderStage(c, e, d, config.cell(i) if i < config.follow else None) for i, c in enumerate(widths))
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(widths, widths[1:]))
         self.norm_out = nn.GroupNorm(8, widths[0])
         self.unpatchify = nn.ConvTranspose2d(widths[0], config.in_channels, config.patch, stride=config.patch)
@@ -82,6 +91,7 @@ class VideoUNet(nn.Module):
           "encoder.i", "middle", "decoder.i"   the output of a stage, (b, c, f, h, w)
           "encoder.i.temporal", "decoder.i.temporal"   the (keys, values) of attention along time, each
                                                (b, h w heads, f, d)
+          "decoder.i.temporal.centre"          where the thing that it follows is, (b, 2, f), in pixels from the middle
           "middle.j.joint"                     the (keys, values) of joint attention, each (b, heads, f h w, d).
           A tap may put further keys and values in front of the ones it was given.
         Returns v_hat (b, c, f, h, w). Raises ValueError when a shape does not fit.
