@@ -111,7 +111,7 @@ class TemporalAttention(nn.Module):
             y = self.follow.shift(y, centre)
         # Every (place, head) is one head of the attention kernel: a view, no copy.
         q, k, v = (rearrange(proj(y), "(b f) h w (n d) -> b (h w n) f d", b=b, d=self.d) for proj in (self.q, self.k, self.v))
-        q, k = _Rotate.apply(q, *at.turn), _Rotate.apply(k, *at.turn)
+        q, k = turned(q, *at.turn), turned(k, *at.turn)
         k, v = at.tap(site, (k, v))
         mask = None if at.mask is None else at.mask[:, None]
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=at.wider(mask, q, k))
@@ -181,7 +181,7 @@ class SpaceTimeBlock(nn.Module):
         y = self.norm1(x) * (1 + scale1) + shift1
         q, k, v = (rearrange(proj(y), "b f p (n d) -> b n (f p) d", d=self.d) for proj in (self.q, self.k, self.v))
         turn = at.joint_turn(h, w)
-        q, k = _Rotate.apply(q, *turn), _Rotate.apply(k, *turn)
+        q, k = turned(q, *turn), turned(k, *turn)
         k, v = at.tap(site, (k, v))
         mask = None if at.mask is None else repeat(at.mask, "b i j -> b 1 (i p) (j q)", p=h * w, q=h * w)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=at.wider(mask, q, k))
@@ -225,7 +225,15 @@ def space_time_angles(temporal, h, w):
 
 def rotate(x, angles):
     """Turn each pair (x_i, x_{i + d/2}) by its angle. x: (..., f, d);  angles: (f, d/2)."""
-    return _Rotate.apply(x, angles.cos(), angles.sin())
+    return turned(x, angles.cos(), angles.sin())
+
+
+def turned(x, cos, sin):
+    """`rotate` with the cosines and sines at hand."""
+    if torch.compiler.is_compiling():  # an export writes down what it sees, and does not see into _Rotate
+        x1, x2 = x.chunk(2, -1)
+        return torch.cat([x1 * cos - x2 * sin, x2 * cos + x1 * sin], dim=-1)
+    return _Rotate.apply(x, cos, sin)
 
 
 class _Rotate(torch.autograd.Function):
@@ -252,6 +260,6 @@ def clean_mask(t):
     A frame at t = 0 is given: it does not look at frames that are still being made.
     """
     clean = t == 0
-    if not clean.any() or clean.all():
+    if not torch.compiler.is_compiling() and (not clean.any() or clean.all()):
         return None
     return ~(clean[:, :, None] & ~clean[:, None, :])

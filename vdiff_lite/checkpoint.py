@@ -56,12 +56,7 @@ def load(name_or_path, device="cpu"):
     Returns a Denoiser in eval mode with `.card`, the json as a dict. Raises CheckpointError when a file is missing,
     is not a checkpoint of this library, or does not match the sha256 that its card gives.
     """
-    path = _find(name_or_path)
-    card = read_card(path)
-    found = sha256(path)
-    if found != card["sha256"]:
-        raise CheckpointError(f"{path} is damaged: its sha256 is {found[:12]}..., its card says {card['sha256'][:12]}...; "
-                              f"get the file again")
+    path, card = verified(name_or_path)
     net, schedule = VideoUNet(VideoUNetConfig(**card["unet"])), NoiseSchedule(**card["schedule"])
     try:
         net.load_state_dict({name: value.float() for name, value in read_tensors(path)[0].items()})
@@ -72,8 +67,18 @@ def load(name_or_path, device="cpu"):
     return denoiser
 
 
-def read_card(path):
-    """The json of a checkpoint as a dict. Raises CheckpointError when it is missing or not ours."""
+def verified(name_or_path, kind=FORMAT):
+    """The path of the weights and the card beside them. Raises CheckpointError when either is missing, foreign or damaged."""
+    path = _find(name_or_path)
+    card, found = read_card(path, kind), sha256(path)
+    if found != card["sha256"]:
+        raise CheckpointError(f"{path} is damaged: its sha256 is {found[:12]}..., its card says {card['sha256'][:12]}...; "
+                              f"get the file again")
+    return path, card
+
+
+def read_card(path, kind=FORMAT):
+    """The json of a checkpoint as a dict. Raises CheckpointError when it is missing or not of this kind."""
     path = _find(path).with_suffix(".json")
     try:
         card = json.loads(path.read_text())
@@ -81,9 +86,9 @@ def read_card(path):
         raise CheckpointError(f"{path} is missing: the card of a checkpoint lies beside its weights") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not a checkpoint's card: {error}") from error
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
+    if not isinstance(card, dict) or card.get("format") != kind:
         found = card.get("format") if isinstance(card, dict) else type(card).__name__
-        raise CheckpointError(f"{path} has format {found!r}; this library reads {FORMAT!r}")
+        raise CheckpointError(f"{path} has format {found!r}; {kind!r} is wanted here")
     return card
 
 

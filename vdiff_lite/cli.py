@@ -109,6 +109,12 @@ def _parser():
     near.add_argument("--seed", type=int, default=0)
     near.add_argument("--device")
 
+    web = command("export", _export, "Write the model as files that a web page can run (onnx, json).", "vdiff export --out web/digits32")
+    web.add_argument("--checkpoint", default="digits32")
+    web.add_argument("--out", required=True, help="folder to write model.onnx and model.json into")
+    web.add_argument("--window", type=int, default=16, help="frames the network sees at once")
+    web.add_argument("--overlap", type=int, default=5, help="frames that a window shares with the past")
+
     command("doctor", _doctor, "Say what this machine has and whether everything is in place.", "vdiff doctor")
     return parser
 
@@ -212,6 +218,14 @@ def _neighbours(args):
     from .evaluation import neighbours, neighbours_table
 
     print(neighbours_table(neighbours(checkpoint.load(args.checkpoint, pick_device(args.device)), args.clips, seed=args.seed)))
+
+
+def _export(args):
+    from .export import export
+
+    denoiser = checkpoint.load(args.checkpoint)
+    path = export(denoiser, args.out, args.window, args.overlap, checkpoint=args.checkpoint, sha256=denoiser.card["sha256"])
+    print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB) and model.json: windows of {args.window} frames, {args.overlap} of them past")
 
 
 def _doctor(args):

@@ -1,24 +1,12 @@
 """The built book in a real browser: nothing broken, nothing fetched from elsewhere, sliders that move."""
 
-import functools
-import http.server
-import json
-import shutil
-import threading
-from pathlib import Path
-
 import pytest
+from opened import KNOWN_ERROR, LOCAL, ROOT, SITE, needs_browser, visit
 
-ROOT = Path(__file__).resolve().parents[2]
-SITE = ROOT / "book" / "_build" / "html"
-PAGES = ["intro.html", "notation.html", "checkpoints.html", "bibliography.html", "errata.html"] + [
+PAGES = ["intro.html", "try_it.html", "notation.html", "checkpoints.html", "bibliography.html", "errata.html"] + [
     f"notebooks/{path.stem}.html" for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
-KNOWN_ERROR = "THEBE_JS_URL"  # the theme's own, once a page, harmless
-LOCAL = ("data:", "blob:", "chrome:", "chrome-untrusted:")  # nothing of these leaves the machine
 
 pytestmark = pytest.mark.browser
-CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-needs_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver: the book was not opened in a browser")
 
 
 def test_the_book_was_built():
@@ -31,52 +19,6 @@ def test_pages_hold_the_outputs_of_their_notebooks():
         if page.startswith("notebooks/"):
             html = (SITE / page).read_text()
             assert html.count('class="cell_output') >= 8 and "vdiff-slider" in html, page
-
-
-@pytest.fixture(scope="module")
-def address():
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=SITE))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-                 "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1300,1000",
-                 f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
-    driver.set_script_timeout(60)
-    yield driver
-    driver.quit()
-
-
-def visit(browser, url):
-    """Open a page and wait until equations are set and pictures are there; returns (console errors, addresses asked for)."""
-    for log in ("browser", "performance"):
-        browser.get_log(log)
-    browser.get(url)
-    browser.execute_async_script("""
-        const done = arguments[0];
-        document.querySelectorAll('img').forEach(i => i.loading = 'eager');
-        const pictures = [...document.images].map(i => i.complete || new Promise(r => { i.onload = i.onerror = r; }));
-        const maths = window.MathJax && MathJax.startup ? MathJax.startup.promise : Promise.resolve();
-        Promise.all([maths, ...pictures]).then(() => setTimeout(done, 100));""")
-    errors = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    return errors, asked
 
 
 @needs_browser

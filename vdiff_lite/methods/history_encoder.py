@@ -1,7 +1,6 @@
 """The past, squeezed into a few numbers that scale and shift the network's blocks: the compressed form of guidance on history."""
 
 import copy
-import json
 import math
 from pathlib import Path
 
@@ -128,10 +127,7 @@ def save_history(path, denoiser, encoder, base, **about):
 
 def load_history(path, device="cpu"):
     """An encoder and the denoiser that listens to it: (denoiser, encoder). Raises CheckpointError when they do not fit together."""
-    path = Path(path).with_suffix(".safetensors")
-    card = json.loads(path.with_suffix(".json").read_text())
-    if card.get("format") != FORMAT or checkpoint.sha256(path) != card["sha256"]:
-        raise checkpoint.CheckpointError(f"{path} is damaged or not a history encoder of this library")
+    path, card = checkpoint.verified(path, FORMAT)
     denoiser = checkpoint.load(card["base"], device)
     if denoiser.card["sha256"] != card["base_sha256"]:
         raise checkpoint.CheckpointError(f"{path} was trained with another {card['base']}; train it again with that one")

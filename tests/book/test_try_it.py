@@ -1,0 +1,149 @@
+"""The page "Try it" in a real browser: the model runs there, and makes what Python makes."""
+
+import base64
+import io
+
+import pytest
+import torch
+from opened import KNOWN_ERROR, LOCAL, SITE, needs_browser, visit
+from PIL import Image
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+import vdiff_lite as vd
+from vdiff_lite.methods import history_cfg, injection
+
+pytestmark = [pytest.mark.browser, needs_browser]
+has_runtime = pytest.mark.skipif(not (SITE / "_static" / "runtime").exists(), reason="the site was built without npm")
+PATIENCE = 300  # seconds; a window takes a few
+
+
+@pytest.fixture(scope="module")
+def page(browser, address):
+    visit(browser, address + "try_it.html")
+    wait(browser, lambda: browser.execute_script("return document.getElementById('try-it').dataset.ready") == "yes")
+    return browser
+
+
+def wait(browser, condition):
+    WebDriverWait(browser, PATIENCE, poll_frequency=0.1).until(lambda _: condition())
+
+
+def part(page, name):
+    return page.find_element(By.ID, f"try-{name}")
+
+
+def set_slider(page, name, value):
+    page.execute_script("""const slider = arguments[0]; slider.value = arguments[1];
+        slider.dispatchEvent(new Event('input', { bubbles: true }));""", part(page, name), str(value))
+
+
+def picture(page, name):
+    return page.execute_script("return arguments[0].toDataURL()", part(page, name))
+
+
+def idle(page):
+    return page.execute_script("return tryIt.state.busy") == 0
+
+
+@has_runtime
+def test_the_page_makes_what_python_makes(page):
+    denoiser, steps = vd.load("digits32"), 5
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 1, 16, 32, 32, generator=generator)
+    past = vd.BouncingDigits(split="test").sample(1, generator).video[:, :, :5]
+    asked = {"plain": (denoiser, dict(past=None)),
+             "history": (history_cfg(denoiser, past, 1.75), dict(name="history", weight=1.75)),
+             "injection": (injection(denoiser, past, append=False, blend=0.6), dict(name="injection", blend=0.6))}
+    page.set_script_timeout(PATIENCE)
+    for name, (method, request) in asked.items():
+        with torch.no_grad():
+            want = vd.finish(vd.ddim(method, noise, denoiser.schedule, steps)).flatten()
+        sent = dict(noise=noise.flatten().tolist(), past=past.flatten().tolist(), steps=steps) | request
+        got = page.execute_async_script("""const [request, done] = arguments;
+            for (const key of ['noise', 'past']) if (request[key]) request[key] = Float32Array.from(request[key]);
+            tryIt.ask(request).then(made => done(Array.from(made.clip)), error => done(String(error)));""", sent)
+        torch.testing.assert_close(torch.tensor(got), want, rtol=1e-3, atol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@has_runtime
+def test_a_clip_starts_and_goes_on_and_nothing_leaves_the_machine(page, address):
+    for log in ("browser", "performance"):
+        page.get_log(log)
+    part(page, "steps").send_keys("4")
+    part(page, "start").click()
+    wait(page, lambda: page.execute_script("return tryIt.state.frames.length") == 16)
+    wait(page, lambda: idle(page))
+    strip = picture(page, "strip")
+    part(page, "extend").click()
+    wait(page, lambda: page.execute_script("return tryIt.state.frames.length") >= 38)
+    part(page, "extend").click()
+    wait(page, lambda: idle(page))
+    assert page.execute_script("return [...tryIt.state.joins].slice(0, 2)") == [16, 27]
+    assert picture(page, "strip") != strip
+    assert "of 38" in part(page, "count").text or page.execute_script("return tryIt.state.frames.length") > 38
+    assert page.execute_script("return tryIt.state.frames.flatMap(f => [...f]).every(Number.isFinite)")
+    assert [e["message"] for e in page.get_log("browser") if e["level"] == "SEVERE" and KNOWN_ERROR not in e["message"]] == []
+    assert not [e for e in page.get_log("performance") if "Network.requestWillBeSent" in e["message"] and "http" in e["message"]
+                and address not in e["message"] and not any(f'"url":"{kind}' in e["message"] for kind in LOCAL)]
+
+
+@has_runtime
+def test_frames_are_chosen_by_keyboard_and_the_clip_plays(page):
+    if part(page, "play").text == "Pause":
+        part(page, "play").click()
+    set_slider(page, "position", 0)
+    first = picture(page, "frame")
+    part(page, "position").send_keys(Keys.ARROW_RIGHT * 6)
+    assert picture(page, "frame") != first and part(page, "count").text.startswith("frame 7 of")
+    part(page, "play").send_keys(Keys.SPACE)
+    shown = part(page, "count").text
+    wait(page, lambda: part(page, "count").text != shown)
+    part(page, "play").send_keys(Keys.SPACE)
+
+
+@has_runtime
+def test_settings_reach_the_next_window(page):
+    made = {}
+    for blend in (0, 1):
+        page.find_element(By.CSS_SELECTOR, "input[value=injection]").click()
+        set_slider(page, "blend", blend)
+        assert part(page, "blend-value").text == str(blend)
+        part(page, "start").click()
+        wait(page, lambda: page.execute_script("return tryIt.state.frames.length") == 16)
+        part(page, "extend").click()
+        wait(page, lambda: page.execute_script("return tryIt.state.frames.length") >= 27)
+        part(page, "extend").click()
+        wait(page, lambda: idle(page))
+        made[blend] = torch.tensor(page.execute_script("return tryIt.state.frames.slice(0, 27).map(f => Array.from(f))"))
+    torch.testing.assert_close(made[0][:16], made[1][:16])  # the same seed
+    assert (made[0][16:] - made[1][16:]).abs().max() > 0.1
+
+
+@has_runtime
+def test_the_gif_holds_the_frames(page):
+    page.set_script_timeout(PATIENCE)
+    data = page.execute_async_script("""const done = arguments[0], reader = new FileReader();
+        reader.onload = () => done(reader.result.split(',')[1]);
+        reader.readAsDataURL(tryIt.gif(tryIt.state.frames.slice(0, 5), 32));""")
+    frames = torch.tensor(page.execute_script("return tryIt.state.frames.slice(0, 5).map(f => Array.from(f))")).view(5, 32, 32).clamp(-1, 1)
+    picture = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert picture.n_frames == 5 and picture.size == (128, 128)
+    for n, frame in enumerate(frames):
+        picture.seek(n)
+        shown = torch.frombuffer(bytearray(picture.convert("L").tobytes()), dtype=torch.uint8).view(128, 128)[::4, ::4].float()
+        assert (shown / 127.5 - 1 - frame).abs().max() < 2 / 31
+
+
+@has_runtime
+def test_every_control_has_a_name(page):
+    silent = page.execute_script("""return [...document.querySelectorAll('#try-it input, #try-it select, #try-it button, #try-it canvas')]
+        .filter(e => !(e.labels?.length || e.textContent.trim() || e.getAttribute('aria-label'))).map(e => e.id)""")
+    assert silent == []
+
+
+def test_from_the_disk_the_page_says_why_it_cannot_run(browser):
+    visit(browser, (SITE / "try_it.html").as_uri())
+    words = browser.find_element(By.ID, "try-words").text
+    assert "server" in words and not browser.find_element(By.ID, "try-it").is_displayed()
