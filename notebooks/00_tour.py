@@ -173,22 +173,28 @@ viz.show_clips(
 # %%
 weights = [0.0, 0.5, 1.0, 1.5, 2.5, 4.0]
 xt = torch.randn(1, 1, 16, 32, 32, generator=torch.Generator().manual_seed(5)).to(device)
-with torch.no_grad():
-    guided = [
-        vd.finish(vd.ddim(history_cfg(denoiser, past, w), xt, denoiser.schedule, 15))[0]
-        for w in weights
-    ]
 
-# %%
-sliders.picture_slider(
-    sliders.clip_pictures(guided),
+
+@torch.no_grad()
+def listen(weight):
+    method = history_cfg(denoiser, past, weight)
+    for step in vd.ddim(method, xt, denoiser.schedule, 12):
+        yield step.x0_hat[0].cpu()
+
+
+sliders.guidance_slider(
+    listen,
     weights,
-    "guidance weight w",
-    "A clip continued from five given frames.",
+    alt="A clip continued from five given frames.",
     start=2,
+    fine=[round(0.25 * i, 2) for i in range(25)],
 )
 
+# %% [markdown]
+# In JupyterLab the slider samples anew wherever you put it; on the site it holds six clips made beforehand.
+
 # %% mystnb={"image": {"alt": "Film strips for six guidance weights; at weight zero the made frames do not follow the given ones, from one upwards they do."}, "figure": {"caption": "The same noise, six weights. Frames 0 to 4 (blue) were given."}}
+guided = [list(listen(w))[-1] for w in weights]
 viz.film_strip(guided, [f"w = {w}" for w in weights], given=5);
 
 # %% [markdown]

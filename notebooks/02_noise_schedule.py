@@ -197,13 +197,19 @@ viz.film_strip(
 
 # %%
 levels = list(range(0, 1001, 50))
-frames = torch.cat([schedule.add_noise(clip, torch.tensor([t]), eps) for t in levels])
-sliders.picture_slider(
-    sliders.frame_pictures(frames, 8),
+
+
+def under_noise(t):
+    return sliders.frame_pictures(schedule.add_noise(clip, torch.tensor([t]), eps), 8)[0]
+
+
+sliders.guidance_slider(
+    under_noise,
     levels,
     "noise level t",
     "A digit under noise.",
     start=6,
+    fine=range(0, 1001, 5),
 )
 
 # %% mystnb={"image": {"alt": "Two rows of noisy frames; the enlarged digit in the lower row can be made out at levels where the small one is lost."}, "figure": {"caption": "Levels 600 to 950. Top: the clip. Bottom: the same digit on frames four times larger, averaged back to 32 by 32 for show."}}

@@ -264,13 +264,21 @@ for steps, clips in coarse.items():
 
 # %%
 counts = [1, 2, 3, 4, 6, 8, 12, 25]
-walks = torch.cat([my_ddim(noise(1, seed=6), steps) for steps in counts])
-sliders.picture_slider(
-    sliders.clip_pictures(walks.cpu()),
+
+
+@torch.no_grad()
+def walk(steps):
+    for step in vd.ddim(denoiser, noise(1, seed=6), schedule, steps):
+        yield step.x0_hat[0].cpu()
+
+
+sliders.guidance_slider(
+    walk,
     counts,
     "DDIM steps",
     "A clip drawn from one noise.",
     start=3,
+    fine=range(1, 51),
 )
 
 # %% [markdown]

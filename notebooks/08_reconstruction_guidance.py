@@ -371,12 +371,13 @@ def picture(weight):
 
 
 weights = [0.0, 1.0, 3.0, 10.0, 20.0, 40.0, 80.0]
-sliders.picture_slider(
-    [picture(w) for w in weights],
+sliders.guidance_slider(
+    picture,
     weights,
     "reconstruction weight w",
     "The true clip, the continuation, and the loss along the trajectory.",
     start=3,
+    fine=[0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 14.0, 20.0, 28.0, 40.0, 56.0, 80.0],
     width=760,
 )
 

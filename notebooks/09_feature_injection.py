@@ -229,7 +229,7 @@ def features_and_truth(clips, split, seed):
     source = SourceFeatures(denoiser, batch.video.to(device)).at(0)
     read = {}
     for site, feature in source.items():
-        if torch.is_tensor(feature):
+        if torch.is_tensor(feature) and feature.ndim == 5:
             pool = torch.nn.functional.adaptive_avg_pool2d(feature.flatten(1, 2), 4)
             read[site] = (
                 rearrange(pool, "b (c f) h w -> b f (c h w)", f=6)[:, 4].cpu().numpy()
@@ -255,21 +255,25 @@ for site in train[0]:
 #
 # ## Play
 #
-# What is injected, on one clip. Left the truth, right what is made.
+# Which keys and values, how much of them, and for which part of the trajectory, counted from pure noise. Left the truth, right what is made; the overlap stays in the window and is
+# made along with the rest.
 
 # %%
 one = truth[4:5]
-names = list(variants)
-played = [
-    torch.cat([one[:, :, :K].cpu(), continue_clips(variants[n], one)[:, :, K:]], dim=2)[0]
-    for n in names
-]
-sliders.picture_slider(
-    sliders.clip_pictures([torch.cat([one[0].cpu(), clip], dim=-1) for clip in played]),
-    names,
-    "injected",
+
+
+def inject(site, blend, share):
+    method = partial(injection, sites=site, blend=blend, share=share, append=False)
+    clip = torch.cat([one[:, :, :K].cpu(), continue_clips(method, one)[:, :, K:]], dim=2)
+    return torch.cat([one[0].cpu(), clip[0]], dim=-1)
+
+
+sliders.explore_slider(
+    inject,
+    {"site": ["temporal", "joint", "attention"], "blend": [0.0, 0.5, 1.0], "share": [0.4, 1.0]},
     "Left the true clip, right the continuation of its first five frames.",
-    start=0,
+    start=[2, 2, 1],
+    fine={"blend": [round(0.1 * i, 1) for i in range(11)], "share": [0.2, 0.4, 0.6, 0.8, 1.0]},
     width=420,
 )
 

@@ -201,18 +201,14 @@ for (method, reason), count in sorted(reasons.items()):
 # %% [markdown]
 # ## Play
 #
-# Method against method, in step. Left the truth.
+# Method against method, in step. Choose what plays on either side.
 
 # %%
-sliders.picture_slider(
-    sliders.clip_pictures(
-        [torch.cat([truth[1], clips[1]], dim=-1) for clips in live.values()]
-    ),
-    list(live),
-    "method",
-    "Left the true clip, right the continuation of its first five frames.",
-    start=4,
-    width=420,
+sliders.versus_slider(
+    sliders.clip_pictures([truth[1], *(clips[1] for clips in live.values())]),
+    ["truth", *live],
+    alt="A clip whose first five frames were given:",
+    start=(0, 4),
 )
 
 # %% [markdown]

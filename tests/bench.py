@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import vdiff_lite as vd
+from vdiff_lite.methods import history_cfg, reconstruction
 from vdiff_lite.training import v_loss
 
 RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
@@ -71,21 +72,46 @@ def measure(net, call, device, batch):
     return forward, best(step, device)
 
 
-def rollout_memory(frames):
-    """Peak memory in MB of a process that rolls out so many frames (a tiny window, one step: the frames are what could pile up)."""
+def peak_memory(code):
+    """Peak memory in MB of a fresh process that runs some lines (Linux)."""
     import subprocess
 
     # VmHWM, not getrusage: that one begins with what the parent process had.
     code = f"""
 import torch, vdiff_lite as vd
 from functools import partial
-net = vd.VideoUNet(vd.VideoUNetConfig(channels=(32, 32), num_middle=1)).eval().requires_grad_(False)
-past = torch.zeros(1, 1, 5, 32, 32)
-for frame in vd.rollout(vd.Denoiser(net, vd.NoiseSchedule()), past, {frames}, sampler=partial(vd.ddim, steps=1)):
-    pass
+{code}
 print(next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+
+def rollout_memory(frames):
+    """Of a rollout of so many frames (a tiny window, one step: the frames are what could pile up)."""
+    return peak_memory(f"""
+net = vd.VideoUNet(vd.VideoUNetConfig(channels=(32, 32), num_middle=1)).eval().requires_grad_(False)
+past = torch.zeros(1, 1, 5, 32, 32)
+for frame in vd.rollout(vd.Denoiser(net, vd.NoiseSchedule()), past, {frames}, sampler=partial(vd.ddim, steps=1)):
+    pass""")
+
+
+def base_memory(batch):
+    """Of training steps of the preset for a GPU, 64x64 frames, with its optimiser: what has to fit on the card."""
+    return peak_memory(f"""
+recipe = vd.TrainConfig(steps=2, batch={batch}, warmup=1, decay=1, strides=(1,))
+net = vd.VideoUNet(vd.VideoUNetConfig.preset("base"))
+for progress in vd.Trainer(net, vd.NoiseSchedule(), vd.BouncingDigits(size=64), recipe).run(bar=False):
+    pass""")
+
+
+def slider_seconds(denoiser):
+    """From slider to clip: one window of 16 frames, 5 of them past, with the steps that the chapters' sliders take."""
+    past, xt = (torch.randn(1, 1, f, 32, 32, device=denoiser.device) for f in (5, 16))
+    seconds = {}
+    for name, method in (("guidance w = 1.5", history_cfg(denoiser, past, 1.5)), ("reconstruction w = 10", reconstruction(denoiser, past, 10.0))):
+        with torch.no_grad():
+            seconds[f"{name}, 12 steps"] = best(lambda m=method: vd.finish(vd.ddim(m, xt, denoiser.schedule, 12)), denoiser.device, 4.0)
+    return seconds
 
 
 def main():
@@ -120,8 +146,9 @@ def main():
         peer=dict(name="diffusers.UNet3DConditionModel", parameters=count(peer_net), forward_ms=peer_forward * 1e3,
                   train_clips_per_second=2 / peer_step),
         ratio=dict(forward=peer_forward / forward, train=(batch / step) / (2 / peer_step)),
-        samplers_clips_per_second=samplers, data_clips_per_second=made,
-        rollout_peak_mb={frames: rollout_memory(frames) for frames in (64, 4096)} if sys.platform == "linux" else {})
+        samplers_clips_per_second=samplers, slider_seconds=slider_seconds(denoiser), data_clips_per_second=made,
+        rollout_peak_mb={frames: rollout_memory(frames) for frames in (64, 4096)} if sys.platform == "linux" else {},
+        base_train_peak_mb={batch: base_memory(batch) for batch in (1, 4)} if sys.platform == "linux" and not QUICK else {})
     print(table(result))
     if not QUICK:
         path = RESULTS / f"bench_{device.type}.json"
@@ -140,8 +167,10 @@ def table(r):
             f"{'forward, share of peak':32}{tiny['forward_share_of_peak']:10.0%}",
             f"{'training, share of peak':32}{tiny['train_share_of_peak']:10.0%}"]
     rows += [f"{name + ' (clips/s)':32}{value:10.2f}" for name, value in r["samplers_clips_per_second"].items()]
+    rows += [f"{'slider: ' + name + ' (s)':40}{value:6.2f}" for name, value in r["slider_seconds"].items()]
     rows += [f"{'new training clips (clips/s)':32}{r['data_clips_per_second']:10.0f}", f"peer: {peer['name']}; clips of 16 x 32 x 32"]
     rows += [f"{f'rollout of {frames} frames, peak (MB)':32}{value:10.0f}" for frames, value in r["rollout_peak_mb"].items()]
+    rows += [f"{f'training base, batch {batch}, peak (MB)':34}{value:8.0f}" for batch, value in r["base_train_peak_mb"].items()]
     return "\n".join(rows)
 
 

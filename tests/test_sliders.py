@@ -1,9 +1,10 @@
 import threading
 import time
 
+import pytest
 import torch
 
-from vdiff_lite.sliders import guidance_slider
+from vdiff_lite.sliders import clip_pictures, explore_slider, frame_pictures, guidance_slider, picture_slider, versus_slider
 
 
 def clip(value):
@@ -13,7 +14,8 @@ def clip(value):
 def test_the_page_holds_one_clip_a_weight_and_the_kernel_a_widget():
     slider = guidance_slider(clip, [0, 5, 10], alt="A square.", start=1)
     shown = slider._repr_mimebundle_()
-    assert shown["text/html"].count("data:image/gif") == 4 and "application/vnd.jupyter.widget-view+json" in shown
+    html = shown["text/html"]
+    assert html.count("data:image/gif") == 1 and html.count("data:image/png") == 3 and "application/vnd.jupyter.widget-view+json" in shown
     assert slider.slider.value == 5 and "A square. guidance weight w: 5." in slider.picture.value
 
 
@@ -58,3 +60,48 @@ def test_an_error_is_text_and_the_slider_lives_on():
     assert slider.wait() and slider.status.value == "" and "w: 4." in slider.picture.value
 
 
+
+
+def test_several_settings_make_a_table_of_pictures():
+    asked = []
+
+    def make(site, blend):
+        asked.append((site, blend))
+        return clip(blend + (site == "joint"))
+
+    slider = explore_slider(make, {"site": ["joint", "temporal"], "blend": [0, 5, 10]}, start=[1, 2], fine={"blend": range(11)})
+    html = slider._repr_mimebundle_()["text/html"]
+    assert asked == [(site, blend) for site in ("joint", "temporal") for blend in (0, 5, 10)]
+    assert html.count("data:image/png") == 6 and html.count("data-axis style") == 2 and "site: temporal, blend: 10." in html
+    slider.sliders[1].value = 7
+    assert slider.wait() and asked[-1] == ("temporal", 7) and "site: temporal, blend: 7." in slider.picture.value
+
+
+def test_a_picture_may_be_a_still():
+    still = frame_pictures([clip(3)])[0]
+    slider = guidance_slider(lambda value: still, [0, 1])
+    assert "data-play style" not in slider._repr_mimebundle_()["text/html"]
+    slider.slider.value = 1
+    assert slider.wait() and still in slider.picture.value
+
+
+def test_two_players_share_their_pictures():
+    html = versus_slider(clip_pictures([clip(v) for v in range(4)]), "abcd", alt="Method against method.").data
+    assert html.count("data:image/png") == 4 and html.count("<figure data-panel") == 2 and html.count("data-axis style") == 2
+
+
+def test_names_cannot_break_out_of_the_page():
+    html = picture_slider(clip_pictures([clip(0), clip(1)]), ["</script>", '"'], '<b>"x"</b>', alt='<img src="y">').data
+    markup = html.split("<script>")[0]
+    assert html.count("</script>") == 1 and "<b>" not in markup and '<img src="y">' not in markup
+
+
+@pytest.mark.parametrize("pictures, values, says", [(1, "a", "two or more"), (2, "abc", "2 pictures for 3 values")])
+def test_a_slider_wants_a_picture_for_each_value(pictures, values, says):
+    with pytest.raises(ValueError, match=says):
+        picture_slider(clip_pictures([clip(v) for v in range(pictures)]), values, "x", "")
+
+
+def test_clips_of_one_slider_are_of_one_length():
+    with pytest.raises(ValueError, match=r"one length.*\[2, 3\]"):
+        picture_slider(clip_pictures([clip(0), clip(0)[:, :2]]), "ab", "x", "")

@@ -87,12 +87,12 @@ def _player(clip, label, alt, fps, height):
     return f'<figure style="margin:0;text-align:center">{body}<figcaption>{html.escape(label)}</figcaption></figure>'
 
 
-def png_data_url(clip, frame):
-    """One frame of a clip (c, f, h, w) as a data: address."""
+def png_data_url(clip, frame=None):
+    """One frame of a clip (c, f, h, w), or all of them side by side, as a data: address of a png."""
     from PIL import Image
 
-    out = io.BytesIO()
-    Image.fromarray(to_uint8(clip)[frame]).save(out, "png", optimize=True)
+    frames, out = to_uint8(clip), io.BytesIO()
+    Image.fromarray(np.concatenate(list(frames), axis=1) if frame is None else frames[frame]).save(out, "png", optimize=True)
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 
 

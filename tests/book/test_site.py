@@ -2,6 +2,9 @@
 
 import pytest
 from opened import KNOWN_ERROR, LOCAL, ROOT, SITE, needs_browser, visit
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
 PAGES = ["intro.html", "try_it.html", "notation.html", "checkpoints.html", "bibliography.html", "errata.html"] + [
     f"notebooks/{path.stem}.html" for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
@@ -59,25 +62,71 @@ def test_a_page_fits_a_phone(browser, address, page):
 @needs_browser
 @pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("notebooks/")])
 def test_sliders_change_the_picture(browser, address, page):
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.common.keys import Keys
-
     visit(browser, address + page)
     sliders = browser.find_elements(By.CLASS_NAME, "vdiff-slider")
     assert sliders
-    pictures = lambda: [s.find_element(By.TAG_NAME, "img").get_attribute("src") for s in sliders]
+    pause(browser)
+
+    def pictures():
+        return browser.execute_async_script(f"""const done = arguments[0], canvases = {ALL_CANVASES};
+            setTimeout(() => done(canvases.map((some) => some.map((canvas) => canvas.toDataURL()).join())), 60);""")
+
     for i, slider in enumerate(sliders):
-        before = pictures()
-        down, up = slider.find_elements(By.TAG_NAME, "button")
-        up.click()
-        after = pictures()
-        assert after[i] != before[i] and after[:i] + after[i + 1:] == before[:i] + before[i + 1:]
-        down.click()
-        assert pictures() == before
-        slider.find_element(By.TAG_NAME, "input").send_keys(Keys.ARROW_RIGHT)
-        assert pictures() == after
-        value = slider.find_element(By.TAG_NAME, "output").text
-        assert value and value in slider.find_element(By.TAG_NAME, "img").get_attribute("alt")
+        for axis in slider.find_elements(By.CSS_SELECTOR, "[data-axis]"):
+            before = pictures()
+            down, up = axis.find_elements(By.TAG_NAME, "button")
+            up.click()
+            after = pictures()
+            assert after[i] != before[i] and after[:i] + after[i + 1:] == before[:i] + before[i + 1:]
+            down.click()
+            assert pictures() == before
+            axis.find_element(By.TAG_NAME, "input").send_keys(Keys.ARROW_RIGHT)
+            assert pictures() == after
+            value = axis.find_element(By.TAG_NAME, "output").text
+            assert value and any(value in canvas.get_attribute("aria-label") for canvas in slider.find_elements(By.TAG_NAME, "canvas"))
+
+
+ALL_CANVASES = "[...document.querySelectorAll('.vdiff-slider')].map((root) => [...root.querySelectorAll('canvas')])"
+
+
+def pause(browser):
+    """Stop every player, at its first frame."""
+    browser.execute_script("""for (const time of document.querySelectorAll('[data-time]')) {
+        time.value = 0; time.dispatchEvent(new Event('input')); }""")
+
+
+@needs_browser
+def test_clips_play_and_pause(browser, address):
+    visit(browser, address + "notebooks/07_history_cfg.html")
+    slider = browser.find_element(By.CSS_SELECTOR, ".vdiff-slider:has([data-play])")
+    play, time = (slider.find_element(By.CSS_SELECTOR, f"[data-{part}]") for part in ("play", "time"))
+    picture = lambda: browser.execute_script("return arguments[0].querySelector('canvas').toDataURL()", slider)
+    pause(browser)
+    assert play.text == "Play" and play.get_attribute("aria-pressed") == "false"
+    first = picture()
+    time.send_keys(Keys.ARROW_RIGHT * 3)
+    assert picture() != first and slider.find_element(By.CSS_SELECTOR, "[data-count]").text.startswith("4 /")
+    play.click()
+    WebDriverWait(browser, 10).until(lambda _: time.get_attribute("value") != "3")
+    assert play.text == "Pause"
+
+
+@needs_browser
+def test_with_reduced_motion_nothing_moves_by_itself(browser, address):
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dict(features=[dict(name="prefers-reduced-motion", value="reduce")]))
+    try:
+        visit(browser, address + "notebooks/07_history_cfg.html")
+        buttons = browser.find_elements(By.CSS_SELECTOR, "[data-play]")
+        assert buttons and all(button.text == "Play" for button in buttons)
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dict(features=[]))
+
+
+@needs_browser
+def test_sliders_stay_small():
+    # What a page may weigh: a reader on a phone waits for it.
+    sizes = {page: (SITE / page).stat().st_size / 1e6 for page in PAGES}
+    assert {page: size for page, size in sizes.items() if size > 3} == {}
 
 
 @needs_browser

@@ -1,0 +1,75 @@
+"""A live notebook in JupyterLab, driven in a real browser: the guidance slider samples anew."""
+
+import os
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from opened import ROOT, needs_browser
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+pytestmark = [pytest.mark.browser, needs_browser]
+PATIENCE = 180  # seconds; a laptop starts a kernel and loads torch in a tenth of it
+
+CELLS = ["""
+import torch
+import vdiff_lite as vd
+from vdiff_lite import sliders
+from vdiff_lite.methods import history_cfg
+
+denoiser = vd.load("digits32")
+past = vd.BouncingDigits(split="test").sample(1, torch.Generator().manual_seed(0)).video[:, :, :5]
+xt = torch.randn(1, 1, 16, 32, 32, generator=torch.Generator().manual_seed(1))
+""", """
+@torch.no_grad()
+def listen(weight):
+    for step in vd.ddim(history_cfg(denoiser, past, weight), xt, denoiser.schedule, 4):
+        yield step.x0_hat[0]
+
+sliders.guidance_slider(listen, [0.0, 4.0], alt="A clip.", fine=[0.0, 1.0, 2.0, 4.0])
+"""]
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """The address of a JupyterLab that serves a folder with one notebook."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in CELLS],
+                                        metadata=dict(kernelspec=dict(name="python3", display_name="Python 3", language="python")))
+    nbformat.write(notebook, tmp_path / "slider.ipynb")
+    own = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+    settings = {name: str(tmp_path / name.lower()) for name in own} | dict(PYTHONPATH=str(ROOT))
+    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--port=0", "--ServerApp.ip=127.0.0.1", *root],
+                              cwd=tmp_path, env=os.environ | settings, stderr=subprocess.PIPE, text=True)
+    try:
+        for line in server.stderr:
+            found = re.search(r"(http://127\.0\.0\.1:\d+/)lab\?token=(\w+)", line)
+            if found:
+                break
+        else:
+            pytest.fail("JupyterLab did not say where it is")
+        yield "{}lab/tree/slider.ipynb?token={}&reset".format(*found.groups())
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def test_moving_the_slider_samples_a_new_clip(browser, lab):
+    browser.get(lab)
+    wait = lambda condition: WebDriverWait(browser, PATIENCE, poll_frequency=0.2).until(lambda _: condition())
+    find = lambda selector: browser.find_elements(By.CSS_SELECTOR, selector)
+    wait(lambda: len(find(".jp-Notebook .jp-CodeCell")) == len(CELLS))
+    wait(lambda: find(".jp-Notebook-ExecutionIndicator[data-status=idle]"))
+    for cell in find(".jp-Notebook .jp-CodeCell .cm-content"):
+        cell.click()
+        cell.send_keys(Keys.SHIFT, Keys.ENTER)
+    wait(lambda: find(".jupyter-widgets .noUi-handle"))
+    picture = lambda: find(".jp-OutputArea-output .jupyter-widgets img")[0]
+    before = picture().get_attribute("src")
+    find(".jupyter-widgets .noUi-handle")[0].send_keys(Keys.ARROW_RIGHT)
+    wait(lambda: "guidance weight w: 1.0" in picture().get_attribute("alt") and "sampling" not in browser.page_source)
+    assert picture().get_attribute("src") != before
