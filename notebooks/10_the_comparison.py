@@ -63,9 +63,9 @@ truth = (
     .sample(4, torch.Generator().manual_seed(7))
     .video
 )
-live, costs = {}, {}
+live = {}
 for name, text in CONTENDERS.items():
-    live[name], costs[name] = extend(
+    live[name], _ = extend(
         denoiser, text, truth[:, :, :K].to(device), 22, F, K, steps=12, seed=1
     )
 
@@ -153,13 +153,19 @@ axis.set(xlabel="new frame", ylabel="PSNR (dB)");
 # %% [markdown]
 # ## What it costs
 #
-# Measured here and now: the same four clips, 12 steps. Passes are exact, seconds depend on the machine; read them as ratios.
+# Passes are exact; seconds depend on the machine, so read them as ratios; memory is the peak above that of the loaded network, each method in a fresh process, four clips in one batch.
 
 # %%
-base = costs["in the window"]["seconds"]
-print(f"{'':22} passes per new frame   time / time of the past in the window")
-for name, cost in costs.items():
-    print(f"{name:22} {cost['passes']:20.2f}   {cost['seconds'] / base:20.2f}")
+cost_header, cost_rows = read_table(RESULTS / "costs.csv")
+print(cost_header["command"], "  checkpoint", cost_header["sha256"][:12])
+cost_of = lambda text, metric: values(
+    cost_rows, metric, **dict(zip(("method", "setting"), text.partition(":")[::2]))
+).mean()
+base = cost_of(CONTENDERS["in the window"], "seconds")
+print(f"{'':22} passes per new frame   time   memory (MB)")
+for name, text in CONTENDERS.items():
+    passes, seconds, memory = (cost_of(text, m) for m in ("passes", "seconds", "memory"))
+    print(f"{name:22} {passes:20.2f} {seconds / base:6.2f} {memory:13.0f}")
 
 # %% [markdown]
 # ## Which survives longest?

@@ -98,7 +98,7 @@ for frame in vd.rollout(vd.Denoiser(net, vd.NoiseSchedule()), past, {frames}, sa
 def base_memory(batch):
     """Of training steps of the preset for a GPU, 64x64 frames, with its optimiser: what has to fit on the card."""
     return peak_memory(f"""
-recipe = vd.TrainConfig(steps=2, batch={batch}, warmup=1, decay=1, strides=(1,))
+recipe = vd.TrainConfig(steps=2, batch={batch}, warmup=1, decay=1, time_lapse=(1,))
 net = vd.VideoUNet(vd.VideoUNetConfig.preset("base"))
 for progress in vd.Trainer(net, vd.NoiseSchedule(), vd.BouncingDigits(size=64), recipe).run(bar=False):
     pass""")
@@ -108,7 +108,8 @@ def slider_seconds(denoiser):
     """From slider to clip: one window of 16 frames, 5 of them past, with the steps that the chapters' sliders take."""
     past, xt = (torch.randn(1, 1, f, 32, 32, device=denoiser.device) for f in (5, 16))
     seconds = {}
-    for name, method in (("guidance w = 1.5", history_cfg(denoiser, past, 1.5)), ("reconstruction w = 10", reconstruction(denoiser, past, 10.0))):
+    for name, method in (("guidance w = 1.5", history_cfg(denoiser, past, 1.5)),
+                         ("reconstruction w = 10", reconstruction(denoiser, past, 10.0))):
         with torch.no_grad():
             seconds[f"{name}, 12 steps"] = best(lambda m=method: vd.finish(vd.ddim(m, xt, denoiser.schedule, 12)), denoiser.device, 4.0)
     return seconds

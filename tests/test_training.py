@@ -88,7 +88,7 @@ def test_centre_loss_is_zero_at_the_centroid_and_grows_with_the_distance():
 
 
 def test_centres_are_learned(small_data):
-    run = trainer(small_data, steps=40, batch=8, strides=(1,), decay=1)
+    run = trainer(small_data, steps=40, batch=8, time_lapse=(1,), decay=1)
     x0 = small_data.with_frames(4).sample(8, torch.Generator().manual_seed(9)).video
 
     def loss():
@@ -104,9 +104,9 @@ def test_centres_are_learned(small_data):
 
 
 def test_a_time_lapse_takes_every_second_frame_and_says_so(small_data):
-    far, near = (trainer(small_data, strides=(stride,))._batch(0) for stride in (2, 1))
+    far, near = (trainer(small_data, time_lapse=(stride,))._batch(0) for stride in (2, 1))
     assert far[3].tolist() == [0, 2, 4, 6] and near[3].tolist() == [0, 1, 2, 3]
-    longer = trainer(small_data, frames=8, strides=(1,))._batch(0)
+    longer = trainer(small_data, frames=8, time_lapse=(1,))._batch(0)
     assert torch.equal(far[0], longer[0][:, :, ::2])
 
 
@@ -242,7 +242,8 @@ def test_learning_rate_warms_up_holds_and_falls():
 
 @pytest.mark.parametrize("bad, says", [
     (dict(steps=0), "steps=0"), (dict(mix=(1, 0)), "mix"), (dict(lr=-1), "lr=-1"), (dict(mix=(0, 0, 0, 0)), "mix"),
-    (dict(weighting="eps"), "weighting='eps'"), (dict(strides=(0,)), "strides"), (dict(strides=()), "strides"), (dict(centre=-1), "centre=-1")])
+    (dict(weighting="eps"), "weighting='eps'"), (dict(time_lapse=(0,)), "time_lapse"), (dict(time_lapse=()), "time_lapse"),
+    (dict(centre=-1), "centre=-1")])
 def test_bad_recipes_are_refused(bad, says):
     with pytest.raises(ValueError, match=says):
         TrainConfig(**bad)

@@ -10,7 +10,7 @@ from .schedule import NoiseSchedule
 from .training import TrainConfig, Trainer
 from .unet import VideoUNet, VideoUNetConfig
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["BouncingDigits", "Denoiser", "MovingMNIST", "NoiseSchedule", "TrainConfig", "Trainer", "VideoFolder", "VideoUNet",
            "VideoUNetConfig", "ddim", "ddpm", "dpmpp_2m", "finish", "keep_memory", "load", "pick_device", "resampled",
            "rollout", "sample"]

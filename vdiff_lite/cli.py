@@ -139,7 +139,7 @@ def _train(args):
     if args.start_from:
         net.load_state_dict(checkpoint.load(args.start_from).net.state_dict())
     config = TrainConfig(steps=args.steps, short_steps=args.short_steps, decay=args.decay, batch=args.batch, seed=args.seed,
-                         strides=(1,) if args.videos or args.moving_mnist else TrainConfig.strides)
+                         time_lapse=(1,) if args.videos or args.moving_mnist else TrainConfig.time_lapse)
     data = _data(args, net.config.size, net.config.in_channels)
     trainer = Trainer(net, NoiseSchedule(), data, config, device)
     state = out.with_name(out.name + ".state.safetensors")

@@ -80,8 +80,8 @@ def judge(clip, truth, given, stride):
     The first `given` frames were given; a new window begins with every `stride`-th frame after them.
     """
     made, future = clip[:, :, given:].clamp(-1, 1), truth[:, :, given:]
-    for b, row in enumerate(metrics.psnr(made, future)):
-        yield from ((b, n, "psnr", value) for n, value in enumerate(row.tolist(), 1))
+    for name, by_frame in (("psnr", metrics.psnr(made, future)), ("ssim", metrics.ssim(made, future))):
+        yield from ((b, n, name, value) for b, row in enumerate(by_frame.tolist()) for n, value in enumerate(row, 1))
     whole = torch.cat([truth[:, :, :given], made], dim=2)
     same, joins = metrics.identity(whole, truth), range(given, clip.shape[2], stride)
     values = dict(motion=metrics.motion(whole, truth), ink=metrics.ink(made).mean(1) / metrics.ink(future).mean(1),

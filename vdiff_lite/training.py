@@ -40,7 +40,7 @@ class TrainConfig:
     ema: float = 0.999
     mix: tuple = (0.2, 0.1, 0.65, 0.05)  # shares of KINDS in a batch
     high: float = 0.5  # share of clips whose noise levels crowd towards pure noise
-    strides: tuple = (1, 1, 2)  # frames between the frames of a training clip, one drawn a batch: 2 is a time lapse
+    time_lapse: tuple = (1, 1, 2)  # frames from one frame of a clip to the next, one drawn a batch; 2 is a time lapse
     centre: float = 1.0  # weight of `centre_loss` beside `v_loss`
     weighting: str = "v"  # what the squared error is of: one of WEIGHTINGS
     seed: int = 0
@@ -51,9 +51,9 @@ class TrainConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
         if len(self.mix) != len(KINDS) or min(self.mix) < 0 or sum(self.mix) <= 0:
             raise ValueError(f"mix={self.mix} must be {len(KINDS)} shares, for {', '.join(KINDS)}")
-        object.__setattr__(self, "strides", tuple(self.strides))
-        if not self.strides or any(stride != int(stride) or stride < 1 for stride in self.strides):
-            raise ValueError(f"strides={self.strides} must be whole numbers of 1 or more, at least one")
+        object.__setattr__(self, "time_lapse", tuple(self.time_lapse))
+        if not self.time_lapse or any(stride != int(stride) or stride < 1 for stride in self.time_lapse):
+            raise ValueError(f"time_lapse={self.time_lapse} must be whole numbers of 1 or more, at least one")
         if not self.centre >= 0:
             raise ValueError(f"centre={self.centre} must be 0 or more")
         if self.weighting not in WEIGHTINGS:
@@ -182,7 +182,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         short = 2 if step < config.short_steps else 1
         batch, frames = config.batch * short, config.frames // short
-        stride = config.strides[torch.randint(len(config.strides), (), generator=generator)]
+        stride = config.time_lapse[torch.randint(len(config.time_lapse), (), generator=generator)]
         x0 = self.data.with_frames(frames * stride).sample(batch, generator).video[:, :, ::stride]
         t = draw_noise_levels(batch, frames, self.schedule.num_timesteps, config.mix, config.high, generator)
         eps = torch.randn(x0.shape, generator=generator)

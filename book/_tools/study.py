@@ -3,9 +3,14 @@
     python book/_tools/study.py [--small]        goes on where it was cut off; --small: fewer clips and no tuning, fifteen minutes
 """
 
+import csv
+import json
+import subprocess
 import sys
+from pathlib import Path
 
-from vdiff_lite import cli
+from vdiff_lite import checkpoint, cli
+from vdiff_lite.comparison import COLUMNS
 
 OUTPUTS = "injection:sites=encoder+middle+decoder,append=False,source=same"
 MAIN = ["independent", "copy_last", "replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5",
@@ -24,10 +29,43 @@ def run(name, methods, *options):
     assert cli.main(["compare", "--methods", *methods, "--out", f"data/results/compare_{name}.csv", *map(str, options)]) == 0
 
 
+COST = """
+import json, sys, torch
+import vdiff_lite as vd
+from vdiff_lite.comparison import extend
+
+def peak(name):
+    return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith(name))
+
+text, denoiser = sys.argv[1], vd.load("digits32")
+past = vd.BouncingDigits(split="test", num_frames=5).sample(4, torch.Generator().manual_seed(0)).video
+extend(denoiser, "copy_last", past, 11, steps=1)
+open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
+before = peak("VmRSS")
+cost = min((extend(denoiser, text, past, 11, steps=10)[1] for _ in range(3)), key=lambda cost: cost["seconds"])
+print(json.dumps(cost | dict(memory=peak("VmHWM") - before)))
+"""
+
+
+def costs(methods):
+    """Passes and seconds per new frame, and peak memory in MB over that of the loaded network: four clips, a fresh process for each method."""
+    print("== costs")
+    path = Path("data/results/costs.csv")
+    with open(path, "w", newline="") as file:
+        file.write(f'# command: "python book/_tools/study.py"\n# sha256: {json.dumps(checkpoint.read_card("digits32")["sha256"])}\n')
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for text in methods:
+            cost = json.loads(subprocess.run([sys.executable, "-c", COST, text], capture_output=True, text=True, check=True).stdout)
+            table.writerows((*text.partition(":")[::2], 0, "", "", metric, f"{value:.4g}") for metric, value in cost.items())
+            print(text, cost)
+
+
 def main(small):
     for name, methods in TUNING.items() if not small else ():
         run(f"tune_{name}", methods, "--split", "train")
     run("main", MAIN, "--clips", 32 if small else 64, "--seeds", 1 if small else 5)
+    costs(MAIN)
     run("long", LONG, "--clips", 16 if small else 64, "--frames", 99 if small else 200, "--steps", 15 if small else 25)
 
 
