@@ -7,6 +7,7 @@ from vdiff_lite.methods import (
     NORMS,
     GuidanceError,
     SourceFeatures,
+    anchored_history,
     copy_last,
     fractional_history,
     history_cfg,
@@ -294,3 +295,33 @@ def test_rollout_without_end_is_lazy(small_denoiser):
 def test_bad_settings_of_rollout_come_before_any_work(options, says):
     with pytest.raises(ValueError, match=says):
         rollout(None, clip(3), options.pop("n", 5), **(dict(window=6, overlap=2) | options))
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+def test_the_anchor_stands_clean_before_the_window(weight):
+    asked, past, anchor = [], clip(2, b=3), clip(2, seed=8, b=3)
+
+    class Ask(Recorder):
+        def __call__(self, xt, t, positions):
+            asked.append((xt, t, positions))
+            return xt * 0.5
+
+    made = anchored_history(Ask(), past, anchor, weight, distance=12)(clip(5, 1, b=3), torch.full((3,), 700))
+    [(xt, t, positions)] = asked
+    assert made.shape[2] == 5 and torch.equal(made[:, :, :2], past)
+    assert positions.tolist() == [-14, -13, 0, 1, 2, 3, 4] and (t[:, :2] == 0).all()
+    for branch in xt.split(3):
+        assert torch.equal(branch[:, :, :2], anchor)
+
+
+def test_the_anchor_is_seen(small_denoiser):
+    past, xt, t = clip(2), clip(5, 1), torch.tensor([700])
+    a, b = (anchored_history(small_denoiser, past, clip(2, seed=seed))(xt, t) for seed in (8, 9))
+    assert (a - b)[:, :, 2:].abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("anchor, options, says", [(clip(2, b=2), {}, "anchor has shape"), (clip(2)[:, :, :0], {}, "anchor has shape"),
+                                                   (clip(2), dict(distance=-1), "distance=-1")])
+def test_a_bad_anchor_is_refused(small_denoiser, anchor, options, says):
+    with pytest.raises(ValueError, match=says):
+        anchored_history(small_denoiser, clip(2), anchor, **options)

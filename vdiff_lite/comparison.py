@@ -19,6 +19,7 @@ from .samplers import SAMPLERS
 
 COLUMNS = ("method", "setting", "seed", "clip", "frame", "metric", "value")
 SEEDED = {"replacement", "injection"}  # methods that draw noise of their own
+ANCHORED = {"anchored_history"}  # methods that keep the frames given at the start
 
 
 def parse_method(text):
@@ -39,9 +40,11 @@ def parse_method(text):
     return name, options
 
 
-def bind(text, generator=None):
-    """A method with its settings, ready for `rollout`: (denoiser, past) -> denoiser."""
+def bind(text, generator=None, given=None):
+    """A method with its settings, ready for `rollout`: (denoiser, past) -> denoiser. given: the frames given at the start."""
     name, options = parse_method(text)
+    if name in ANCHORED:
+        options["anchor"] = given
     if generator is not None and name in SEEDED:
         options["generator"] = generator
     return partial(METHODS[name], **options)
@@ -67,7 +70,7 @@ def extend(denoiser, text, past, frames, window=16, overlap=5, sampler="ddim", s
     # A method's own noise comes from another generator, so that every method gets the same noise in every window.
     generator, own = (torch.Generator().manual_seed(s) for s in (seed, seed + 2**32))
     counting, started = Counting(denoiser), time.perf_counter()
-    made = list(rollout(counting, past, frames, window, overlap, bind(text, own),
+    made = list(rollout(counting, past, frames, window, overlap, bind(text, own, past),
                         partial(SAMPLERS[sampler], steps=steps), generator, bar=bar))
     share = frames * past.shape[0]
     cost = dict(passes=counting.frames / window / share, seconds=(time.perf_counter() - started) / share)

@@ -1,0 +1,76 @@
+"""Train the history encoders that chapter 7 compares, and measure what each loses.
+
+    python book/_tools/histories.py [--steps N]        goes on with the next encoder where it was cut off
+
+Writes data/checkpoints/history/ (the two that read ten frames) and data/results/histories.csv: one row for each encoder, clip and new frame.
+"""
+
+import argparse
+import csv
+import json
+from functools import partial
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+import vdiff_lite as vd
+from vdiff_lite import checkpoint, metrics
+from vdiff_lite.comparison import COLUMNS
+from vdiff_lite.methods import HistoryEncoder, history_cfg, history_encoder, save_history, train_history
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLE = ROOT / "data" / "results" / "histories.csv"
+NEW, CLIPS = 11, 64
+
+
+def continued(method, denoiser, k):
+    """PSNR of the new frames after k given ones, clip by clip: (clips, NEW). The same truth and noise for the same k."""
+    truth = vd.BouncingDigits(num_frames=10 + NEW, split="test").sample(CLIPS, torch.Generator().manual_seed(0)).video[:, :, 10 - k:]
+    xt = torch.randn((CLIPS, 1, 10 + NEW, 32, 32), generator=torch.Generator().manual_seed(1))[:, :, 10 - k:]
+    made = []
+    with torch.no_grad():
+        for x, noise in zip(truth.split(16), xt.split(16)):
+            x, noise = x.to(denoiser.device), noise.to(denoiser.device)
+            made.append(vd.finish(vd.ddim(method(denoiser, x[:, :, :k]), noise, denoiser.schedule, 25)).cpu())
+    return metrics.psnr(torch.cat(made).clamp(-1, 1), truth)[:, k:]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=1000)
+    steps = parser.parse_args().steps
+    vd.keep_memory()
+    base = vd.load("digits32", vd.pick_device())
+    header = f'# command: "python book/_tools/histories.py --steps {steps}"\n# sha256: {json.dumps(base.card["sha256"])}\n'
+    if not TABLE.exists() or not TABLE.read_text().startswith(header):
+        TABLE.write_text(header + ",".join(COLUMNS) + "\n")
+    done = TABLE.read_text()
+
+    def add(method, setting, scores, parameters):
+        rows = [(method, setting, 0, b, n, "psnr", f"{value:.5g}") for b, row in enumerate(scores.tolist()) for n, value in enumerate(row, 1)]
+        with open(TABLE, "a", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([*rows, (method, setting, 0, "", "", "parameters", parameters)])
+        print(f"{method}:{setting}", [round(scores[:, n - 1].mean().item(), 1) for n in (1, 5, NEW)], flush=True)
+
+    for k in (1, 5, 10):
+        if f"history_cfg,frames={k}," not in done:
+            add("history_cfg", f"frames={k}", continued(history_cfg, base, k), 0)
+        for size in (8, 64):
+            setting = f"frames={k} size={size}"
+            if f"history_encoder,{setting}," in done:
+                continue
+            torch.manual_seed(0)
+            encoder = HistoryEncoder(size=size, frames=k).to(base.device)
+            with tqdm(total=steps, desc=setting) as bar:
+                heard, encoder, losses = train_history(base, encoder, vd.BouncingDigits(), steps=steps, new=NEW,
+                                                       on_step=lambda n, loss, bar=bar: bar.update())
+            parameters = sum(p.numel() for p in encoder.parameters())
+            add("history_encoder", setting, continued(partial(history_encoder, encoder=encoder), heard, k), parameters)
+            if k == 10:
+                save_history(checkpoint.folder() / "history" / f"digits32_{size}", heard, encoder, "digits32", steps=steps,
+                             loss=sum(losses[-50:]) / len(losses[-50:]))
+
+
+if __name__ == "__main__":
+    main()
