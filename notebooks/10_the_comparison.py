@@ -56,6 +56,7 @@ CONTENDERS = {
     "reconstruction": "reconstruction:weight=10",
     "in the window": "history_cfg",
     "guided, w = 1.5": "history_cfg:weight=1.5",
+    "with an anchor": "anchored_history",
     "injection, K and V": "injection",
 }
 truth = (
@@ -69,7 +70,7 @@ for name, text in CONTENDERS.items():
         denoiser, text, truth[:, :, :K].to(device), 22, F, K, steps=12, seed=1
     )
 
-# %% mystnb={"image": {"alt": "Film strips of 27 frames: the truth and seven continuations of its first five frames; without memory the digit jumps at the joins, repeated it stands still, in the window it follows the true path longest."}, "figure": {"caption": "Given: the first five frames (blue). Two windows of eleven new frames each, begun at frames 5 and 16; every second frame is shown. F = 16, K = 5, stride 11."}}
+# %% mystnb={"image": {"alt": "Film strips of 27 frames: the truth and eight continuations of its first five frames; without memory the digit jumps at the joins, repeated it stands still, in the window it follows the true path longest."}, "figure": {"caption": "Given: the first five frames (blue). Two windows of eleven new frames each, begun at frames 5 and 16; every second frame is shown. F = 16, K = 5, stride 11."}}
 viz.film_strip(
     [truth[0], *(clips[0] for clips in live.values())],
     ["truth", *live],
@@ -78,7 +79,7 @@ viz.film_strip(
 );
 
 # %% [markdown]
-# **Predict.** Rank the seven by how well they predict the first new frame, and then by how well they predict the eleventh. Are the two orders the same?
+# **Predict.** Rank them by how well they predict the first new frame, and then by how well they predict the eleventh. Are the two orders the same?
 
 # %% [markdown]
 # ## The mathematics

@@ -14,8 +14,9 @@ from vdiff_lite.comparison import COLUMNS
 
 OUTPUTS = "injection:sites=encoder+middle+decoder,append=False,source=same"
 MAIN = ["independent", "copy_last", "replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5",
-        "fractional_history:weight=1.5,level=500", "injection", "injection:sites=temporal", OUTPUTS]
-LONG = ["copy_last", "independent", "replacement", "reconstruction:weight=10", "history_cfg:weight=1.5", "injection"]
+        "fractional_history:weight=1.5,level=500", "anchored_history", "injection", "injection:sites=temporal", OUTPUTS]
+LONG = ["copy_last", "independent", "replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5", "anchored_history",
+        "injection"]
 TUNING = {
     "history": [f"history_cfg:weight={w}" for w in (0.5, 1, 1.25, 1.5, 2, 3)],
     "reconstruction": [f"reconstruction:weight={w}" for w in (1, 3, 10, 20, 40, 80)],

@@ -9,8 +9,8 @@ def anchored_history(denoiser, past, anchor, weight=1.0, distance=12):
     """`history_cfg`, with a few frames from the beginning kept in sight for ever, as a fixed memory of what is shown.
 
     A window that sees only the last frames copies a copy of a copy, and small errors add up. The anchor is the original: clean frames in
-    front of the window, at positions `distance` frames before its first. They are really older; the network is told
-    a distance that it knows from training, and takes from them what does not depend on it.
+    front of the window, at positions `distance` frames before its first. They are really older; the network is told a distance that it
+    knows from training, and takes from them what does not depend on it. (An anchor frame for long videos: Henschel et al. 2024.)
 
     past: (b, c, k, h, w) in [-1, 1], the first k frames of the window;  anchor: (b, c, n, h, w), usually the frames that were
     given at the start;  weight: as in `history_cfg`, of the past alone, since both branches see the anchor;  distance: frames between the
