@@ -45,7 +45,7 @@ def test_clips_are_shown_with_controls_and_text(clip, monkeypatch):
     html = viz.show_clips([clip], ["a <digit>"], alt='It "moves"').data
     assert "a &lt;digit&gt;" in html and "&quot;moves&quot;" in html
     if viz.find_ffmpeg():
-        assert "<video controls" in html and "autoplay" not in html
+        assert "<video loop muted" in html and 'aria-label="Play or pause: ' in html and "autoplay" not in html
     monkeypatch.setattr(viz, "find_ffmpeg", lambda: None)
     assert 'src="data:image/gif' in viz.show_clips([clip]).data
 

@@ -82,8 +82,12 @@ def _player(clip, label, alt, fps, height):
         body = f'<img src="data:image/gif;base64,{data}" alt="{alt}" style="{look}">'
     else:
         data, poster = base64.b64encode(video).decode(), png_data_url(clip, 0)
-        body = (f'<video controls loop muted playsinline preload="metadata" poster="{poster}" aria-label="{alt}" '
-                f'style="{look};min-width:{height}px" src="data:video/mp4;base64,{data}"></video>')
+        # A button of its own: a browser's controls would cover a clip of this size.
+        press = "const v = this.parentNode.querySelector('video'); v.paused ? v.play() : v.pause()"
+        body = (f'<video loop muted playsinline preload="metadata" poster="{poster}" aria-label="{alt}" onclick="{press}" '
+                f'style="{look};min-width:{height}px;display:block" src="data:video/mp4;base64,{data}"></video>'
+                f'<button type="button" aria-label="Play or pause: {alt}" onclick="{press}" style="min-height:2.2em;margin-top:2px">'
+                '&#9654; / &#10074;&#10074;</button>')
     return f'<figure style="margin:0;text-align:center">{body}<figcaption>{html.escape(label)}</figcaption></figure>'
 
 

@@ -51,7 +51,8 @@ def injection(denoiser, past, sites=("attention",), blend=1.0, append=True, sour
     Raises ValueError for an unknown site or source, a blend or share outside 0 .. 1, and a stage's output to append.
     """
     sites = (sites,) if isinstance(sites, str) else tuple(sites)
-    unknown = [site for site in sites if site not in SITES and not re.fullmatch(r"(encoder|decoder|middle)\.\d+(\.temporal(\.centre)?|\.joint)?", site)]
+    own_name = re.compile(r"(encoder|decoder|middle)\.\d+(\.temporal(\.centre)?|\.joint)?")
+    unknown = [site for site in sites if site not in SITES and not own_name.fullmatch(site)]
     if unknown or not sites:
         raise ValueError(f"sites={sites} names {unknown or 'nothing'}; choose from {', '.join(SITES)} or a tap's own names")
     for name, value in (("blend", blend), ("share", share)):
