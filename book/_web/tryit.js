@@ -4,7 +4,7 @@ import { gif } from "./gif.js";
 
 const KEPT = 480; // frames that stay in memory; older ones are forgotten, the count goes on
 const get = (id) => document.getElementById(`try-${id}`);
-const [box, words] = [document.getElementById("try-it"), document.getElementById("try-words")];
+const [box, words] = [document.getElementById("tryit"), document.getElementById("try-words")];
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 const state = { frames: [], joins: new Set(), forgotten: 0, shown: 0, windows: 0, preview: null, busy: 0, forever: false, playing: false };
 let worker, model, nextId = 1;

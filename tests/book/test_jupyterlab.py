@@ -8,6 +8,8 @@ import sys
 import nbformat
 import pytest
 from opened import ROOT, needs_browser
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -60,16 +62,17 @@ def lab(tmp_path):
 
 def test_moving_the_slider_samples_a_new_clip(browser, lab):
     browser.get(lab)
-    wait = lambda condition: WebDriverWait(browser, PATIENCE, poll_frequency=0.2).until(lambda _: condition())
+    # JupyterLab draws cells anew as it pleases.
+    wait = lambda condition: WebDriverWait(browser, PATIENCE, 0.2, [StaleElementReferenceException, IndexError]).until(lambda _: condition())
     find = lambda selector: browser.find_elements(By.CSS_SELECTOR, selector)
     wait(lambda: len(find(".jp-Notebook .jp-CodeCell")) == len(CELLS))
     wait(lambda: find(".jp-Notebook-ExecutionIndicator[data-status=idle]"))
-    for cell in find(".jp-Notebook .jp-CodeCell .cm-content"):
-        cell.click()
-        cell.send_keys(Keys.SHIFT, Keys.ENTER)
+    find(".jp-Notebook .jp-CodeCell .cm-content")[0].click()
+    for _ in CELLS:  # running a cell moves on to the next
+        ActionChains(browser).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
     wait(lambda: find(".jupyter-widgets .noUi-handle"))
     picture = lambda: find(".jp-OutputArea-output .jupyter-widgets img")[0]
-    before = picture().get_attribute("src")
-    find(".jupyter-widgets .noUi-handle")[0].send_keys(Keys.ARROW_RIGHT)
-    wait(lambda: "guidance weight w: 1.0" in picture().get_attribute("alt") and "sampling" not in browser.page_source)
+    before = wait(lambda: picture().get_attribute("src"))
+    wait(lambda: find(".jupyter-widgets .noUi-handle")[0].send_keys(Keys.ARROW_RIGHT) or True)
+    wait(lambda: "guidance weight w: 1.0" in picture().get_attribute("alt") and not find(".jupyter-widgets em"))
     assert picture().get_attribute("src") != before

@@ -22,7 +22,7 @@ PATIENCE = 300  # seconds; a window takes a few
 @pytest.fixture(scope="module")
 def page(browser, address):
     visit(browser, address + "try_it.html")
-    wait(browser, lambda: browser.execute_script("return document.getElementById('try-it').dataset.ready") == "yes")
+    wait(browser, lambda: browser.execute_script("return document.getElementById('tryit').dataset.ready") == "yes")
     return browser
 
 
@@ -138,7 +138,7 @@ def test_the_gif_holds_the_frames(page):
 
 @has_runtime
 def test_every_control_has_a_name(page):
-    silent = page.execute_script("""return [...document.querySelectorAll('#try-it input, #try-it select, #try-it button, #try-it canvas')]
+    silent = page.execute_script("""return [...document.querySelectorAll('#tryit input, #tryit select, #tryit button, #tryit canvas')]
         .filter(e => !(e.labels?.length || e.textContent.trim() || e.getAttribute('aria-label'))).map(e => e.id)""")
     assert silent == []
 
@@ -146,4 +146,4 @@ def test_every_control_has_a_name(page):
 def test_from_the_disk_the_page_says_why_it_cannot_run(browser):
     visit(browser, (SITE / "try_it.html").as_uri())
     words = browser.find_element(By.ID, "try-words").text
-    assert "server" in words and not browser.find_element(By.ID, "try-it").is_displayed()
+    assert "server" in words and not browser.find_element(By.ID, "tryit").is_displayed()
