@@ -241,7 +241,10 @@ y = torch.randn(3, 16, 16, 8)
 score = follow.score(rearrange(y, "n h w c -> n c h w"))[:, 0]
 torch.testing.assert_close(my_centre(score), follow.find(y))
 torch.testing.assert_close(
-    my_shift(y, 5 * my_centre(score)), follow.shift(y, 5 * follow.find(y)), atol=1e-5, rtol=1e-4
+    my_shift(y, 5 * my_centre(score)),
+    follow.shift(y, 5 * follow.find(y)),
+    atol=1e-5,
+    rtol=1e-4,
 )
 
 # %% [markdown]
@@ -257,7 +260,9 @@ frames = rearrange(real + 1, "1 c f h w -> f h w c")
 still = rearrange(my_shift(frames, centre), "f h w c -> c f h w") - 1
 true_centre = clip.positions[0, 0] - 15.5
 off = (centre - true_centre).norm(dim=1)
-print(f"found in the noise at t={int(t)}, the centre is off by {off.median():.1f} pixels (median)")
+print(
+    f"found in the noise at t={int(t)}, the centre is off by {off.median():.1f} pixels (median)"
+)
 
 # %% mystnb={"image": {"alt": "Two film strips: in the upper row the digit moves through the frame, in the lower row it stays in the middle of every frame."}, "figure": {"caption": "Followed: each frame of the lower row is moved by the centre that the network found in the noisy clip."}}
 viz.film_strip([real[0], still], ["as it is", "followed"]);

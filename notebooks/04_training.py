@@ -294,7 +294,9 @@ print(
 )
 print("data:", card["data"])
 recipe = card["recipe"]
-print("noise levels crowded:", recipe["high"], "  time lapse, one of:", recipe["time_lapse"])
+print(
+    "noise levels crowded:", recipe["high"], "  time lapse, one of:", recipe["time_lapse"]
+)
 
 # %% mystnb={"image": {"alt": "The loss of the shipped model over its training steps; after a steep fall it keeps falling slowly, and once more at the end as the learning rate goes down."}, "figure": {"caption": "The full loss curve of digits32. Grey: steps on clips of 8 frames. Dotted: from here on, the learning rate falls."}}
 steps, loss = zip(*card["loss_curve"])

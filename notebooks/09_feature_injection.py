@@ -270,10 +270,17 @@ def inject(site, blend, share):
 
 sliders.explore_slider(
     inject,
-    {"site": ["temporal", "joint", "attention"], "blend": [0.0, 0.5, 1.0], "share": [0.4, 1.0]},
+    {
+        "site": ["temporal", "joint", "attention"],
+        "blend": [0.0, 0.5, 1.0],
+        "share": [0.4, 1.0],
+    },
     "Left the true clip, right the continuation of its first five frames.",
     start=[2, 2, 1],
-    fine={"blend": [round(0.1 * i, 1) for i in range(11)], "share": [0.2, 0.4, 0.6, 0.8, 1.0]},
+    fine={
+        "blend": [round(0.1 * i, 1) for i in range(11)],
+        "share": [0.2, 0.4, 0.6, 0.8, 1.0],
+    },
     width=420,
 )
 
