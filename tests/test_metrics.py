@@ -117,3 +117,12 @@ def test_bootstrap_covers_the_mean_about_as_often_as_it_says():
     hits = [low < 3 < high for _, low, high in (metrics.bootstrap(d, draws=300) for d in draws)]
     assert 0.82 <= sum(hits) / len(hits) <= 1.0
     assert metrics.bootstrap([2.0, 2.0]) == (2.0, 2.0, 2.0)
+
+
+def test_ssim_is_one_for_equal_frames_and_falls_with_noise():
+    clip = BouncingDigits(num_frames=6).sample(3, torch.Generator().manual_seed(0)).video
+    noise = torch.randn(clip.shape, generator=torch.Generator().manual_seed(1))
+    scores = [metrics.ssim(clip + level * noise, clip) for level in (0.0, 0.05, 0.3)]
+    assert scores[0].shape == (3, 6)
+    torch.testing.assert_close(scores[0], torch.ones(3, 6))
+    assert (scores[0] > scores[1]).all() and (scores[1] > scores[2]).all()

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 
 from .data import centroid, draw, glyphs
-from .features import load_features
 
 
 def psnr(clip, truth):
@@ -27,26 +26,6 @@ def ssim(clip, truth):
 
     frames = [rearrange(x, "b c f h w -> (b f) c h w") for x in (clip, truth)]
     return rearrange(similarity(*frames, data_range=2.0, reduction="none"), "(b f) -> b f", b=clip.shape[0])
-
-
-def frechet(clips, truth, network=None):
-    """Fréchet distance between two sets of clips, each taken as a normal distribution of features (Heusel et al. 2017, Eq. 6).
-
-        d^2 = |m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2))
-
-    The features are those of a small video network trained on the labels of bouncing digits (`features.py`), since the network behind
-    the published FVD cannot be shipped: values compare with each other and with no other paper's.
-    clips, truth: (n, 1, f, 32, 32) and (m, 1, f, 32, 32), at least two clips each. Few clips read too high: compare at the same n.
-    """
-    network = network or load_features()
-    if min(len(clips), len(truth)) < 2:
-        raise ValueError(f"a covariance wants at least two clips; there are {len(clips)} and {len(truth)}")
-    with torch.no_grad():
-        a, b = (network(x.clamp(-1, 1)).double().numpy() for x in (clips, truth))
-    (m1, c1), (m2, c2) = ((x.mean(0), np.cov(x, rowvar=False)) for x in (a, b))
-    # The eigenvalues of C_1 C_2 are real and not negative; rounding makes them a little of both.
-    root = np.sqrt(np.linalg.eigvals(c1 @ c2).real.clip(min=0)).sum()
-    return float(max(0.0, ((m1 - m2) ** 2).sum() + np.trace(c1) + np.trace(c2) - 2 * root))
 
 
 def ink(clip):
