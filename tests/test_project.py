@@ -54,7 +54,7 @@ def test_notebook_has_the_anatomy_of_a_chapter(path):
     if path.stem != "00_tour":
         wanted += ["Build it", "Meet the twin", "## Play", "## What breaks"]
     assert [w for w in wanted if w not in text] == []
-    assert any("picture_slider" in source or "guidance_slider" in source for source in code)
+    assert any("_slider(" in source for source in code)
     assert max(len([line for line in source.split("\n") if line.strip()]) for source in code) <= 35
     assert not [source for source in code if re.search(r"device\s*=\s*[\"']cuda", source)]
 
