@@ -40,7 +40,7 @@ lab: .venv/ready  ## open the notebooks in JupyterLab
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab notebooks
 
 train: .venv/ready  ## train digits32 again into data/checkpoints/retrained (goes on where it was cut off)
-	@echo "== training digits32 (about two hours on two cores, minutes on a GPU)"
+	@echo "== training digits32 (about an hour and a half on two cores)"
 	@$(BIN)/vdiff train --out data/checkpoints/retrained/digits32 --steps 5600 --short-steps 1400 --decay 3600 --batch 8
 
 bench: .venv/ready  ## measure the speed; writes data/results/bench_cpu.json

@@ -147,7 +147,7 @@ with_history = go_on(history_cfg)
 without = go_on(lambda denoiser, past: denoiser)
 with_history.shape
 
-# %% mystnb={"image": {"alt": "Two long film strips from the same five given frames. With the past in the window the digit moves on without a jump while its shape slowly changes; without it, the digit and its place change at every join."}, "figure": {"caption": "Every second frame of 38; the frames in blue were given. Joins lie after frames 15 and 26."}}
+# %% mystnb={"image": {"alt": "Two long film strips from the same five given frames. With the past in the window the same digit moves on without a jump; without it, the digit and its place change at every join."}, "figure": {"caption": "Every second frame of 38; the frames in blue were given. Joins lie after frames 15 and 26."}}
 viz.film_strip(
     [with_history[0], without[0]], ["overlap of 5", "no memory"], given=5, every=2
 );
@@ -161,7 +161,7 @@ viz.show_clips(
 
 # %% [markdown]
 # Without memory the digit is swapped and jumps at each join. With five clean frames in the window it moves on without a jump. Look at the
-# strokes, too: are they still those of the digit that was given? In a small model the motion lasts longer than the identity. What is kept, for how
+# strokes, too: are they still those of the digit that was given? And are those that the model draws from nothing as well formed? What is kept, for how
 # long, by which method and at what price is the subject of the rest of the book.
 #
 # ## 6. How hard should it listen?

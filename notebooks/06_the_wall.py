@@ -71,7 +71,7 @@ viz.show_clips(
 # %% [markdown]
 # ## A longer window
 
-# %% mystnb={"image": {"alt": "Film strips for 16, 32 and 48 frames at once; the longer ones show a digit whose shape drifts along the clip."}, "figure": {"caption": "Every fourth frame of clips drawn in one piece. The network was trained on 16 frames at most."}}
+# %% mystnb={"image": {"alt": "Film strips for 16, 32 and 48 frames at once; in the longer ones the digit is fainter and more blurred."}, "figure": {"caption": "Every fourth frame of clips drawn in one piece. The network was trained on 16 frames at most."}}
 lengths = [16, 32, 48]
 long = {n: draw_clips(4, n, seed=2) for n in lengths}
 viz.film_strip([long[n][0] for n in lengths], [f"{n} at once" for n in lengths], every=4);
@@ -307,9 +307,9 @@ axis.set(xlabel="new frame", ylabel="PSNR (dB)");
 
 # %% [markdown]
 # **How far does the past reach?** Ask the network directly. Take real clips at noise level 600, so that it sees roughly where the digit is but not which strokes it has, and compare its error with
-# five clean frames in front and without them. Where the two curves meet, the past is not heard any more.
+# five clean frames in front and without them. Where the two curves meet, the past would not be heard any more.
 
-# %% mystnb={"image": {"alt": "Error of the network's guess for frames 5 to 15: without a past it is level; with five clean frames it starts lower and rises towards the other curve."}, "figure": {"caption": "Squared error of the guess at t = 600, frame by frame, on 24 held-out clips, with and without five clean frames before."}}
+# %% mystnb={"image": {"alt": "Error of the network's guess for frames 5 to 15: without a past it is level; with five clean frames it lies lower on every frame, and least so on the last."}, "figure": {"caption": "Squared error of the guess at t = 600, frame by frame, on 24 held-out clips, with and without five clean frames before."}}
 clean = vd.BouncingDigits(split="test").sample(24, torch.Generator().manual_seed(9)).video
 xt = denoiser.schedule.add_noise(
     clean,
@@ -339,7 +339,8 @@ print(
 )
 
 # %% [markdown]
-# This is where *this* network's wall stands: what it hears of the past over a few frames decides how long a digit stays itself.
+# They come near each other towards the end of the window and do not meet: strokes are carried over from the past however far away, because attention follows the digit (chapter 3). What a network
+hears of its past decides how long a digit stays itself.
 #
 # Once the position is off by a few pixels PSNR says no more: a clip can be perfectly plausible and score like a still. That is why the other four measures exist, and why Part II reports
 # them all.

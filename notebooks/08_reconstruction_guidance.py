@@ -400,8 +400,8 @@ for w in (100.0, 1000.0, 1e5):
 # ## Recap
 #
 # Reconstruction guidance turns a model without a condition into a conditional one by differentiating through it. It replaces an inverse covariance by a number, and for video no number
-# suits all directions: what is enough for the stiffest makes the others explode. It is better than replacement, costs a backward pass a step, and stays behind a network
-# that was trained with its past in the window.
+# suits all directions: what is enough for the stiffest makes the others explode. It holds the join and the digit better than replacement, loses the way the digit goes after a frame or two,
+# costs a backward pass a step, and stays behind a network that was trained with its past in the window.
 #
 # ## Exercises
 #

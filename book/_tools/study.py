@@ -65,9 +65,9 @@ def costs(methods):
 def main(small):
     for name, methods in TUNING.items() if not small else ():
         run(f"tune_{name}", methods, "--split", "train")
-    run("main", MAIN, "--clips", 24 if small else 64, "--seeds", 1 if small else 5)
+    run("main", MAIN, "--clips", 16 if small else 64, "--seeds", 1 if small else 5)
     costs(MAIN)
-    run("long", LONG, "--clips", 12 if small else 64, "--frames", 99 if small else 200, "--steps", 12 if small else 25)
+    run("long", LONG, "--clips", 8 if small else 64, "--frames", 66 if small else 200, "--steps", 10 if small else 25)
 
 
 if __name__ == "__main__":
