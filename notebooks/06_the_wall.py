@@ -340,7 +340,7 @@ print(
 
 # %% [markdown]
 # They come near each other towards the end of the window and do not meet: strokes are carried over from the past however far away, because attention follows the digit (chapter 3). What a network
-hears of its past decides how long a digit stays itself.
+# hears of its past decides how long a digit stays itself.
 #
 # Once the position is off by a few pixels PSNR says no more: a clip can be perfectly plausible and score like a still. That is why the other four measures exist, and why Part II reports
 # them all.

@@ -189,8 +189,8 @@ for name, method in variants.items():
 
 # %% [markdown]
 # The pattern: what is written at the overlap reaches the new frames only through attention. Overwriting a stage's *output* changes what the next stage's keys and values are made of, once
-# and late; appending *all* keys and values is the whole conversation. And the source matters as much as the site: features of a noised past are as vague as that past is, and the same overwriting with
-# clean features does far better: at the fifth new frame it comes second of all.
+# and late; appending *all* keys and values is the whole conversation. Of these, the ones along time say nearly everything, and those of the joint blocks alone next to nothing. And the source matters as much
+# as the site: features of a noised past are as vague as that past is, and the same overwriting with clean features does far better.
 
 # %% [markdown]
 # ## How long to inject
@@ -249,9 +249,9 @@ for site in train[0]:
     print(f"{site:12} {scores[0]:11.2f} {scores[1]:19.2f} {scores[2]:24.2f}")
 
 # %% [markdown]
-# Place is everywhere, motion appears as soon as frames have looked at each other, and *which digit it is* gets lost on the way down: the lowest level, the only one whose blocks see across
-# places and frames, hardly knows. Strokes travel at the upper levels alone, where attention along time sees them only while the digit stays in place. That is why, with this network, the
-# motion outlives the shape however the past is given to it.
+# Place is everywhere, and motion appears as soon as frames have looked at each other. *Which digit it is* a line can hardly read at any site: pooled to 4 x 4 places, the strokes fall differently
+# wherever the digit stands. The network reads it elsewhere: in the two upper levels of the decoder attention along time counts places from the digit (chapter 3), so that a stroke is at the same place on every frame. The
+# table further up says the same: keys and values along time, alone, carry the clip nearly as well as all of them.
 #
 # ## Play
 #

@@ -146,7 +146,7 @@ frames = range(1, header["frames"] + 1)
 shown = {n: t for n, t in CONTENDERS.items() if n not in ("in the window",)}
 shown = {n: by_frame(t, frames) for n, t in shown.items()}
 
-# %% mystnb={"image": {"alt": "PSNR by new frame for six methods; all fall; the past in the window, guided or injected, lies highest, then reconstruction guidance, then replacement; independent clips are lowest."}, "figure": {"caption": "Prediction of the true future by horizon, held-out clips, K = 5 of F = 16."}}
+# %% mystnb={"image": {"alt": "PSNR by new frame for the methods; all fall; the past in the window, guided, anchored or injected, lies highest; reconstruction guidance begins between it and replacement and soon falls to the level of clips without memory."}, "figure": {"caption": "Prediction of the true future by horizon, held-out clips, K = 5 of F = 16."}}
 figure, axis = plt.subplots(figsize=(6.5, 3.4))
 viz.plot_lines(axis, frames, shown, marker="o", ms=3)
 axis.set(xlabel="new frame", ylabel="PSNR (dB)");
@@ -238,7 +238,8 @@ for size in (1, 2, 4, 8, 16):
 # |---|---|---|
 # | a network trained with noise levels per frame | the past in the window, by **injection of clean keys and values** | the same clips as `history_cfg`, at two thirds of the passes (chapter 9, table above) |
 # | that, and a need for a little more fidelity | history guidance, moderate $w$ | PSNR in the main table; look at ink and seam before raising $w$ |
-# | a network that never saw a clean past | reconstruction guidance | above replacement at every horizon in the figure; twice the time or more |
+# | a clip that must stay itself for long | an anchor: frames from the beginning that stay in the window | chapter 7; the intervals of the long rollouts above are still wide; a few frames more in each pass |
+# | a network that never saw a clean past | reconstruction guidance | seam and identity in the main table, far above replacement; where the digit goes it does not know; twice the time or more |
 # | nothing but a sampler | replacement | above independent clips only near the join |
 #
 # Does "injection, then guidance, then reconstruction" hold? As an order of *quality*, injection of clean keys and values and the unguided window are equal, by identity and not by chance, whenever clean
