@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import nn
 
+from .data import tent
+
 
 class Context:
     """What every block needs beside its input: noise levels, positions, who may look at whom, and the tap.
@@ -146,15 +148,9 @@ class Follow(nn.Module):
     def shift(self, y, centre):
         """Move the content of each frame by -centre pixels: (n, h, w, c), (n, 2) -> (n, h, w, c)."""
         y = rearrange(y, "n h w (p q c) -> n (h p) (w q) c", p=self.cell, q=self.cell)
-        rows, columns = (_between(size, centre[:, axis]) for axis, size in enumerate(y.shape[1:3]))
+        rows, columns = (tent(size, size, -centre[:, axis]) for axis, size in enumerate(y.shape[1:3]))
         y = columns[:, None] @ (rows @ y.flatten(2)).view(y.shape)
         return rearrange(y, "n (h p) (w q) c -> n h w (p q c)", p=self.cell, q=self.cell)
-
-
-def _between(size, offset):
-    """Matrices that read a line of pixels at i + offset, between pixels linearly: (n,) -> (n, size, size)."""
-    i = torch.arange(size, device=offset.device, dtype=offset.dtype)
-    return (1 - (i[:, None] + offset[:, None, None] - i).abs()).clamp(min=0)
 
 
 class SpaceTimeBlock(nn.Module):

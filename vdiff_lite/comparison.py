@@ -134,14 +134,19 @@ def compare(denoiser, path, methods, clips=64, seeds=1, frames=11, window=16, ov
 def _open_table(path, header):
     """Make the file, or check that it is of the same settings. Returns the blocks that it holds."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"# {key}: {json.dumps(value)}\n" for key, value in header.items()) + ",".join(COLUMNS) + "\n")
+        start_table(path, header)
     found, rows = read_table(path)
     different = {key: (found.get(key), value) for key, value in header.items() if key != "command" and found.get(key) != value}
     if different:
         raise ValueError(f"{path} was written with other settings (there, here): {different}; choose another file")
     full = lambda row: row["method"] + (":" + row["setting"] if row["setting"] else "")
     return {(full(row), int(row["seed"]), int(row["clip"])) for row in rows if row["metric"] == "done"}
+
+
+def start_table(path, header):
+    """Write an empty table: lines "# key: value" and the names of COLUMNS."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"# {key}: {json.dumps(value)}\n" for key, value in header.items()) + ",".join(COLUMNS) + "\n")
 
 
 def read_table(path):

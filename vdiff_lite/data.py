@@ -127,16 +127,25 @@ def centroid(ink):
     return torch.where(total[..., None] > 0, torch.stack([y, x], -1) / total[..., None].clamp(min=1e-9), middle)
 
 
+def tent(size, width, offset):
+    """Matrices that put a line of `width` pixels into one of `size` at an offset between pixels, by linear interpolation.
+
+        A[i, j] = max(0, 1 - |i - j - offset|)
+
+    offset: (...). Returns (..., size, width).
+    """
+    place = torch.arange(size, device=offset.device)[:, None] - torch.arange(width, device=offset.device)
+    return (1 - (place - offset[..., None, None]).abs()).clamp(min=0)
+
+
 def draw(images, corner, size):
     """Place images at positions between pixels, by linear interpolation along each axis.
 
-    frame = A_y image A_x^T with A[i, j] = max(0, 1 - |i - j - corner|)
+    frame = A_y image A_x^T with A the `tent` of the corner
 
     images: (b, n, g, g) in [0, 1];  corner: (b, n, f, 2), the (y, x) of the upper left pixel.
     Returns (b, 1, f, size, size) in [0, 1]: the brightest of the n images at each pixel.
     """
-    g = images.shape[-1]
-    place = torch.arange(size)[:, None] - torch.arange(g)
-    ay, ax = ((1 - (place - corner[..., axis, None, None]).abs()).clamp(min=0) for axis in (0, 1))
+    ay, ax = (tent(size, images.shape[-1], corner[..., axis]) for axis in (0, 1))
     frames = ay @ images[:, :, None] @ rearrange(ax, "b n f i j -> b n f j i")
     return reduce(frames, "b n f h w -> b 1 f h w", "max")

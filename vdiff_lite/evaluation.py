@@ -9,8 +9,8 @@ from .methods import history_cfg
 from .samplers import ddim, finish, sample
 
 
-def prediction(denoiser, clips=64, given=5, frames=16, steps=25, seed=0, data=None, bar=False):
-    """Continue held-out clips with the past in the window, and compare with the true future.
+def prediction(denoiser, clips=64, given=5, frames=16, steps=25, seed=0, data=None, bar=False, method=history_cfg):
+    """Continue held-out clips by a method, by default the past in the window, and compare with the true future.
 
     Returns (clips, frames - given): PSNR in dB of each new frame, and the same for the last given frame repeated.
     """
@@ -22,7 +22,7 @@ def prediction(denoiser, clips=64, given=5, frames=16, steps=25, seed=0, data=No
     for x, noise in tqdm(list(zip(truth.split(16), xt.split(16))), disable=not bar, desc="continuing clips"):
         x, noise = x.to(denoiser.device), noise.to(denoiser.device)
         with torch.no_grad():
-            made.append(finish(ddim(history_cfg(denoiser, x[:, :, :given]), noise, denoiser.schedule, steps)).cpu())
+            made.append(finish(ddim(method(denoiser, x[:, :, :given]), noise, denoiser.schedule, steps)).cpu())
     future = truth[:, :, given:]
     still = truth[:, :, given - 1:given].expand_as(future)
     return metrics.psnr(torch.cat(made)[:, :, given:].clamp(-1, 1), future), metrics.psnr(still, future)

@@ -75,12 +75,35 @@ _BUTTON = '<button type="button" aria-label="{label}" style="min-width:2.2em;min
 
 
 class Film(NamedTuple):
-    """A clip as a picture for a slider: its frames side by side in one png, and a gif for where no script runs."""
+    """A clip (c, f, h, w) as a picture for a slider."""
+
+    clip: torch.Tensor
+    fps: int
+
+    @property
+    def strip(self):
+        """Its frames side by side in one png: what the script plays."""
+        return png_data_url(self.clip)
+
+    @property
+    def poster(self):
+        """A gif, for where no script runs."""
+        return "data:image/gif;base64," + base64.b64encode(encode_gif(self.clip, self.fps)).decode()
+
+    @property
+    def frames(self):
+        return self.clip.shape[1]
+
+
+class Still(NamedTuple):
+    """A data: address with the attributes of a Film."""
 
     strip: str
-    poster: str
-    frames: int
-    fps: int
+    frames = fps = 1
+
+    @property
+    def poster(self):
+        return self.strip
 
 
 def picture_slider(pictures, values, name, alt, start=0, width=360):
@@ -106,7 +129,7 @@ def _page(pictures, axes, panels, alt, start, width):
     sizes = [len(values) for values in axes.values()]
     if len(pictures) != math.prod(sizes[axis] for axis in panels[0]) or min(sizes) < 2:
         raise ValueError(f"{len(pictures)} pictures for {' x '.join(map(str, sizes))} values; a slider wants two or more, one picture each")
-    films = [picture if isinstance(picture, Film) else Film(picture, picture, 1, 1) for picture in pictures]
+    films = [picture if isinstance(picture, Film) else Still(picture) for picture in pictures]
     if len({film.frames for film in films}) > 1:
         raise ValueError(f"the clips of one slider must be of one length; there are {sorted({film.frames for film in films})} frames")
     # The process is part of the id, so that two runs of a notebook never share one on the same page.
@@ -119,9 +142,7 @@ def _page(pictures, axes, panels, alt, start, width):
     parts = [f'<div class="vdiff-slider" id="{root}" style="max-width:{width * len(panels)}px;margin:0.6em 0">',
              '<div style="display:flex;gap:6px">']
     for on in panels:
-        i = 0
-        for axis in on:
-            i = i * sizes[axis] + start[axis]
+        i = _row_by_row([start[axis] for axis in on], [sizes[axis] for axis in on])
         parts += [f'<figure data-panel style="margin:0;flex:1"><img alt="{html.escape(alts[i], quote=True)}" src="{films[i].poster}" '
                   f'style="{look}"></figure>']
     parts += ["</div>"]
@@ -139,10 +160,17 @@ def _page(pictures, axes, panels, alt, start, width):
     return HTML("\n".join([*parts, f"<script>\n{_SCRIPT.format(id=root, data=data)}\n</script>", "</div>"]))
 
 
+def _row_by_row(indices, sizes):
+    """Where a picture lies in the list, from its index along each axis."""
+    at = 0
+    for index, size in zip(indices, sizes):
+        at = at * size + index
+    return at
+
+
 def clip_pictures(clips, fps=8):
     """Clips (b, c, f, h, w), or a list of (c, f, h, w), as Films for the sliders, at native size."""
-    return [Film(png_data_url(clip), "data:image/gif;base64," + base64.b64encode(encode_gif(clip, fps)).decode(), clip.shape[1], fps)
-            for clip in clips]
+    return [Film(clip, fps) for clip in clips]
 
 
 def frame_pictures(clips, frame=0):
@@ -181,15 +209,13 @@ def explore_slider(make_clip, axes, alt="", start=None, fine=None, width=360, fp
     axis;  fine: {name: values} of the live sliders, where they offer more.
     """
     start = list(start or [0] * len(axes))
-    pictures = [_picture(_last(make_clip(*values)), fps) for values in itertools.product(*axes.values())]
+    pictures = [_picture(list(_stages(make_clip(*values)))[-1], fps) for values in itertools.product(*axes.values())]
     page = _page(pictures, axes, [list(range(len(axes)))], alt, start, width)
     try:
         import ipywidgets  # noqa: F401
     except ImportError:
         return page
-    at = 0
-    for values, i in zip(axes.values(), start):
-        at = at * len(values) + i
+    at = _row_by_row(start, map(len, axes.values()))
     first = [list(values)[i] for values, i in zip(axes.values(), start)]
     return LiveSlider(make_clip, axes | (fine or {}), first, alt, width, fps, page, pictures[at])
 
@@ -198,12 +224,9 @@ def _picture(made, fps):
     return clip_pictures([made], fps)[0] if torch.is_tensor(made) else made
 
 
-def _last(made):
-    if torch.is_tensor(made) or isinstance(made, str):
-        return made
-    for clip in made:
-        pass
-    return clip
+def _stages(made):
+    """What make_clip returned, as the things to show one after the other."""
+    return [made] if torch.is_tensor(made) or isinstance(made, str) else made
 
 
 class LiveSlider:
@@ -264,8 +287,7 @@ class LiveSlider:
                     self.status.value = said
 
     def _show(self, values):
-        made = self.make_clip(*values)
-        for one in [made] if torch.is_tensor(made) or isinstance(made, str) else made:
+        for one in _stages(self.make_clip(*values)):
             if self._wanted is not None:  # newer values wait: this clip is stale
                 return
             self.picture.value = self._image(_picture(one, self.fps), values)

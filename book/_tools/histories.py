@@ -7,7 +7,6 @@ Writes data/checkpoints/history/ (the two that read ten frames) and data/results
 
 import argparse
 import csv
-import json
 from functools import partial
 from pathlib import Path
 
@@ -15,25 +14,18 @@ import torch
 from tqdm.auto import tqdm
 
 import vdiff_lite as vd
-from vdiff_lite import checkpoint, metrics
-from vdiff_lite.comparison import COLUMNS
+from vdiff_lite import checkpoint
+from vdiff_lite.comparison import read_table, start_table
+from vdiff_lite.evaluation import prediction
 from vdiff_lite.methods import HistoryEncoder, history_cfg, history_encoder, save_history, train_history
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "data" / "results" / "histories.csv"
-NEW, CLIPS = 11, 64
+NEW = 11
 
 
-def continued(method, denoiser, k):
-    """PSNR of the new frames after k given ones, clip by clip: (clips, NEW). The same truth and noise for the same k."""
-    truth = vd.BouncingDigits(num_frames=10 + NEW, split="test").sample(CLIPS, torch.Generator().manual_seed(0)).video[:, :, 10 - k:]
-    xt = torch.randn((CLIPS, 1, 10 + NEW, 32, 32), generator=torch.Generator().manual_seed(1))[:, :, 10 - k:]
-    made = []
-    with torch.no_grad():
-        for x, noise in zip(truth.split(16), xt.split(16)):
-            x, noise = x.to(denoiser.device), noise.to(denoiser.device)
-            made.append(vd.finish(vd.ddim(method(denoiser, x[:, :, :k]), noise, denoiser.schedule, 25)).cpu())
-    return metrics.psnr(torch.cat(made).clamp(-1, 1), truth)[:, k:]
+def predicted(denoiser, method, k):
+    return prediction(denoiser, given=k, frames=k + NEW, method=method)[0]
 
 
 def main():
@@ -42,9 +34,9 @@ def main():
     steps = parser.parse_args().steps
     vd.keep_memory()
     base = vd.load("digits32", vd.pick_device())
-    header = f'# command: "python book/_tools/histories.py --steps {steps}"\n# sha256: {json.dumps(base.card["sha256"])}\n'
-    if not TABLE.exists() or not TABLE.read_text().startswith(header):
-        TABLE.write_text(header + ",".join(COLUMNS) + "\n")
+    header = dict(command=f"python book/_tools/histories.py --steps {steps}", sha256=base.card["sha256"])
+    if not TABLE.exists() or read_table(TABLE)[0] != header:
+        start_table(TABLE, header)
     done = TABLE.read_text()
 
     def add(method, setting, scores, parameters):
@@ -55,7 +47,7 @@ def main():
 
     for k in (1, 5, 10):
         if f"history_cfg,frames={k}," not in done:
-            add("history_cfg", f"frames={k}", continued(history_cfg, base, k), 0)
+            add("history_cfg", f"frames={k}", predicted(base, history_cfg, k), 0)
         for size in (8, 64):
             setting = f"frames={k} size={size}"
             if f"history_encoder,{setting}," in done:
@@ -66,7 +58,7 @@ def main():
                 heard, encoder, losses = train_history(base, encoder, vd.BouncingDigits(), steps=steps, new=NEW,
                                                        on_step=lambda n, loss, bar=bar: bar.update())
             parameters = sum(p.numel() for p in encoder.parameters())
-            add("history_encoder", setting, continued(partial(history_encoder, encoder=encoder), heard, k), parameters)
+            add("history_encoder", setting, predicted(heard, partial(history_encoder, encoder=encoder), k), parameters)
             if k == 10:
                 save_history(checkpoint.folder() / "history" / f"digits32_{size}", heard, encoder, "digits32", steps=steps,
                              loss=sum(losses[-50:]) / len(losses[-50:]))

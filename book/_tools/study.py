@@ -1,4 +1,4 @@
-"""Run the study that chapters 7 to 10 read: every table in data/results that begins with compare_.
+"""Run the study that chapters 7 to 10 read: every table in data/results that begins with compare_, and costs.csv.
 
     python book/_tools/study.py [--small]        goes on where it was cut off; --small: fewer clips and no tuning, fifteen minutes
 """
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from vdiff_lite import checkpoint, cli
-from vdiff_lite.comparison import COLUMNS
+from vdiff_lite.comparison import start_table
 
 OUTPUTS = "injection:sites=encoder+middle+decoder,append=False,source=same"
 MAIN = ["independent", "copy_last", "replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5",
@@ -52,10 +52,9 @@ def costs(methods):
     """Passes and seconds per new frame, and peak memory in MB over that of the loaded network: four clips, a fresh process for each method."""
     print("== costs")
     path = Path("data/results/costs.csv")
-    with open(path, "w", newline="") as file:
-        file.write(f'# command: "python book/_tools/study.py"\n# sha256: {json.dumps(checkpoint.read_card("digits32")["sha256"])}\n')
+    start_table(path, dict(command="python book/_tools/study.py", sha256=checkpoint.read_card("digits32")["sha256"]))
+    with open(path, "a", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(COLUMNS)
         for text in methods:
             cost = json.loads(subprocess.run([sys.executable, "-c", COST, text], capture_output=True, text=True, check=True).stdout)
             table.writerows((*text.partition(":")[::2], 0, "", "", metric, f"{value:.4g}") for metric, value in cost.items())

@@ -29,7 +29,7 @@ const answers = {
   ready({ model: card }) {
     model = card;
     status("Ready. Start a clip: the model draws it from noise.");
-    for (const id of ["start"]) get(id).disabled = false;
+    get("start").disabled = false;
     box.dataset.ready = "yes";
   },
   step({ id, step, clip }) {
