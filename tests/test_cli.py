@@ -47,6 +47,23 @@ def test_train_writes_a_checkpoint_that_samples(tmp_path, capsys):
     assert main(["sample", "--checkpoint", str(out), "--out", str(tmp_path / "x.gif"), "--clips", "1", "--frames", "2", "--steps", "1"]) == 0
 
 
+def test_a_second_stage_keeps_the_first_in_its_card(tmp_path):
+    train = lambda out, *more: main(["train", "--out", str(tmp_path / out), "--steps", "1", "--short-steps", "0", "--batch", "1", *more])
+    assert train("first") == 0
+    assert train("second", "--start-from", str(tmp_path / "first"), "--seed", "1", "--set", "mix=1,0,0,0", "time_lapse=1,") == 0
+    first, second = (checkpoint.load(tmp_path / name).card for name in ("first", "second"))
+    assert checkpoint.stages(first) == [{key: first[key] for key in ("recipe", "steps", "data", "loss_curve", "sha256")}]
+    assert checkpoint.stages(second)[:1] == checkpoint.stages(first) and len(checkpoint.stages(second)) == 2
+    assert second["recipe"]["mix"] == [1, 0, 0, 0] and second["recipe"]["seed"] == 1
+
+
+@pytest.mark.parametrize("setting, says", [("speed=3", "--set speed: TrainConfig has"), ("mix", "'mix' is no setting"),
+                                           ("time_lapse=2", "--set time_lapse=2"), ("mix=1,2", "mix=(1, 2)")])
+def test_train_names_a_setting_that_does_not_fit(tmp_path, capsys, setting, says):
+    assert main(["train", "--out", str(tmp_path / "x"), "--steps", "1", "--set", setting]) == 2
+    assert says in capsys.readouterr().err
+
+
 def test_train_on_a_folder_of_videos(tmp_path):
     from vdiff_lite import BouncingDigits
     from vdiff_lite.viz import save_clip

@@ -153,15 +153,53 @@ def test_short_clips_come_first(small_data):
     assert run._batch(0)[0].shape == (4, 1, 2, 16, 16) and run._batch(2)[0].shape == (2, 1, 4, 16, 16)
 
 
-def test_resume_gives_the_same_bytes(small_data, tmp_path):
-    straight, cut = trainer(small_data), trainer(small_data)
+def own_batches(data, **options):
+    run = trainer(data, steps=40, frames=12, own_steps=36, **options)
+    return run, [run._batch(step) for step in range(40)]
+
+
+def test_own_past_is_drawn_after_true_frames_and_shown_clean(small_data):
+    plain, own = (run for run in (trainer(small_data, steps=40, frames=12), own_batches(small_data)[0]))
+    seen = set()
+    for step in range(40):
+        (true, *_), (x0, t, eps, positions) = plain._batch(step), own._batch(step)
+        if torch.equal(x0, true):
+            assert step < 4 or step % 3
+            continue
+        assert step >= 4 and step % 3 == 0
+        start = 12 - x0.shape[2]
+        drawn = x0[:, :, 4 - start:8 - start]
+        assert not torch.isclose(drawn, true[:, :, 4:8]).all() and drawn.abs().max() <= 1
+        assert torch.equal(x0[:, :, 8 - start:], true[:, :, 8:]) and torch.equal(x0[:, :, :4 - start], true[:, :, start:4])
+        assert not t[:, :8 - start].any() and (t[:, 8 - start:] > 0).all() and t.shape == eps[:, 0, :, 0, 0].shape == x0[:, 0, :, 0, 0].shape
+        stride = positions[-1] - positions[-2]
+        assert (positions[4 - start:].diff() == stride).all()
+        seen.add(start)
+    assert seen == {0, 4}
+
+
+def test_the_kept_start_is_told_to_be_further_back(small_data):
+    gaps = {(b[3][4] - b[3][3] - b[3][1] + b[3][0]).item() for b in own_batches(small_data, time_lapse=(1,))[1] if b[3].shape == (12,)}
+    assert min(gaps) == 0 and max(gaps) <= 12 and len(gaps) > 2
+
+
+def test_own_past_wants_enough_frames_and_long_clips(small_data):
+    with pytest.raises(ValueError, match="frames=8"):
+        trainer(small_data, frames=8, own_steps=1)
+    with pytest.raises(ValueError, match="own_steps=4 and short_steps=2"):
+        trainer(small_data, steps=5, frames=12, short_steps=2, own_steps=4)
+
+
+@pytest.mark.parametrize("more", [{}, dict(frames=12, own_steps=4)])
+def test_resume_gives_the_same_bytes(small_data, tmp_path, more):
+    straight, cut = trainer(small_data, **more), trainer(small_data, **more)
     for _ in straight.run(bar=False):
         pass
     for progress in cut.run(bar=False):
         if progress.step == 3:
             break
     cut.save(tmp_path / "state.safetensors")
-    resumed = trainer(small_data).resume(tmp_path / "state.safetensors")
+    resumed = trainer(small_data, **more).resume(tmp_path / "state.safetensors")
     for _ in resumed.run(bar=False):
         pass
     assert resumed.losses == straight.losses

@@ -92,6 +92,14 @@ def read_card(path, kind=FORMAT):
     return card
 
 
+def stages(card):
+    """How a checkpoint was trained, from its card: a list of dicts (recipe, steps, data, loss_curve, sha256), the first run first.
+
+    A run that began with the weights of another checkpoint has that one's stages in its card, under "before".
+    """
+    return [*card.get("before", []), {key: card[key] for key in ("recipe", "steps", "data", "loss_curve", "sha256")}]
+
+
 def _find(name_or_path):
     path = Path(name_or_path)
     if path.suffix not in (".safetensors", ".json"):

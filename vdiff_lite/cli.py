@@ -4,13 +4,13 @@ import argparse
 import json
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
 
 from . import checkpoint
-from .comparison import compare, extend, judge, summary
+from .comparison import compare, extend, judge, parse_setting, summary
 from .data import BouncingDigits, MovingMNIST, VideoFolder
 from .device import keep_memory, pick_device
 from .methods import METHODS
@@ -55,6 +55,8 @@ def _parser():
     train.add_argument("--videos", help="a folder of your own mp4, webm or gif files, instead of digits")
     train.add_argument("--moving-mnist", help="the published mnist_test_seq.npy, instead of digits")
     train.add_argument("--start-from", help="begin with the weights of this checkpoint")
+    train.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE",
+                       help="other settings of TrainConfig, for example own_steps=3000 mix=0.35,0.1,0.5,0.05")
     train.add_argument("--samples-every", type=int, default=1000, help="draw clips on the way, into OUT.samples/")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--device", help="cuda, mps or cpu; the default is cuda if there is one, else cpu")
@@ -136,10 +138,21 @@ def _train(args):
     device, out = pick_device(args.device), Path(args.out)
     torch.manual_seed(args.seed)
     net = VideoUNet(VideoUNetConfig.preset(args.preset))
+    before = []
     if args.start_from:
-        net.load_state_dict(checkpoint.load(args.start_from).net.state_dict())
-    config = TrainConfig(steps=args.steps, short_steps=args.short_steps, decay=args.decay, batch=args.batch, seed=args.seed,
-                         time_lapse=(1,) if args.videos or args.moving_mnist else TrainConfig.time_lapse)
+        start = checkpoint.load(args.start_from)
+        net.load_state_dict(start.net.state_dict())
+        before = checkpoint.stages(start.card)
+    settings = dict(steps=args.steps, short_steps=args.short_steps, decay=args.decay, batch=args.batch, seed=args.seed,
+                    time_lapse=(1,) if args.videos or args.moving_mnist else TrainConfig.time_lapse)
+    settings |= dict(map(parse_setting, args.set))
+    unknown = set(settings) - {field.name for field in fields(TrainConfig)}
+    if unknown:
+        raise ValueError(f"--set {', '.join(sorted(unknown))}: TrainConfig has {', '.join(field.name for field in fields(TrainConfig))}")
+    try:
+        config = TrainConfig(**settings)
+    except TypeError as error:
+        raise ValueError(f"--set {' '.join(args.set)}: a value is of the wrong kind: {error}") from error
     data = _data(args, net.config.size, net.config.in_channels)
     trainer = Trainer(net, NoiseSchedule(), data, config, device)
     state = out.with_name(out.name + ".state.safetensors")
@@ -151,7 +164,7 @@ def _train(args):
         if args.samples_every and progress.step % args.samples_every == 0:
             _draw_samples(trainer, out.with_name(out.name + ".samples") / f"{progress.step:06d}.gif")
     path = checkpoint.save(out, trainer.averaged().net, trainer.schedule, recipe=asdict(config), steps=trainer.step,
-                           data=str(data), started_from=args.start_from, loss_curve=loss_curve(trainer.losses))
+                           data=str(data), loss_curve=loss_curve(trainer.losses), before=before)
     print(f"wrote {path} and its card; draw from it with: vdiff sample --checkpoint {path} --out clip.gif")
 
 

@@ -29,15 +29,20 @@ def parse_method(text):
         raise ValueError(f"method {name!r} is unknown; choose from {', '.join(METHODS)}")
     options = {}
     for item in filter(None, rest.split(",")):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise ValueError(f"{item!r} in {text!r} is no setting; write NAME=VALUE")
-        try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            value = tuple(value.split("+")) if "+" in value else value
-        options[key] = value
+        key, value = parse_setting(item)
+        options[key] = tuple(value.split("+")) if isinstance(value, str) and "+" in value else value
     return name, options
+
+
+def parse_setting(text):
+    """'weight=10' -> ("weight", 10), with a value in Python's notation or any other text. Raises ValueError where there is no =."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text!r} is no setting; write NAME=VALUE")
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value
 
 
 def bind(text, generator=None, given=None):

@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from einops import rearrange, reduce
@@ -12,9 +13,12 @@ from . import checkpoint
 from .data import centroid
 from .denoiser import Denoiser
 from .optimizer import make_optimizer
+from .samplers import ddim, finish
 from .unet import VideoUNet
 
 KINDS = ("same", "per_frame", "prefix", "dropped")
+OWN_PAST = (4, 8)  # from which frame to which the network draws the past itself
+OWN_EVERY = 3  # in how many batches one has such a past
 WEIGHTINGS = {
     "v": torch.ones_like,
     "x0": lambda snr: 1 / (snr + 1),
@@ -41,6 +45,7 @@ class TrainConfig:
     mix: tuple = (0.2, 0.1, 0.65, 0.05)  # shares of KINDS in a batch
     high: float = 0.5  # share of clips whose noise levels crowd towards pure noise
     time_lapse: tuple = (1, 1, 2)  # frames from one frame of a clip to the next, one drawn a batch; 2 is a time lapse
+    own_steps: int = 0  # in the last steps a batch in three has a past that the network drew itself, see `Trainer.own_past`
     centre: float = 1.0  # weight of `centre_loss` beside `v_loss`
     weighting: str = "v"  # what the squared error is of: one of WEIGHTINGS
     seed: int = 0
@@ -54,6 +59,10 @@ class TrainConfig:
         object.__setattr__(self, "time_lapse", tuple(self.time_lapse))
         if not self.time_lapse or any(stride != int(stride) or stride < 1 for stride in self.time_lapse):
             raise ValueError(f"time_lapse={self.time_lapse} must be whole numbers of 1 or more, at least one")
+        if self.own_steps and self.frames < OWN_PAST[-1] + 1:
+            raise ValueError(f"own_steps={self.own_steps} wants clips of {OWN_PAST[-1] + 1} frames or more, not frames={self.frames}")
+        if self.own_steps > max(0, self.steps - self.short_steps):
+            raise ValueError(f"own_steps={self.own_steps} and short_steps={self.short_steps} overlap in steps={self.steps}")
         if not self.centre >= 0:
             raise ValueError(f"centre={self.centre} must be 0 or more")
         if self.weighting not in WEIGHTINGS:
@@ -186,7 +195,35 @@ class Trainer:
         x0 = self.data.with_frames(frames * stride).sample(batch, generator).video[:, :, ::stride]
         t = draw_noise_levels(batch, frames, self.schedule.num_timesteps, config.mix, config.high, generator)
         eps = torch.randn(x0.shape, generator=generator)
-        return x0.to(self.device), t.to(self.device), eps.to(self.device), torch.arange(frames) * stride
+        x0, t, eps, positions = x0.to(self.device), t.to(self.device), eps.to(self.device), torch.arange(frames) * stride
+        if step >= config.steps - config.own_steps and step % OWN_EVERY == 0:
+            return self.own_past(x0, eps, positions, generator)
+        return x0, t, eps, positions
+
+    def own_past(self, x0, eps, positions, generator):
+        """A batch as a rollout meets it: the past is what the averaged network drew, in four steps, after true frames.
+
+        The frames after it are the data's. A network that has seen true pasts alone takes its own small errors for the digit and
+        adds to them, window after window; here it learns to make the right next frames of a past that is slightly wrong.
+        (Errors that a model meets only in its own output: Bengio et al. 2015, "Scheduled sampling".)
+        In every second such batch the true first frames go; else they stay, further back than they are, as `anchored_history` puts them.
+
+        x0, eps: (b, c, f, h, w);  positions: (f,). Returns x0, t, eps and positions, of all frames or of those from the fourth on.
+        """
+        from .methods.history_cfg import history_cfg  # the methods import this module
+
+        first, last = OWN_PAST
+        levels = draw_noise_levels(*x0[:, 0, :, 0, 0].shape, self.schedule.num_timesteps, (1, 0, 0, 0), self.config.high, generator)
+        keep, gap = torch.randint(2, (), generator=generator), torch.randint(13, (), generator=generator)
+        with torch.no_grad():
+            continued = history_cfg(self.averaged(), x0[:, :, :first])
+            noise = torch.randn(x0[:, :, :last].shape, generator=generator).to(x0)
+            drawn = finish(ddim(partial(continued, positions=positions[:last]), noise, self.schedule, steps=4))
+        x0 = torch.cat([drawn.clamp(-1, 1), x0[:, :, last:]], dim=2)
+        t = levels.to(x0.device).index_fill(1, torch.arange(last, device=x0.device), 0)
+        if not keep:
+            return x0[:, :, first:], t[:, first:], eps[:, :, first:], positions[first:]
+        return x0, t, eps, torch.cat([positions[:first] - gap, positions[first:]])
 
     def run(self, save_to=None, save_every=500, bar=True):
         """Take the steps that are left; yields Progress after each. Saves to the file save_to on the way and at the end."""
