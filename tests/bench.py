@@ -6,6 +6,7 @@
 import json
 import platform
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -115,6 +116,24 @@ def slider_seconds(denoiser):
     return seconds
 
 
+def try_it_seconds(steps=10):
+    """In the built page, on one thread: from load to ready, and a window with history guidance. Empty without a browser or the page."""
+    sys.path.insert(0, str(Path(__file__).parent / "book"))
+    from opened import CHROMIUM, DRIVER, SITE, browsing, serving
+
+    if not (CHROMIUM and DRIVER and (SITE / "_static" / "runtime").exists()):
+        return {}
+    with serving() as address, tempfile.TemporaryDirectory() as profile, browsing(profile) as browser:
+        browser.set_script_timeout(300)
+        browser.get(address + "try_it.html")
+        ready = browser.execute_async_script("""const done = arguments[0], look = () =>
+            document.getElementById('tryit').dataset.ready ? done(performance.now()) : setTimeout(look, 10); look();""")
+        window = browser.execute_async_script("""const [steps, done] = arguments, began = performance.now();
+            const noise = new Float32Array(16 * 32 * 32).map(() => 2 * Math.random() - 1), past = noise.slice(0, 5 * 32 * 32);
+            tryIt.ask({ noise, past, steps, name: 'history', weight: 1.5 }).then(() => done(performance.now() - began));""", steps)
+    return {"until ready": ready / 1e3, f"a window, {steps} steps, w = 1.5": window / 1e3}
+
+
 def main():
     device = vd.pick_device()
     vd.keep_memory()
@@ -147,7 +166,8 @@ def main():
         peer=dict(name="diffusers.UNet3DConditionModel", parameters=count(peer_net), forward_ms=peer_forward * 1e3,
                   train_clips_per_second=2 / peer_step),
         ratio=dict(forward=peer_forward / forward, train=(batch / step) / (2 / peer_step)),
-        samplers_clips_per_second=samplers, slider_seconds=slider_seconds(denoiser), data_clips_per_second=made,
+        samplers_clips_per_second=samplers, slider_seconds=slider_seconds(denoiser), try_it_seconds=try_it_seconds(),
+        data_clips_per_second=made,
         rollout_peak_mb={frames: rollout_memory(frames) for frames in (64, 4096)} if sys.platform == "linux" else {},
         base_train_peak_mb={batch: base_memory(batch) for batch in (1, 4)} if sys.platform == "linux" and not QUICK else {})
     print(table(result))
@@ -169,6 +189,7 @@ def table(r):
             f"{'training, share of peak':32}{tiny['train_share_of_peak']:10.0%}"]
     rows += [f"{name + ' (clips/s)':32}{value:10.2f}" for name, value in r["samplers_clips_per_second"].items()]
     rows += [f"{'slider: ' + name + ' (s)':40}{value:6.2f}" for name, value in r["slider_seconds"].items()]
+    rows += [f"{'page Try it: ' + name + ' (s)':40}{value:6.2f}" for name, value in r["try_it_seconds"].items()]
     rows += [f"{'new training clips (clips/s)':32}{r['data_clips_per_second']:10.0f}", f"peer: {peer['name']}; clips of 16 x 32 x 32"]
     rows += [f"{f'rollout of {frames} frames, peak (MB)':32}{value:10.0f}" for frames, value in r["rollout_peak_mb"].items()]
     rows += [f"{f'training base, batch {batch}, peak (MB)':34}{value:8.0f}" for batch, value in r["base_train_peak_mb"].items()]

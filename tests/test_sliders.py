@@ -88,6 +88,7 @@ def test_a_picture_may_be_a_still():
 def test_two_players_share_their_pictures():
     html = versus_slider(clip_pictures([clip(v) for v in range(4)]), "abcd", alt="Method against method.").data
     assert html.count("data:image/png") == 4 and html.count("<figure data-panel") == 2 and html.count("data-axis style") == 2
+    assert 'alt="Method against method. left: a."' in html and 'alt="Method against method. right: b."' in html
 
 
 def test_names_cannot_break_out_of_the_page():

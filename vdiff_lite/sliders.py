@@ -23,7 +23,7 @@ _SCRIPT = """(() => {{
   let frame = 0, playing = Boolean(play) && !matchMedia("(prefers-reduced-motion: reduce)").matches;
   const panels = data.panels.map((axes, p) => {{
     const poster = screens[p].querySelector("img"), canvas = document.createElement("canvas"), strip = new Image();
-    const panel = {{ axes, canvas, strip, shown: -1 }};
+    const panel = {{ axes, canvas, strip, alts: data.alts[p], shown: -1 }};
     canvas.setAttribute("role", "img");
     canvas.style.cssText = poster.style.cssText;
     strip.onload = () => {{
@@ -45,7 +45,7 @@ _SCRIPT = """(() => {{
       const i = panel.axes.reduce((sum, axis) => sum * data.axes[axis].length + +inputs[axis].value, 0);
       if (i === panel.shown) continue;
       panel.shown = i;
-      panel.canvas.setAttribute("aria-label", data.alts[i]);
+      panel.canvas.setAttribute("aria-label", panel.alts[i]);
       panel.strip.src = data.pictures[i];
       root.dataset.shown = panels.map((p) => p.shown).join(" ");
     }}
@@ -134,16 +134,16 @@ def _page(pictures, axes, panels, alt, start, width):
         raise ValueError(f"the clips of one slider must be of one length; there are {sorted({film.frames for film in films})} frames")
     # The process is part of the id, so that two runs of a notebook never share one on the same page.
     root, names = f"vdiff-slider-{os.getpid():x}-{next(_ids)}", list(axes)
-    shown = list(itertools.product(*([f"{names[axis]}: {value}" for value in axes[names[axis]]] for axis in panels[0])))
-    alts = [f"{alt} {', '.join(words)}.".strip() for words in shown]
+    said = lambda on: itertools.product(*([f"{names[axis]}: {value}" for value in axes[names[axis]]] for axis in on))
+    alts = [[f"{alt} {', '.join(words)}.".strip() for words in said(on)] for on in panels]
     data = json.dumps(dict(pictures=[film.strip for film in films], alts=alts, axes=list(axes.values()), panels=panels,
                            frames=films[0].frames, fps=films[0].fps)).replace("</", "<\\/")
     look = "width:100%;image-rendering:pixelated;border:1px solid #8888"
     parts = [f'<div class="vdiff-slider" id="{root}" style="max-width:{width * len(panels)}px;margin:0.6em 0">',
              '<div style="display:flex;gap:6px">']
-    for on in panels:
+    for on, words in zip(panels, alts):
         i = _row_by_row([start[axis] for axis in on], [sizes[axis] for axis in on])
-        parts += [f'<figure data-panel style="margin:0;flex:1"><img alt="{html.escape(alts[i], quote=True)}" src="{films[i].poster}" '
+        parts += [f'<figure data-panel style="margin:0;flex:1"><img alt="{html.escape(words[i], quote=True)}" src="{films[i].poster}" '
                   f'style="{look}"></figure>']
     parts += ["</div>"]
     row = 'style="display:flex;gap:8px;align-items:center"'

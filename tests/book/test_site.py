@@ -1,5 +1,7 @@
 """The built book in a real browser: nothing broken, nothing fetched from elsewhere, sliders that move."""
 
+import re
+
 import pytest
 from opened import KNOWN_ERROR, LOCAL, ROOT, SITE, needs_browser, visit
 from selenium.webdriver.common.by import By
@@ -143,22 +145,28 @@ def test_the_page_works_from_the_disk(browser):
 
 @needs_browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_both_themes_have_contrast(browser, address, theme):
-    visit(browser, address + "notebooks/02_noise_schedule.html")
-    browser.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
-    text, ground = browser.execute_script("""
-        const p = document.querySelector('article p');
-        return [getComputedStyle(p).color, getComputedStyle(document.body).backgroundColor]""")
-    assert _contrast(text, ground) > 4.5
+@pytest.mark.parametrize("page", ["notebooks/02_noise_schedule.html", "notebooks/10_the_comparison.html", "try_it.html"])
+def test_both_themes_have_contrast(browser, address, theme, page):
+    visit(browser, address + page)
+    browser.execute_script("""document.documentElement.dataset.theme = arguments[0];
+        document.querySelectorAll('*').forEach(e => e.style.transition = 'none')""", theme)
+    words = browser.execute_script("""
+        const ground = e => { while (e && /, 0\\)$|transparent/.test(getComputedStyle(e).backgroundColor)) e = e.parentElement;
+                              return getComputedStyle(e || document.body).backgroundColor; };
+        return [...document.querySelectorAll('article p, article figcaption, article td, #tryit *, .vdiff-slider *')]
+            .filter(e => e.checkVisibility() && !e.disabled && !['SCRIPT', 'OPTION'].includes(e.tagName)
+                         && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()))
+            .map(e => [e.textContent.trim().slice(0, 40), getComputedStyle(e).color, ground(e)])""")
+    assert len(words) > 10
+    assert {(text, colour, ground) for text, colour, ground in words if _contrast(colour, ground) < 4.5} == set()
 
 
 def _contrast(*colours):
-    import re
-
-    def luminance(colour):
-        channels = [int(c) / 255 for c in re.findall(r"\d+", colour)[:3]]
-        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    low, high = sorted(map(luminance, colours))
+    low, high = sorted(map(_luminance, colours))
     return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(colour):
+    channels = [float(c) / 255 for c in re.findall(r"[\d.]+", colour)[:3]]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
