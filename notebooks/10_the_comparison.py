@@ -169,6 +169,38 @@ for name, text in CONTENDERS.items():
     print(f"{name:22} {passes:20.2f} {seconds / base:6.2f} {memory:13.0f}")
 
 # %% [markdown]
+# ## At equal passes, and at equal time
+#
+# A method that is dearer a step may take fewer steps. Each line below is one method with 6, 12, 25 and 50 DDIM steps; compare two methods where they lie above the same point of the axis. A method is better when its line runs
+# further up and to the left.
+
+# %%
+BY_STEPS = ("replacement", "reconstruction", "in the window", "guided, w = 1.5", "with an anchor", "injection, K and V")
+by_steps = {n: read_table(RESULTS / f"compare_steps_{n}.csv")[1] for n in (6, 12, 50)}
+by_steps = dict(sorted((by_steps | {25: rows}).items()))
+
+
+def over_steps(text, metric):
+    of = dict(zip(("method", "setting"), text.partition(":")[::2]))
+    return [values(table, metric, **of).mean().item() for table in by_steps.values()]
+
+
+print(f"{'':20} mean PSNR of new frames (dB), at passes per new frame, for {list(by_steps)} steps")
+for name in BY_STEPS:
+    pairs = zip(over_steps(CONTENDERS[name], "psnr"), over_steps(CONTENDERS[name], "passes"))
+    print(f"{name:20}", "   ".join(f"{db:5.2f} at {passes:5.2f}" for db, passes in pairs))
+
+# %% mystnb={"image": {"alt": "Two panels with one line a method: mean PSNR of the new frames against passes per new frame, and against seconds."}, "figure": {"caption": "Mean PSNR over all eleven new frames against what it costs, for 6, 12, 25 and 50 DDIM steps. Left: network passes per new frame. Right: seconds per new frame, forward and backward, on the machine of the study."}}
+figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True)
+for axis, metric in zip(axes, ("passes", "seconds")):
+    for name in BY_STEPS:
+        cost, db = (over_steps(CONTENDERS[name], m) for m in (metric, "psnr"))
+        axis.plot(cost, db, marker="o", ms=3, label=name)
+    axis.set(xlabel=f"{metric} per new frame", xscale="log")
+axes[0].set(ylabel="mean PSNR (dB)")
+axes[1].legend(frameon=False, fontsize=8, bbox_to_anchor=(1, 1), loc="upper left");
+
+# %% [markdown]
 # ## Which survives longest?
 
 # %%

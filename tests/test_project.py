@@ -4,11 +4,15 @@ import json
 import re
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import jupytext
 import nbformat
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
@@ -96,6 +100,17 @@ def test_constraints_pin_every_dependency():
     wanted = project["dependencies"] + [item for extra in project["optional-dependencies"].values() for item in extra]
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().split("\n") if "==" in line}
     assert {re.split(r"[<>=!\[ ]", item)[0].lower() for item in wanted} <= pinned
+
+
+def test_constraints_for_python_3_10_run_on_it():
+    """What is installed here says which Python it wants: a version that has left 3.10 behind must not be pinned for it."""
+    wants = {canonicalize_name(d.metadata["Name"]): (d.version, d.metadata["Requires-Python"]) for d in distributions()}
+    pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().split("\n") if "==" in line]
+    pinned = {canonicalize_name(r.name): str(r.specifier)[2:] for r in pins if not r.marker or r.marker.evaluate({"python_version": "3.10"})}
+    assert len(pinned) > 150
+    left = {name for name, version in pinned.items() if name in wants and wants[name][0] == version
+            and wants[name][1] and not SpecifierSet(wants[name][1]).contains("3.10.14")}
+    assert left == set()
 
 
 def test_code_is_clean():

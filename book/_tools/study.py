@@ -1,6 +1,6 @@
 """Run the study that chapters 7 to 10 read: every table in data/results that begins with compare_, and costs.csv.
 
-    python book/_tools/study.py [--small]        goes on where it was cut off; --small: fewer clips and no tuning, fifteen minutes
+    python book/_tools/study.py [--small]        goes on where it was cut off; --small: fewer and shorter clips, a quarter of an hour
 """
 
 import csv
@@ -15,8 +15,11 @@ from vdiff_lite.comparison import start_table
 OUTPUTS = "injection:sites=encoder+middle+decoder,append=False,source=same"
 MAIN = ["independent", "copy_last", "replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5",
         "fractional_history:weight=1.5,level=500", "anchored_history", "injection", "injection:sites=temporal", OUTPUTS]
+BY_STEPS = ["replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5", "anchored_history", "injection"]
 LONG = ["copy_last", "independent", "replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5", "anchored_history",
         "injection"]
+LONGEST = ["history_cfg", "history_cfg:weight=1.5", "anchored_history", "injection"]
+ANCESTRAL = ["history_cfg", "history_cfg:weight=1.5", "injection:share=0.8"]  # injected at 800 of the 1000 steps
 TUNING = {
     "history": [f"history_cfg:weight={w}" for w in (0.5, 1, 1.25, 1.5, 2, 3)],
     "reconstruction": [f"reconstruction:weight={w}" for w in (1, 3, 10, 20, 40, 80)],
@@ -66,7 +69,12 @@ def main(small):
         run(f"tune_{name}", methods, "--split", "train")
     run("main", MAIN, "--clips", 16 if small else 64, "--seeds", 1 if small else 5)
     costs(MAIN)
-    run("long", LONG, "--clips", 8 if small else 64, "--frames", 66 if small else 200, "--steps", 10 if small else 25)
+    for steps in (6, 12, 50):
+        run(f"steps_{steps}", BY_STEPS, "--clips", 16 if small else 64, "--steps", steps)
+    run("long", LONG, "--clips", 8 if small else 64, "--frames", 66 if small else 200, "--steps", 10 if small else 12)
+    if not small:
+        run("longest", LONGEST, "--clips", 16, "--frames", 1000, "--steps", 12)
+        run("ddpm", ANCESTRAL, "--clips", 16, "--sampler", "ddpm", "--steps", 1000)
 
 
 if __name__ == "__main__":
