@@ -7,8 +7,6 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import nn
 
-from .data import tent
-
 
 class Context:
     """What every block needs beside its input: noise levels, positions, who may look at whom, and the tap.
@@ -147,10 +145,16 @@ class Follow(nn.Module):
 
     def shift(self, y, centre):
         """Move the content of each frame by -centre pixels: (n, h, w, c), (n, 2) -> (n, h, w, c)."""
-        y = rearrange(y, "n h w (p q c) -> n (h p) (w q) c", p=self.cell, q=self.cell)
-        rows, columns = (tent(size, size, -centre[:, axis]) for axis, size in enumerate(y.shape[1:3]))
-        y = columns[:, None] @ (rows @ y.flatten(2)).view(y.shape)
-        return rearrange(y, "n (h p) (w q) c -> n h w (p q c)", p=self.cell, q=self.cell)
+        y = rearrange(y, "n h w (p q c) -> n c (h p) (w q)", p=self.cell, q=self.cell)
+        rows, columns = (self.places(size, centre[:, axis]) for axis, size in enumerate(y.shape[2:]))
+        grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), dim=-1)
+        y = F.grid_sample(y, grid, align_corners=False)
+        return rearrange(y, "n c (h p) (w q) -> n h w (p q c)", p=self.cell, q=self.cell)
+
+    @staticmethod
+    def places(size, offset):
+        """Where each pixel of a line is read, offset pixels on, in grid_sample's units of half a line: (n,) -> (n, size)."""
+        return (2 * (torch.arange(size, device=offset.device) + offset[:, None]) + 1) / size - 1
 
 
 class SpaceTimeBlock(nn.Module):

@@ -132,7 +132,7 @@ def _data(args, size, channels):
 def _train(args):
     from .evaluation import loss_curve
     from .schedule import NoiseSchedule
-    from .training import TrainConfig, Trainer
+    from .training import Trainer
     from .unet import VideoUNet, VideoUNetConfig
 
     device, out = pick_device(args.device), Path(args.out)
@@ -143,16 +143,7 @@ def _train(args):
         start = checkpoint.load(args.start_from)
         net.load_state_dict(start.net.state_dict())
         before = checkpoint.stages(start.card)
-    settings = dict(steps=args.steps, short_steps=args.short_steps, decay=args.decay, batch=args.batch, seed=args.seed,
-                    time_lapse=(1,) if args.videos or args.moving_mnist else TrainConfig.time_lapse)
-    settings |= dict(map(parse_setting, args.set))
-    unknown = set(settings) - {field.name for field in fields(TrainConfig)}
-    if unknown:
-        raise ValueError(f"--set {', '.join(sorted(unknown))}: TrainConfig has {', '.join(field.name for field in fields(TrainConfig))}")
-    try:
-        config = TrainConfig(**settings)
-    except TypeError as error:
-        raise ValueError(f"--set {' '.join(args.set)}: a value is of the wrong kind: {error}") from error
+    config = _recipe(args)
     data = _data(args, net.config.size, net.config.in_channels)
     trainer = Trainer(net, NoiseSchedule(), data, config, device)
     state = out.with_name(out.name + ".state.safetensors")
@@ -166,6 +157,21 @@ def _train(args):
     path = checkpoint.save(out, trainer.averaged().net, trainer.schedule, recipe=asdict(config), steps=trainer.step,
                            data=str(data), loss_curve=loss_curve(trainer.losses), before=before)
     print(f"wrote {path} and its card; draw from it with: vdiff sample --checkpoint {path} --out clip.gif")
+
+
+def _recipe(args):
+    from .training import TrainConfig
+
+    settings = dict(steps=args.steps, short_steps=args.short_steps, decay=args.decay, batch=args.batch, seed=args.seed,
+                    time_lapse=(1,) if args.videos or args.moving_mnist else TrainConfig.time_lapse)
+    settings |= dict(map(parse_setting, args.set))
+    unknown = set(settings) - {field.name for field in fields(TrainConfig)}
+    if unknown:
+        raise ValueError(f"--set {', '.join(sorted(unknown))}: TrainConfig has {', '.join(field.name for field in fields(TrainConfig))}")
+    try:
+        return TrainConfig(**settings)
+    except TypeError as error:
+        raise ValueError(f"--set {' '.join(args.set)}: a value is of the wrong kind: {error}") from error
 
 
 def _draw_samples(trainer, path):
