@@ -30,6 +30,7 @@
 # **You need** chapters 1 to 3, and what an optimiser does.
 
 # %%
+import json
 import tempfile
 from pathlib import Path
 
@@ -37,7 +38,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import vdiff_lite as vd
-from vdiff_lite import sliders, viz
+from vdiff_lite import checkpoint, sliders, viz
 from vdiff_lite.training import DivergedError, centre_loss, draw_noise_levels, v_loss
 
 device = vd.pick_device()
@@ -170,6 +171,32 @@ guess = 3 * torch.randn(4, 2, 16)
 torch.testing.assert_close(centre_loss_by_hand(guess, x0), centre_loss([guess], x0))
 
 # %% [markdown]
+# ## A past with its own mistakes
+#
+# A clip that goes on for ever has a past that the network drew itself: nearly right, never quite. A network that has seen true pasts alone takes each small error for the digit, and adds to it, window after window. So in the
+# last steps of the recipe every third batch gets such a past: the first four frames are the data's, the next four are what the network draws after them, in four coarse steps, and what it has to denoise are the
+# *true* frames after those. It never sees more than 16 frames; it only learns not to trust its own hand too far {cite:p}`bengio2015scheduled,huang2025self`. (How the four frames are drawn is the subject of chapters 5 and 7.)
+
+# %%
+trainer = vd.Trainer(vd.VideoUNet().to(device), schedule, vd.BouncingDigits(), device=device)
+trainer.average = [p.detach().clone() for p in shipped.net.to(device).parameters()]
+true = vd.BouncingDigits().sample(4, torch.Generator().manual_seed(5)).video.to(device)
+own, levels, _, _ = trainer.own_past(
+    true, torch.randn_like(true), torch.arange(16), torch.Generator().manual_seed(0)
+)
+own_frames = true.clone()
+own_frames[:, :, 16 - own.shape[2] :] = own
+print("noise levels of one clip:", levels[0].tolist())
+drawn = (own_frames - true)[:, :, 4:8].square().mean().sqrt()
+print(f"the drawn frames are off by {drawn:.3f} (root mean square; pixels span -1 to 1)")
+
+# %% mystnb={"image": {"alt": "Three film strips: the true clip; the same with its fifth to eighth frame drawn by the network, hardly to be told apart; and ten times the difference, in which the edges of the strokes show in those four frames alone."}, "figure": {"caption": "Above a true clip, in the middle the same with frames 5 to 8 as the network draws them after the first four, below ten times the difference."}}
+viz.film_strip(
+    [x[1].cpu() for x in (true, own_frames, 10 * (own_frames - true).abs() - 1)],
+    ["true", "own past", "difference x 10"],
+);
+
+# %% [markdown]
 # ## Build it: the loop
 #
 # A smaller world, so that it fits into a minute: frames of 24 by 24, 8 of them, a network of two levels. The optimiser is Muon for matrices and AdamW for the rest: on two cores
@@ -285,26 +312,53 @@ straight.losses
 # %% [markdown]
 # ## The shipped model
 #
-# Its card lies beside the weights and says how it came to be. `make train` runs the same recipe again, from nothing.
+# Its card lies beside the weights and says how it came to be: stage by stage, where there was more than one. `make train` runs the same again, from nothing.
 
 # %%
-card = shipped.card
-print(
-    f"{card['parameters']:,} parameters, {card['steps']:,} steps of {card['recipe']['batch']} clips of 16 frames"
-)
-print("data:", card["data"])
-recipe = card["recipe"]
-print(
-    "noise levels crowded:", recipe["high"], "  time lapse, one of:", recipe["time_lapse"]
-)
+print(f"{shipped.card['parameters']:,} parameters, trained on {shipped.card['data']}")
+stages = checkpoint.stages(shipped.card)
+for n, stage in enumerate(stages, 1):
+    recipe = stage["recipe"]
+    print(f"stage {n}: {stage['steps']:,} steps of {recipe['batch']} clips of 16 frames")
+    print("  same level, per frame, clean past, dropped past:", recipe["mix"])
+    print("  noise levels crowded:", recipe["high"], "  time lapse:", recipe["time_lapse"])
+    print("  steps on short clips:", recipe["short_steps"])
 
 # %% mystnb={"image": {"alt": "The loss of the shipped model over its training steps; after a steep fall it keeps falling slowly, and once more at the end as the learning rate goes down."}, "figure": {"caption": "The full loss curve of digits32. Grey: steps on clips of 8 frames. Dotted: from here on, the learning rate falls."}}
-steps, loss = zip(*card["loss_curve"])
 figure, axis = plt.subplots(figsize=(7, 2.6))
-axis.axvspan(0, recipe["short_steps"], color="#eeeeee")
-axis.axvline(card["steps"] - recipe["decay"], color="#666666", ls=":")
-viz.plot_lines(axis, steps, {"digits32": loss})
-axis.set(xlabel="step", ylabel="loss (per pixel)", yscale="log");
+before = 0
+for n, stage in enumerate(stages, 1):
+    recipe, (steps, loss) = stage["recipe"], zip(*stage["loss_curve"])
+    end = before + stage["steps"]
+    axis.axvspan(before, before + recipe["short_steps"], color="#eeeeee")
+    axis.axvline(end - recipe["decay"], color="#666666", ls=":")
+    axis.plot([before + step for step in steps], loss, label=f"stage {n}")
+    before = end
+axis.set(xlabel="step", ylabel="loss (per pixel)", yscale="log")
+axis.legend(frameon=False);
+
+# %% [markdown]
+# ## Did a past of its own help?
+#
+# An experiment. The shipped weights were trained on in three runs, each from where the one before ended, and each was judged in the same way (`book/_tools/stages.py`): continued from five frames of held-out clips, drawn from
+# nothing, and rolled out over many windows.
+
+# %%
+judged = json.loads(Path("../data/results/stages.json").read_text())
+assert judged[0]["sha256"] == shipped.card["sha256"]
+one = judged[0]
+print(f"{one['clips']} held-out clips, {one['steps']} DDIM steps; rollouts of {one['long_frames']} new frames")
+print("                      PSNR at new frame       the same digit")
+print("                         1      5     11    from noise  in a rollout")
+for n, one in enumerate(judged):
+    steps, own, frames = (one["recipe"].get(k, 0) for k in ("steps", "own_steps", "image_every"))
+    what = f"{own:,} with own past" if own else "half on single frames" if frames else "true pasts"
+    print(f"{'shipped:' if n == 0 else 'then:'} {steps:,} steps, {what}")
+    db = "".join(f"{value:7.1f}" for value in one["psnr"].values())
+    print(f"{'':19}{db} {one['same_digit_from_noise']:12.2f} {one['long_identity']:12.2f}")
+
+# %% [markdown]
+# @@STAGES@@
 
 # %% [markdown]
 # ## Play
@@ -361,7 +415,7 @@ axis.set(xlabel="step", ylabel="loss (per pixel)", yscale="log");
 # ## Recap
 #
 # Training asks for $v$ at random noise levels and takes the squared error over the noisy frames. A batch mixes clips from noise with clips that have a clean past, so that one
-# network serves every method later; time lapses and a hint where to look make it learn which digit it is. Judge a run by its samples: the loss is nearly flat while they get good.
+# network serves every method later; time lapses and a hint where to look make it learn which digit it is; a past that it drew itself prepares it for its own mistakes. Judge a run by its samples: the loss is nearly flat while they get good.
 #
 # ## Exercises
 #
@@ -378,5 +432,6 @@ axis.set(xlabel="step", ylabel="loss (per pixel)", yscale="log");
 #
 # ## Sources
 #
-# The loss: {cite:t}`ho2020denoising`, Eq. 14, in the form of {cite:t}`salimans2022progressive`. Even spread of levels: {cite:t}`kingma2021variational`. A level per
+# The loss: {cite:t}`ho2020denoising`, Eq. 14, in the form of {cite:t}`salimans2022progressive`. Even spread of levels: {cite:t}`kingma2021variational`. Pasts of its own making: {cite:t}`bengio2015scheduled` for sequences,
+# {cite:t}`huang2025self` for video. A level per
 # frame: {cite:t}`chen2024diffusion`. Muon: {cite:t}`jordan2024muon`; AdamW: {cite:t}`loshchilov2019decoupled`. An optional weighting (`min_snr`): {cite:t}`hang2023efficient`.

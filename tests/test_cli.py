@@ -1,10 +1,18 @@
+import json
+import shlex
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
-from vdiff_lite import checkpoint
+from vdiff_lite import checkpoint, cli
 from vdiff_lite.cli import main
 from vdiff_lite.files import read_frames
 from vdiff_lite.viz import find_ffmpeg
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("command", [[], ["train"], ["sample"], ["evaluate"], ["neighbours"], ["doctor"], ["extend"], ["compare"]])
@@ -55,6 +63,15 @@ def test_a_second_stage_keeps_the_first_in_its_card(tmp_path):
     assert checkpoint.stages(first) == [{key: first[key] for key in ("recipe", "steps", "data", "loss_curve", "sha256")}]
     assert checkpoint.stages(second)[:1] == checkpoint.stages(first) and len(checkpoint.stages(second)) == 2
     assert second["recipe"]["mix"] == [1, 0, 0, 0] and second["recipe"]["seed"] == 1
+
+
+def test_make_train_runs_the_recipes_of_the_shipped_card():
+    said = subprocess.run(["make", "-n", "train"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.replace("\\\n", " ")
+    commands = [shlex.split(line)[1:] for line in said.splitlines() if "vdiff train" in line]
+    recipes = [json.loads(json.dumps(asdict(cli._recipe(cli._parser().parse_args(command))))) for command in commands]
+    shipped = [stage["recipe"] for stage in checkpoint.stages(checkpoint.read_card("digits32"))]
+    newer = dict(own_steps=0, image_every=0)  # settings that came after the card
+    assert recipes == [newer | recipe for recipe in shipped]
 
 
 @pytest.mark.parametrize("setting, says", [("speed=3", "--set speed: TrainConfig has"), ("mix", "'mix' is no setting"),

@@ -66,6 +66,7 @@ def test_a_table_holds_every_clip_and_seed(denoiser, tmp_path):
     for method in ("copy_last", "history_cfg"):
         assert len(values(rows, "psnr", method=method)) == 4 * 2 * 4
         assert len(values(rows, "horizon", method=method, seed=1)) == 4
+        assert [len(values(rows, "right", method=method, frame=n)) for n in range(1, 5)] == [0, 0, 8, 8]  # joins at 3; the end
     still = values(rows, "psnr", method="copy_last", seed=0)
     torch.testing.assert_close(still, values(rows, "psnr", method="copy_last", seed=1))
     assert "history_cfg:weight=2" in summary(path)

@@ -81,8 +81,9 @@ def _other_digit(long):
 
 
 def test_real_clips_are_perfect(long):
-    alive, why = metrics.horizon(long, long, GIVEN)
+    alive, why = metrics.horizon(metrics.faults(long, long, GIVEN), GIVEN)
     assert (alive == FRAMES - GIVEN).float().mean() > 0.9, why
+    assert (~torch.stack(list(metrics.faults(long, long, GIVEN).values())).any(0)).float().mean() > 0.98
     torch.testing.assert_close(metrics.motion(long, long), torch.ones(32))
     torch.testing.assert_close(metrics.seam(long, JOINS, long), torch.ones(32))
     assert metrics.identity(long, long).float().mean() > 0.97
@@ -90,8 +91,8 @@ def test_real_clips_are_perfect(long):
 
 @pytest.mark.parametrize("fault", ["motion", "jump", "ink", "identity"])
 def test_a_broken_clip_is_caught_by_the_check_meant_for_it(long, fault):
-    alive, why = metrics.horizon(broken(long)[fault], long, GIVEN)
-    lived = metrics.horizon(long, long, GIVEN)[0] == FRAMES - GIVEN
+    alive, why = metrics.horizon(metrics.faults(broken(long)[fault], long, GIVEN), GIVEN)
+    lived = metrics.horizon(metrics.faults(long, long, GIVEN), GIVEN)[0] == FRAMES - GIVEN
     different = metrics.read_digits(long).mode(1).values != metrics.read_digits(long).mode(1).values.roll(1)
     meant = lived & (different if fault == "identity" else torch.ones(32, dtype=torch.bool))
     caught = [name == fault for name, m in zip(why, meant) if m]

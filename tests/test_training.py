@@ -190,7 +190,15 @@ def test_own_past_wants_enough_frames_and_long_clips(small_data):
         trainer(small_data, steps=5, frames=12, short_steps=2, own_steps=4)
 
 
-@pytest.mark.parametrize("more", [{}, dict(frames=12, own_steps=4)])
+def test_single_frames_beside_clips(small_data):
+    run = trainer(small_data, steps=40, frames=12, image_every=2, own_steps=36)
+    for step in range(8):
+        x0, t, eps, positions = run._batch(step)
+        assert (x0.shape[:3] == (24, 1, 1)) == bool(step % 2) and len(positions) == x0.shape[2] == t.shape[1] == eps.shape[2]
+        assert x0.shape[2] > 1 or (t > 0).all()
+
+
+@pytest.mark.parametrize("more", [{}, dict(frames=12, own_steps=4), dict(image_every=2)])
 def test_resume_gives_the_same_bytes(small_data, tmp_path, more):
     straight, cut = trainer(small_data, **more), trainer(small_data, **more)
     for _ in straight.run(bar=False):

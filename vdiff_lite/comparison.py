@@ -19,6 +19,7 @@ from .samplers import SAMPLERS
 
 COLUMNS = ("method", "setting", "seed", "clip", "frame", "metric", "value")
 SEEDED = {"replacement", "injection"}  # methods that draw noise of their own
+PREDICTED = 33  # new frames, of which PSNR and SSIM are kept: three windows
 ANCHORED = {"anchored_history"}  # methods that keep the frames given at the start
 
 
@@ -85,10 +86,12 @@ def extend(denoiser, text, past, frames, window=16, overlap=5, sampler="ddim", s
 def judge(clip, truth, given, stride):
     """Every measure of every clip: yields (clip, frame, metric, value); frame is None for measures of a whole clip.
 
-    The first `given` frames were given; a new window begins with every `stride`-th frame after them.
+    The first `given` frames were given; a new window begins with every `stride`-th frame after them.  PSNR and SSIM are of the first
+    PREDICTED new frames: later ones cannot be foreseen.  right: whether no check fails, at the last frame of every window.
     """
     made, future = clip[:, :, given:].clamp(-1, 1), truth[:, :, given:]
-    for name, by_frame in (("psnr", metrics.psnr(made, future)), ("ssim", metrics.ssim(made, future))):
+    soon = [x[:, :, :PREDICTED] for x in (made, future)]
+    for name, by_frame in (("psnr", metrics.psnr(*soon)), ("ssim", metrics.ssim(*soon))):
         yield from ((b, n, name, value) for b, row in enumerate(by_frame.tolist()) for n, value in enumerate(row, 1))
     whole = torch.cat([truth[:, :, :given], made], dim=2)
     same, joins = metrics.identity(whole, truth), range(given, clip.shape[2], stride)
@@ -96,7 +99,11 @@ def judge(clip, truth, given, stride):
                   seam=metrics.seam(whole, joins, truth), identity=same[:, given:].float().mean(1))
     for name, column in values.items():
         yield from ((b, None, name, value) for b, value in enumerate(column.tolist()))
-    first, why = metrics.horizon(whole, truth, given, same=same)
+    failed = metrics.faults(whole, truth, given, same=same)
+    right = ~torch.stack(list(failed.values())).any(0)[:, given:]
+    for n in sorted({*range(stride, right.shape[1] + 1, stride), right.shape[1]}):
+        yield from ((b, n, "right", float(value)) for b, value in enumerate(right[:, n - 1].tolist()))
+    first, why = metrics.horizon(failed, given)
     for b, (frame, reason) in enumerate(zip(first.tolist(), why)):
         yield b, None, "horizon", frame
         yield b, None, f"failed:{reason}", 1.0
@@ -171,7 +178,7 @@ def summary(path, at=(1, 5, 11)):
     """A table as text: one line a method, each number the mean over clips and seeds with half of its 95% interval."""
     header, rows = read_table(path)
     shown = [("psnr", dict(frame=n)) for n in at if n <= header["frames"]]
-    shown += [(name, {}) for name in ("seam", "motion", "ink", "identity", "horizon")]
+    shown += [(name, {}) for name in ("seam", "motion", "ink", "identity", "horizon")] + [("right", dict(frame=header["frames"]))]
     titles = [f"{name} {where.get('frame', '')}".strip() for name, where in shown]
     lines = ["".ljust(44) + "".join(title.rjust(14) for title in titles) + "   passes  s/frame"]
     for method, setting in dict.fromkeys((row["method"], row["setting"]) for row in rows):

@@ -127,8 +127,8 @@ def _around(x, span):
 LIMITS = dict(ink=(0.7, 1.4), motion=(0.4, 1.8), jump=4.0)
 
 
-def horizon(clip, truth, given, span=7, same=None):
-    """The first new frame at which a check fails, and which check: survival of long clips.
+def faults(clip, truth, given, span=7, same=None):
+    """Which checks fail at which frame: {name: (b, f) bool}.
 
     ink       the ink around the frame, as a share of the given frames', leaves LIMITS["ink"]
     motion    the speed around the frame, as a share of the truth's mean speed, leaves LIMITS["motion"]
@@ -136,15 +136,22 @@ def horizon(clip, truth, given, span=7, same=None):
     identity  `identity` fails
     clip, truth: (b, 1, f, h, w), the first `given` frames the same.  Ink and motion are medians over `span` frames.
     same: `identity(clip, truth, span)`, where it is at hand already.
-    Returns (b,) long, f - given where nothing fails, and a list of names, "" where nothing fails.
     """
     smooth = lambda x: _around(x, span).median(dim=2).values
     same = identity(clip, truth, span) if same is None else same
     moved = F.pad(speed(clip), (1, 0), mode="replicate")
     outside = lambda x, limits: (x < limits[0]) | (x > limits[1])
-    failed = {"ink": outside(smooth(ink(clip)) / ink(truth[:, :, :given]).mean(1, keepdim=True), LIMITS["ink"]),
-              "motion": outside(smooth(moved) / speed(truth).mean(1, keepdim=True), LIMITS["motion"]),
-              "jump": moved > LIMITS["jump"], "identity": ~same}
+    return {"ink": outside(smooth(ink(clip)) / ink(truth[:, :, :given]).mean(1, keepdim=True), LIMITS["ink"]),
+            "motion": outside(smooth(moved) / speed(truth).mean(1, keepdim=True), LIMITS["motion"]),
+            "jump": moved > LIMITS["jump"], "identity": ~same}
+
+
+def horizon(failed, given):
+    """The first new frame at which a check fails, and which check: survival of long clips.
+
+    failed: what `faults` returns;  given: how many frames were given.
+    Returns (b,) long, f - given where nothing fails, and a list of names, "" where nothing fails.
+    """
     table = torch.stack(list(failed.values()))[:, :, given:]
     alive = (~table.any(0)).long().cumprod(dim=1).sum(1)
     names = [next((name for name, row in zip(failed, table[:, b]) if n < len(row) and row[n]), "") for b, n in enumerate(alive.tolist())]

@@ -45,6 +45,7 @@ class TrainConfig:
     mix: tuple = (0.2, 0.1, 0.65, 0.05)  # shares of KINDS in a batch
     high: float = 0.5  # share of clips whose noise levels crowd towards pure noise
     time_lapse: tuple = (1, 1, 2)  # frames from one frame of a clip to the next, one drawn a batch; 2 is a time lapse
+    image_every: int = 0  # one step in so many trains on single frames, as many as a batch of clips has; 0: none
     own_steps: int = 0  # in the last steps a batch in three has a past that the network drew itself, see `Trainer.own_past`
     centre: float = 1.0  # weight of `centre_loss` beside `v_loss`
     weighting: str = "v"  # what the squared error is of: one of WEIGHTINGS
@@ -191,12 +192,15 @@ class Trainer:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         short = 2 if step < config.short_steps else 1
         batch, frames = config.batch * short, config.frames // short
+        if config.image_every and step % config.image_every == 1:
+            batch, frames = batch * frames, 1
         stride = config.time_lapse[torch.randint(len(config.time_lapse), (), generator=generator)]
         x0 = self.data.with_frames(frames * stride).sample(batch, generator).video[:, :, ::stride]
-        t = draw_noise_levels(batch, frames, self.schedule.num_timesteps, config.mix, config.high, generator)
+        mix = config.mix if frames > 1 else (1, 0, 0, 0)
+        t = draw_noise_levels(batch, frames, self.schedule.num_timesteps, mix, config.high, generator)
         eps = torch.randn(x0.shape, generator=generator)
         x0, t, eps, positions = x0.to(self.device), t.to(self.device), eps.to(self.device), torch.arange(frames) * stride
-        if step >= config.steps - config.own_steps and step % OWN_EVERY == 0:
+        if step >= config.steps - config.own_steps and step % OWN_EVERY == 0 and frames > 1:
             return self.own_past(x0, eps, positions, generator)
         return x0, t, eps, positions
 

@@ -1,0 +1,34 @@
+"""Judge checkpoints of which each began with the weights of the one before, in the same way, for chapter 4.
+
+    python book/_tools/stages.py digits32 SECOND THIRD ...        (a minute each on two cores)
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+import vdiff_lite as vd
+from vdiff_lite import evaluation, metrics
+from vdiff_lite.comparison import extend
+
+RESULT = Path(__file__).resolve().parents[2] / "data" / "results" / "stages.json"
+
+
+def judge(name, clips=32, steps=12, given=5, frames=66):
+    denoiser = vd.load(name, vd.pick_device())
+    scores = evaluation.evaluate(denoiser, clips, steps)
+    truth = vd.BouncingDigits(split="test", num_frames=given + frames).sample(clips, torch.Generator().manual_seed(1000)).video
+    made, _ = extend(denoiser, "history_cfg", truth[:, :, :given].to(denoiser.device), frames, overlap=given, steps=steps)
+    same = metrics.identity(made.clamp(-1, 1), truth)[:, given:].float().mean().item()
+    return dict(sha256=denoiser.card["sha256"], recipe=denoiser.card["recipe"], clips=clips, steps=steps,
+                psnr={n: scores["psnr"][n - 1] for n in (1, 5, 11)},
+                same_digit_from_noise=scores["from_noise"]["same_digit"], long_frames=frames, long_identity=same)
+
+
+if __name__ == "__main__":
+    vd.keep_memory()
+    stages = [judge(name) for name in sys.argv[1:]]
+    RESULT.write_text(json.dumps(stages, indent=1) + "\n")
+    print(RESULT.read_text())
