@@ -178,7 +178,9 @@ torch.testing.assert_close(centre_loss_by_hand(guess, x0), centre_loss([guess], 
 # *true* frames after those. It never sees more than 16 frames; it only learns not to trust its own hand too far {cite:p}`bengio2015scheduled,huang2025self`. (How the four frames are drawn is the subject of chapters 5 and 7.)
 
 # %%
-trainer = vd.Trainer(vd.VideoUNet().to(device), schedule, vd.BouncingDigits(), device=device)
+trainer = vd.Trainer(
+    vd.VideoUNet().to(device), schedule, vd.BouncingDigits(), device=device
+)
 trainer.average = [p.detach().clone() for p in shipped.net.to(device).parameters()]
 true = vd.BouncingDigits().sample(4, torch.Generator().manual_seed(5)).video.to(device)
 own, levels, _, _ = trainer.own_past(
@@ -347,12 +349,22 @@ axis.legend(frameon=False);
 judged = json.loads(Path("../data/results/stages.json").read_text())
 assert judged[0]["sha256"] == shipped.card["sha256"]
 one = judged[0]
-print(f"{one['clips']} held-out clips, {one['steps']} DDIM steps; rollouts of {one['long_frames']} new frames")
+print(
+    f"{one['clips']} held-out clips, {one['steps']} DDIM steps; rollouts of {one['long_frames']} new frames"
+)
 print("                      PSNR at new frame       the same digit")
 print("                         1      5     11    from noise  in a rollout")
 for n, one in enumerate(judged):
-    steps, own, frames = (one["recipe"].get(k, 0) for k in ("steps", "own_steps", "image_every"))
-    what = f"{own:,} with own past" if own else "half on single frames" if frames else "true pasts"
+    steps, own, frames = (
+        one["recipe"].get(k, 0) for k in ("steps", "own_steps", "image_every")
+    )
+    what = (
+        f"{own:,} with own past"
+        if own
+        else "half on single frames"
+        if frames
+        else "true pasts"
+    )
     print(f"{'shipped:' if n == 0 else 'then:'} {steps:,} steps, {what}")
     db = "".join(f"{value:7.1f}" for value in one["psnr"].values())
     print(f"{'':19}{db} {one['same_digit_from_noise']:12.2f} {one['long_identity']:12.2f}")

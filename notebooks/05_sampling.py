@@ -260,25 +260,21 @@ for steps, clips in coarse.items():
 # %% [markdown]
 # ## Play
 #
-# One noise, more and more steps of DDIM.
+# One noise, more and more steps of DDIM; another seed is another noise.
 
 # %%
-counts = [1, 2, 3, 4, 6, 8, 12, 25]
-
-
 @torch.no_grad()
-def walk(steps):
-    for step in vd.ddim(denoiser, noise(1, seed=6), schedule, steps):
+def walk(steps, seed):
+    for step in vd.ddim(denoiser, noise(1, seed=seed), schedule, steps):
         yield step.x0_hat[0].cpu()
 
 
-sliders.guidance_slider(
+sliders.explore_slider(
     walk,
-    counts,
-    "DDIM steps",
-    "A clip drawn from one noise.",
-    start=3,
-    fine=range(1, 51),
+    {"DDIM steps": [1, 2, 4, 8, 25], "seed": [6, 7, 8, 9]},
+    "A clip drawn from noise.",
+    start=[3, 0],
+    fine={"DDIM steps": range(1, 51), "seed": range(20)},
 )
 
 # %% [markdown]

@@ -265,10 +265,10 @@ for name, clip in broken.items():
 # The overlap $K$ is what the next window knows. With 1 frame it knows where, with 2 also where to; more frames help against blur and cost new frames per window. Same past, same seed:
 
 # %%
-overlaps = [1, 2, 5, 8, 12]
 past12 = truth[:, :, :12]
-walks = []
-for k in overlaps:
+
+
+def walk(k):
     frames = vd.rollout(
         denoiser,
         past12,
@@ -277,16 +277,17 @@ for k in overlaps:
         sampler=partial(vd.ddim, steps=12),
         generator=torch.Generator().manual_seed(3),
     )
-    walks.append(torch.cat([past12, torch.stack(list(frames), dim=2)], dim=2)[0].cpu())
-side = [torch.cat([truth[0, :, :32].cpu(), walk], dim=-1) for walk in walks]
+    made = torch.cat([past12, torch.stack(list(frames), dim=2)], dim=2)[0]
+    return torch.cat([truth[0, :, :32], made], dim=-1).cpu()
 
-# %%
-sliders.picture_slider(
-    sliders.clip_pictures(side),
-    overlaps,
+
+sliders.guidance_slider(
+    walk,
+    [1, 2, 5, 8, 12],
     "overlap K",
     "Left the truth, right the model; the first 12 frames were given.",
     start=2,
+    fine=range(1, 13),
 )
 
 # %% [markdown]

@@ -159,11 +159,11 @@ axis.set(xlabel="new frame", ylabel="PSNR (dB)");
 # Passes are exact; seconds depend on the machine, so read them as ratios; memory is the peak above that of the loaded network, each method in a fresh process, four clips in one batch.
 
 # %%
-cost_header, cost_rows = read_table(RESULTS / "costs.csv")
+cost_header, cost_rows = read_table(RESULTS / "compare_costs.csv")
 print(cost_header["command"], "  checkpoint", cost_header["sha256"][:12])
 cost_of = lambda text, metric: values(
     cost_rows, metric, **dict(zip(("method", "setting"), text.partition(":")[::2]))
-).mean()
+).min()
 base = cost_of(CONTENDERS["in the window"], "seconds")
 print(f"{'':22} passes per new frame   time   memory (MB)")
 for name, text in CONTENDERS.items():
@@ -177,7 +177,14 @@ for name, text in CONTENDERS.items():
 # further up and to the left.
 
 # %%
-BY_STEPS = ("replacement", "reconstruction", "in the window", "guided, w = 1.5", "with an anchor", "injection, K and V")
+BY_STEPS = (
+    "replacement",
+    "reconstruction",
+    "in the window",
+    "guided, w = 1.5",
+    "with an anchor",
+    "injection, K and V",
+)
 by_steps = {n: read_table(RESULTS / f"compare_steps_{n}.csv")[1] for n in (6, 12, 50)}
 by_steps = dict(sorted((by_steps | {25: rows}).items()))
 
@@ -187,9 +194,13 @@ def over_steps(text, metric):
     return [values(table, metric, **of).mean().item() for table in by_steps.values()]
 
 
-print(f"{'':20} mean PSNR of new frames (dB), at passes per new frame, for {list(by_steps)} steps")
+print(
+    f"{'':20} mean PSNR of new frames (dB), at passes per new frame, for {list(by_steps)} steps"
+)
 for name in BY_STEPS:
-    pairs = zip(over_steps(CONTENDERS[name], "psnr"), over_steps(CONTENDERS[name], "passes"))
+    pairs = zip(
+        over_steps(CONTENDERS[name], "psnr"), over_steps(CONTENDERS[name], "passes")
+    )
     print(f"{name:20}", "   ".join(f"{db:5.2f} at {passes:5.2f}" for db, passes in pairs))
 
 # %% mystnb={"image": {"alt": "Two panels with one line a method: mean PSNR of the new frames against passes per new frame, and against seconds."}, "figure": {"caption": "Mean PSNR over all eleven new frames against what it costs, for 6, 12, 25 and 50 DDIM steps. Left: network passes per new frame. Right: seconds per new frame, forward and backward, on the machine of the study."}}
@@ -215,7 +226,9 @@ for name, text in CONTENDERS.items():
     of = dict(zip(("method", "setting"), text.partition(":")[::2]))
     lived = values(long_rows, "horizon", **of)
     survival[name] = [(lived >= f).float().mean().item() for f in (0, *joins)]
-    right[name] = [1] + [values(long_rows, "right", frame=f, **of).mean().item() for f in joins]
+    right[name] = [1] + [
+        values(long_rows, "right", frame=f, **of).mean().item() for f in joins
+    ]
     mean, low, high = metrics.bootstrap(lived)
     print(
         f"{name:22} {mean:6.1f} ({low:.1f} to {high:.1f}) {right[name][-1]:18.2f} of {len(lived)} clips"

@@ -15,8 +15,12 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import vdiff_lite as vd
+from vdiff_lite.device import peak_memory
 from vdiff_lite.methods import history_cfg, reconstruction
 from vdiff_lite.training import v_loss
+
+sys.path.append(str(Path(__file__).parent / "book"))
+from opened import CHROMIUM, DRIVER, SITE, browsing, serving
 
 RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
 QUICK = "--quick" in sys.argv
@@ -73,20 +77,6 @@ def measure(net, call, device, batch):
     return forward, best(step, device)
 
 
-def peak_memory(code):
-    """Peak memory in MB of a fresh process that runs some lines (Linux)."""
-    import subprocess
-
-    # VmHWM, not getrusage: that one begins with what the parent process had.
-    code = f"""
-import torch, vdiff_lite as vd
-from functools import partial
-{code}
-print(next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
-"""
-    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-
-
 def rollout_memory(frames):
     """Of a rollout of so many frames (a tiny window, one step: the frames are what could pile up)."""
     return peak_memory(f"""
@@ -118,9 +108,6 @@ def slider_seconds(denoiser):
 
 def try_it_seconds(steps=10):
     """In the built page, on one thread: from load to ready, and a window with history guidance. Empty without a browser or the page."""
-    sys.path.insert(0, str(Path(__file__).parent / "book"))
-    from opened import CHROMIUM, DRIVER, SITE, browsing, serving
-
     if not (CHROMIUM and DRIVER and (SITE / "_static" / "runtime").exists()):
         return {}
     with serving() as address, tempfile.TemporaryDirectory() as profile, browsing(profile) as browser:

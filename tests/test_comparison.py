@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 
@@ -5,6 +7,7 @@ from vdiff_lite import Denoiser, NoiseSchedule, VideoUNet, VideoUNetConfig, chec
 from vdiff_lite.cli import main
 from vdiff_lite.comparison import COLUMNS, bind, compare, extend, parse_method, read_table, summary, values
 from vdiff_lite.data import BouncingDigits
+from vdiff_lite.device import peak_memory
 from vdiff_lite.methods import METHODS
 
 SETTINGS = dict(clips=4, seeds=2, frames=4, window=6, overlap=3, steps=2, batch=2, bar=False)
@@ -103,6 +106,30 @@ def test_the_commands(denoiser, tmp_path, capsys):
     assert main(["extend", "--method", "injection", "--out", str(tmp_path / "x.gif"), "--truth", *common]) == 0
     assert (tmp_path / "x.gif").exists() and "horizon" in capsys.readouterr().out
     assert main(["compare", "--methods", "copy_last", "--clips", "2", "--out", str(tmp_path / "t.csv"), *common]) == 0
-    header, _ = read_table(tmp_path / "t.csv")
+    header, rows = read_table(tmp_path / "t.csv")
+    assert len(values(rows, "memory")) == 0
     assert header["command"].startswith("vdiff compare --methods copy_last --out") and len(header["sha256"]) == 64
+    again = ["compare", "--methods", "copy_last", "--clips", "4", "--out", str(tmp_path / "t.csv"), *common]
+    assert main(again) == main(again) == 0
+    header, rows = read_table(tmp_path / "t.csv")
+    assert "--clips 4" in header["command"] and len(values(rows, "horizon")) == 4
     assert main(["extend", "--method", "magic", "--out", "x.gif", *common]) == 2
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
+def test_memory_is_measured_once_for_each_method(denoiser, tmp_path, capsys):
+    path = checkpoint.save(tmp_path / "small", denoiser.net, denoiser.schedule)
+    ask = ["compare", "--checkpoint", str(path), "--methods", "copy_last", "reconstruction:weight=1", "--out", str(tmp_path / "t.csv"),
+           "--clips", "2", "--frames", "3", "--window", "6", "--overlap", "3", "--steps", "1", "--memory"]
+    assert main(ask) == main(ask) == 0
+    header, rows = read_table(tmp_path / "t.csv")
+    still, steered = (values(rows, "memory", method=method) for method in ("copy_last", "reconstruction"))
+    assert len(still) == len(steered) == 1 and still < steered
+    assert "--memory" in header["command"] and " MB" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
+def test_peak_memory_is_what_the_lines_took():
+    assert peak_memory("x = torch.ones(64 << 20)\ndel x", "y = torch.ones(32 << 20)", "cpu") == pytest.approx(256, rel=0.1)
+    with pytest.raises(RuntimeError, match="the measured lines failed"):
+        peak_memory("nonsense", device="cpu")

@@ -37,6 +37,13 @@ def test_digits_are_read(real):
     assert (metrics.read_digits(train.video) == train.labels).float().mean() > 0.97
 
 
+def test_a_shape_is_recognised_unless_it_changes_on_the_way(real, long):
+    assert metrics.recognised(real.video).float().mean() > 0.95
+    assert metrics.recognised(broken(long)["identity"]).float().mean() < 0.1
+    with pytest.raises(ValueError, match="two or more"):
+        metrics.recognised(real.video[:1])
+
+
 def test_a_copy_is_recognised_as_one(real):
     copied, index = metrics.nearest_handwriting(BouncingDigits().sample(48, torch.Generator().manual_seed(2)).video)
     others, _ = metrics.nearest_handwriting(real.video)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from . import checkpoint
-from .comparison import compare, extend, judge, parse_setting, summary
+from .comparison import compare, extend, judge, measure_memory, parse_setting, summary
 from .data import BouncingDigits, MovingMNIST, VideoFolder
 from .device import keep_memory, pick_device
 from .methods import METHODS
@@ -88,6 +88,7 @@ def _parser():
     match.add_argument("--seeds", type=int, default=1)
     match.add_argument("--frames", type=int, default=11, help="new frames to make")
     match.add_argument("--split", choices=("test", "train"), default="test", help="train: the split that settings are chosen on")
+    match.add_argument("--memory", action="store_true", help="measure each method's peak memory too, in a process of its own")
     for parser_of_methods in (longer, match):
         parser_of_methods.add_argument("--checkpoint", default="digits32")
         parser_of_methods.add_argument("--window", type=int, default=16, help="frames the network sees at once")
@@ -214,10 +215,14 @@ def _extend(args):
 def _compare(args):
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
     given = {name: value for name, value in vars(args).items() if name not in ("command", "run", "methods", "device")}
-    words = ["vdiff", "compare", "--methods", *args.methods, *(word for name, value in given.items() for word in (f"--{name}", str(value)))]
+    words = ["vdiff", "compare", "--methods", *args.methods]
+    for name, value in given.items():
+        words += [f"--{name}"] * value if isinstance(value, bool) else [f"--{name}", str(value)]
     command = shlex.join(words)
     compare(denoiser, args.out, args.methods, args.clips, args.seeds, args.frames, args.window, args.overlap, args.sampler, args.steps,
             args.split, about=dict(command=command, checkpoint=args.checkpoint, sha256=denoiser.card["sha256"]))
+    if args.memory:
+        measure_memory(args.out, args.methods, args.checkpoint, min(4, args.clips), args.window, args.overlap, args.sampler, args.device)
     print(summary(args.out))
 
 

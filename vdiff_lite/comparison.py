@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from . import metrics
 from .data import BouncingDigits
+from .device import peak_memory
 from .methods import METHODS
 from .rollout import rollout
 from .samplers import SAMPLERS
@@ -143,6 +144,26 @@ def compare(denoiser, path, methods, clips=64, seeds=1, frames=11, window=16, ov
             csv.writer(file, lineterminator="\n").writerows((name, setting, seed, *row) for row in rows)
 
 
+def measure_memory(path, methods, checkpoint, clips=4, window=16, overlap=5, sampler="ddim", device=None):
+    """Add to the table at `path` what each method needs: one window of `clips` clips, peak memory in MB above that of the loaded network.
+
+    checkpoint: the name or path of one;  the rest as in `compare`. Each method runs in a process of its own (`peak_memory`), some seconds
+    each; those that the table holds already are skipped.
+    """
+    done = {row["method"] + (":" + row["setting"] if row["setting"] else "") for row in read_table(path)[1] if row["metric"] == "memory"}
+    for text in [text for text in methods if text not in done]:
+        ready = f"""
+from vdiff_lite.comparison import extend
+denoiser = vd.load({str(checkpoint)!r}, device)
+size = denoiser.net.config.size
+past = torch.zeros({clips}, denoiser.net.config.in_channels, {overlap}, size, size)
+ask = partial(extend, denoiser, frames={window - overlap}, past=past, window={window}, overlap={overlap}, sampler={sampler!r}, steps=2)
+ask(text="copy_last")"""
+        row = (*text.partition(":")[::2], "", "", "", "memory", f"{peak_memory(f'ask(text={text!r})', ready, device):.4g}")
+        with open(path, "a", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow(row)
+
+
 def _open_table(path, header):
     """Make the file, or check that it is of the same settings. Returns the blocks that it holds."""
     if not path.exists():
@@ -151,6 +172,9 @@ def _open_table(path, header):
     different = {key: (found.get(key), value) for key, value in header.items() if key != "command" and found.get(key) != value}
     if different:
         raise ValueError(f"{path} was written with other settings (there, here): {different}; choose another file")
+    if found != found | header:  # the same settings, and more clips or seeds asked for
+        below = path.read_text().split("\n", len(found))[-1]
+        path.write_text(_lines(found | header) + below)
     full = lambda row: row["method"] + (":" + row["setting"] if row["setting"] else "")
     return {(full(row), int(row["seed"]), int(row["clip"])) for row in rows if row["metric"] == "done"}
 
@@ -158,7 +182,11 @@ def _open_table(path, header):
 def start_table(path, header):
     """Write an empty table: lines "# key: value" and the names of COLUMNS."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"# {key}: {json.dumps(value)}\n" for key, value in header.items()) + ",".join(COLUMNS) + "\n")
+    path.write_text(_lines(header) + ",".join(COLUMNS) + "\n")
+
+
+def _lines(header):
+    return "".join(f"# {key}: {json.dumps(value)}\n" for key, value in header.items())
 
 
 def read_table(path):
@@ -180,13 +208,14 @@ def summary(path, at=(1, 5, 11)):
     shown = [("psnr", dict(frame=n)) for n in at if n <= header["frames"]]
     shown += [(name, {}) for name in ("seam", "motion", "ink", "identity", "horizon")] + [("right", dict(frame=header["frames"]))]
     titles = [f"{name} {where.get('frame', '')}".strip() for name, where in shown]
-    lines = ["".ljust(44) + "".join(title.rjust(14) for title in titles) + "   passes  s/frame"]
+    price = dict(passes="  passes", seconds=" s/frame") | (dict(memory="      MB") if len(values(rows, "memory")) else {})
+    lines = ["".ljust(44) + "".join(title.rjust(14) for title in titles) + "".join(title.rjust(9) for title in price.values())]
     for method, setting in dict.fromkeys((row["method"], row["setting"]) for row in rows):
         of = [row for row in rows if row["method"] == method and row["setting"] == setting]
         cells = []
         for name, where in shown:
             mean, low, high = metrics.bootstrap(values(of, name, **where)) if len(values(of, name, **where)) else (math.nan,) * 3
             cells.append(f"{mean:8.2f} ({(high - low) / 2:.2f})".rjust(14))
-        cost = [values(of, name) for name in ("passes", "seconds")]
+        cost = [values(of, name) for name in price]
         lines.append(f"{method + (':' + setting if setting else ''):44}" + "".join(cells) + "".join(f"{c.mean():9.3f}" for c in cost))
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """Where to compute, and how to keep a CPU from giving memory back between steps."""
 
 import ctypes
+import subprocess
 import sys
 
 import torch
@@ -24,3 +25,41 @@ def keep_memory():
         return False
     m_mmap_threshold, m_trim_threshold, m_top_pad = -3, -1, -2
     return all([mallopt(m_mmap_threshold, 32 << 20), mallopt(m_trim_threshold, 2**31 - 1), mallopt(m_top_pad, 64 << 20)])
+
+
+_MEASURED = """
+import torch, vdiff_lite as vd
+from functools import partial
+
+def held(name):
+    return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith(name))
+
+vd.keep_memory()
+device = vd.pick_device({device!r})
+{ready}
+on_gpu = device.type == "cuda"
+if on_gpu:
+    before = torch.cuda.memory_allocated() / 2**20
+    torch.cuda.reset_peak_memory_stats()
+else:
+    open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
+    before = held("VmRSS")
+{code}
+print((torch.cuda.max_memory_allocated() / 2**20 if on_gpu else held("VmHWM")) - before)
+"""
+
+
+def peak_memory(code, ready="", device=None):
+    """Peak memory in MB while `code` runs in a fresh process, above what the process held once `ready` had run.
+
+    code, ready: lines of Python that may use `torch`, `vd` (this library), `partial` and `device`;  device: as in `pick_device`. On a GPU
+    its memory is measured, else the process's own.  Raises OSError where that cannot be measured (it takes Linux or CUDA), and
+    RuntimeError with what the lines said when they failed.
+    """
+    if pick_device(device).type != "cuda" and not sys.platform.startswith("linux"):
+        raise OSError(f"peak memory is read from /proc, which {sys.platform} does not have; measure on Linux or with CUDA")
+    program = _MEASURED.format(ready=ready, code=code, device=device and str(device))
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    if run.returncode:
+        raise RuntimeError(f"the measured lines failed:\n{run.stderr}")
+    return float(run.stdout.split()[-1])

@@ -31,8 +31,9 @@ def prediction(denoiser, clips=64, given=5, frames=16, steps=25, seed=0, data=No
 def from_noise(denoiser, clips=64, frames=16, steps=25, seed=0, data=None, bar=False):
     """Draw clips from noise and compare what they show with held-out clips.
 
-    Returns a dict: speed and ink as ratios to the data's (1 is right), and same_digit, the share of clips in which the
-    digit read on the first frame is the one read on the last; `real_same_digit` is that share on held-out clips.
+    Returns a dict: speed and ink as ratios to the data's (1 is right); same_digit, the share of clips in which the digit read on the
+    first frame is the one read on the last; same_shape, the share in which the last frame's shape is that of the first
+    (`metrics.recognised`);  `real_same_digit` and `real_same_shape`: these shares on held-out clips.
     """
     data = data or BouncingDigits(num_frames=frames, split="test")
     generator = torch.Generator().manual_seed(seed)
@@ -41,9 +42,10 @@ def from_noise(denoiser, clips=64, frames=16, steps=25, seed=0, data=None, bar=F
     made = torch.cat([sample(denoiser, n, frames, steps=steps, generator=generator).cpu()
                       for n in tqdm(sizes, disable=not bar, desc="clips from noise")])
     share = lambda clip: (lambda read: (read[:, 0] == read[:, -1]).float().mean().item())(metrics.read_digits(clip))
+    shape = lambda clip: metrics.recognised(clip).float().mean().item()
     return dict(speed=(metrics.speed(made).mean() / metrics.speed(real).mean()).item(),
                 ink=(metrics.ink(made).mean() / metrics.ink(real).mean()).item(),
-                same_digit=share(made), real_same_digit=share(real)), made
+                same_digit=share(made), real_same_digit=share(real), same_shape=shape(made), real_same_shape=shape(real[:clips])), made
 
 
 def evaluate(denoiser, clips=64, steps=25, seed=0, bar=False):
@@ -62,7 +64,8 @@ def table(result):
     lines += [f"{i:9}   {mean:4.1f} +- {error:3.1f}    {still:4.1f}" for i, (mean, error, still) in enumerate(rows, 1)]
     noise = result["from_noise"]
     lines += ["clips from noise, as a ratio to the data's (1 is right)", f"    speed   {noise['speed']:.3f}", f"      ink   {noise['ink']:.3f}",
-              f"same digit read on first and last frame: {noise['same_digit']:.2f} of clips (real clips: {noise['real_same_digit']:.2f})"]
+              f"same digit read on first and last frame: {noise['same_digit']:.2f} of clips (real clips: {noise['real_same_digit']:.2f})",
+              f"same shape on first and last frame: {noise['same_shape']:.2f} of clips (real clips: {noise['real_same_shape']:.2f})"]
     return "\n".join(lines)
 
 

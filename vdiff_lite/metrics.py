@@ -84,6 +84,18 @@ def nearest_handwriting(clip):
     return distances.min(dim=1)
 
 
+def recognised(clip):
+    """Whether the last frame still shows the shape of the first: (b, 1, f, h, w) -> (b,) bool.
+
+    A clip passes when, of the first digits of all b clips, the one nearest to its own last digit is its own first. No classifier is
+    asked, so a shape counts that is no digit; chance is 1 / b. Raises ValueError for a single clip.
+    """
+    if len(clip) < 2:
+        raise ValueError(f"clip has shape {tuple(clip.shape)}; one clip alone cannot be mistaken for another, give two or more")
+    first, last = (centred_frames(clip[:, :, [i]]).flatten(1) for i in (0, -1))
+    return torch.cdist(last, first).argmin(dim=1) == torch.arange(len(clip))
+
+
 def _measured_share(part, whole):
     return part / whole.clamp(min=1e-6)
 

@@ -16,12 +16,27 @@ from tqdm.auto import tqdm
 import vdiff_lite as vd
 from vdiff_lite import checkpoint
 from vdiff_lite.comparison import read_table, start_table
+from vdiff_lite.device import peak_memory
 from vdiff_lite.evaluation import prediction
 from vdiff_lite.methods import HistoryEncoder, history_cfg, history_encoder, save_history, train_history
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "data" / "results" / "histories.csv"
 NEW = 11
+SIZES = (8, 64)
+READY = """
+from vdiff_lite.methods import HistoryEncoder, history_cfg, history_encoder, train_history
+base, data, (past, xt) = vd.load("digits32"), vd.BouncingDigits(), (torch.zeros(4, 1, f, 32, 32) for f in (10, 10 + 11))
+encoder = HistoryEncoder(size=64)
+draw = lambda method: vd.finish(vd.ddim(method, torch.cat([past, xt[:, :, 10:]], 2), base.schedule, 3))
+"""
+TRAIN = "list(vd.Trainer(base.net.requires_grad_(True), base.schedule, data, vd.TrainConfig(steps=3, batch=8)).run(bar=False))"
+MEMORY = {
+    ("history_cfg", "training"): TRAIN,
+    ("history_encoder", "training"): "train_history(base, encoder, data, steps=3, batch=8)",
+    ("history_cfg", "sampling"): "draw(history_cfg(base, past, 1.5))",
+    ("history_encoder", "sampling"): "draw(history_encoder(base, past, encoder, 1.5))",
+}
 
 
 def predicted(denoiser, method, k):
@@ -48,7 +63,7 @@ def main():
     for k in (1, 5, 10):
         if f"history_cfg,frames={k}," not in done:
             add("history_cfg", f"frames={k}", predicted(base, history_cfg, k), 0)
-        for size in (8, 64):
+        for size in SIZES:
             setting = f"frames={k} size={size}"
             if f"history_encoder,{setting}," in done:
                 continue
@@ -62,6 +77,11 @@ def main():
             if k == 10:
                 save_history(checkpoint.folder() / "history" / f"digits32_{size}", heard, encoder, "digits32", steps=steps,
                              loss=sum(losses[-50:]) / len(losses[-50:]))
+
+    if ",memory of " not in done:
+        with open(TABLE, "a", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(
+                (method, "", 0, "", "", f"memory of {of}", f"{peak_memory(code, READY):.0f}") for (method, of), code in MEMORY.items())
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from vdiff_lite.comparison import extend
 RESULT = Path(__file__).resolve().parents[2] / "data" / "results" / "stages.json"
 
 
-def judge(name, clips=32, steps=12, given=5, frames=66):
+def judge(name, clips=64, steps=12, given=5, frames=66):
     denoiser = vd.load(name, vd.pick_device())
     scores = evaluation.evaluate(denoiser, clips, steps)
     truth = vd.BouncingDigits(split="test", num_frames=given + frames).sample(clips, torch.Generator().manual_seed(1000)).video
