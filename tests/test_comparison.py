@@ -93,6 +93,12 @@ def test_a_table_of_other_settings_is_not_added_to(denoiser, tmp_path):
         compare(denoiser, tmp_path / "t.csv", ["copy_last"], **(SETTINGS | dict(steps=3)))
 
 
+def test_a_block_of_clips_does_not_grow(denoiser, tmp_path):
+    compare(denoiser, tmp_path / "t.csv", ["copy_last"], **(SETTINGS | dict(clips=3)))
+    with pytest.raises(ValueError, match="holds 1 clips from clip 2 on, not 2"):
+        compare(denoiser, tmp_path / "t.csv", ["copy_last"], **SETTINGS)
+
+
 def test_an_explosion_is_said_and_the_rest_goes_on(denoiser, tmp_path, capsys):
     compare(denoiser, tmp_path / "t.csv", ["reconstruction:weight=1e30", "copy_last"], **SETTINGS)
     assert "weight=1e+30" in capsys.readouterr().out
@@ -109,10 +115,10 @@ def test_the_commands(denoiser, tmp_path, capsys):
     header, rows = read_table(tmp_path / "t.csv")
     assert len(values(rows, "memory")) == 0
     assert header["command"].startswith("vdiff compare --methods copy_last --out") and len(header["sha256"]) == 64
-    again = ["compare", "--methods", "copy_last", "--clips", "4", "--out", str(tmp_path / "t.csv"), *common]
-    assert main(again) == main(again) == 0
+    more = ["compare", "--methods", "copy_last", "--seeds", "2", "--clips", "2", "--out", str(tmp_path / "t.csv"), *common]
+    assert main(more) == main(more) == 0
     header, rows = read_table(tmp_path / "t.csv")
-    assert "--clips 4" in header["command"] and len(values(rows, "horizon")) == 4
+    assert "--seeds 2" in header["command"] and len(values(rows, "horizon")) == 4
     assert main(["extend", "--method", "magic", "--out", "x.gif", *common]) == 2
 
 

@@ -122,11 +122,14 @@ def compare(denoiser, path, methods, clips=64, seeds=1, frames=11, window=16, ov
     header = dict(about or {}, frames=frames, window=window, overlap=overlap, sampler=sampler, steps=steps, split=split)
     done = _open_table(Path(path), header)
     jobs = [(text, seed, first) for text in methods for seed in range(seeds) for first in range(first_clip, first_clip + clips, batch)]
-    jobs = [job for job in jobs if job not in done]
-    for text in methods:
+    size = lambda first: min(batch, first_clip + clips - first)
+    for text, seed, first in jobs:
         bind(text)
-    for text, seed, first in tqdm(jobs, disable=not bar, unit="block"):
-        n = min(batch, first_clip + clips - first)
+        if done.get((text, seed, first), size(first)) != size(first):
+            raise ValueError(f"{path} holds {done[text, seed, first]} clips from clip {first} on, not {size(first)}: a block of clips that was "
+                             f"begun cannot grow; ask for a multiple of {batch} clips, or choose another file")
+    for text, seed, first in tqdm([job for job in jobs if job not in done], disable=not bar, unit="block"):
+        n = size(first)
         generator = torch.Generator().manual_seed(1_000 + first)
         truth = BouncingDigits(split=split, num_frames=overlap + frames).sample(batch, generator).video[:n]
         past = truth[:, :, :overlap].to(denoiser.device)
@@ -139,7 +142,7 @@ def compare(denoiser, path, methods, clips=64, seeds=1, frames=11, window=16, ov
             rows += [("", "", metric, f"{value:.6g}") for metric, value in cost.items()]
         except FloatingPointError as error:
             print(f"{text}: {error}")
-        rows += [(first, "", "done", 1)]
+        rows += [(first, "", "done", n)]
         with open(path, "a", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows((name, setting, seed, *row) for row in rows)
 
@@ -165,7 +168,7 @@ ask(text="copy_last")"""
 
 
 def _open_table(path, header):
-    """Make the file, or check that it is of the same settings. Returns the blocks that it holds."""
+    """Make the file, or check that it is of the same settings. Returns the blocks that it holds: {(method, seed, first clip): clips}."""
     if not path.exists():
         start_table(path, header)
     found, rows = read_table(path)
@@ -176,7 +179,7 @@ def _open_table(path, header):
         below = path.read_text().split("\n", len(found))[-1]
         path.write_text(_lines(found | header) + below)
     full = lambda row: row["method"] + (":" + row["setting"] if row["setting"] else "")
-    return {(full(row), int(row["seed"]), int(row["clip"])) for row in rows if row["metric"] == "done"}
+    return {(full(row), int(row["seed"]), int(row["clip"])): int(row["value"]) for row in rows if row["metric"] == "done"}
 
 
 def start_table(path, header):

@@ -21,10 +21,11 @@ def judge(name, clips=64, steps=12, given=5, frames=66):
     scores = evaluation.evaluate(denoiser, clips, steps)
     truth = vd.BouncingDigits(split="test", num_frames=given + frames).sample(clips, torch.Generator().manual_seed(1000)).video
     made, _ = extend(denoiser, "history_cfg", truth[:, :, :given].to(denoiser.device), frames, overlap=given, steps=steps)
-    same = metrics.identity(made.clamp(-1, 1), truth)[:, given:].float().mean().item()
+    failed = metrics.faults(made.clamp(-1, 1), truth, given)
+    lived = metrics.bootstrap(metrics.horizon(failed, given)[0])
     return dict(sha256=denoiser.card["sha256"], recipe=denoiser.card["recipe"], clips=clips, steps=steps,
-                psnr={n: scores["psnr"][n - 1] for n in (1, 5, 11)},
-                same_digit_from_noise=scores["from_noise"]["same_digit"], long_frames=frames, long_identity=same)
+                psnr={n: scores["psnr"][n - 1] for n in (1, 5, 11)}, from_noise=scores["from_noise"],
+                long=dict(frames=frames, identity=(~failed["identity"][:, given:]).float().mean().item(), horizon=lived))
 
 
 if __name__ == "__main__":
