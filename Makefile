@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 export JUPYTER_PLATFORM_DIRS = 1
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
+# Tests run two at a time, each with half of the cores.
+HALF = OMP_NUM_THREADS=$$($(BIN)/python -c 'import os; print(max(1, os.cpu_count() // 2))')
 
 .DEFAULT_GOAL := help
 .PHONY: help book test unit notebooks lab train bench study execute lint environment clean
@@ -29,11 +31,11 @@ test: .venv/ready unit notebooks book  ## unit tests, every notebook through nbv
 
 unit: .venv/ready  ## unit tests of the library and the project
 	@echo "== unit tests"
-	@$(BIN)/python -m pytest tests -q --ignore=tests/book
+	@$(HALF) $(BIN)/python -m pytest tests -q --ignore=tests/book -n 2 --dist loadfile
 
 notebooks: .venv/ready  ## run every notebook as a test (nbval)
 	@echo "== notebooks"
-	@$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --durations=0 --durations-min=20 notebooks -q
+	@$(HALF) $(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --durations=0 --durations-min=20 notebooks -q
 
 lab: .venv/ready  ## open the notebooks in JupyterLab
 	@echo "== opening JupyterLab; open a notebook of the folder notebooks/"

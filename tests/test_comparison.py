@@ -49,7 +49,7 @@ def test_cost_counts_the_frames_that_pass_the_network(denoiser, past, text, pass
     assert cost["passes"] == pytest.approx(passes) and cost["seconds"] > 0
 
 
-@pytest.mark.parametrize("text", [*(m for m in METHODS if m != "temporal_history"), "replacement:fresh=True",
+@pytest.mark.parametrize("text", [*(m for m in METHODS if m not in ("temporal_history", "history_encoder")), "replacement:fresh=True",
                                   "injection:sites=decoder,append=False,source=same"])
 def test_every_method_rolls_out_and_repeats_itself(denoiser, past, text):
     a, b = (extend(denoiser, text, past, 4, window=6, overlap=3, steps=2, seed=5)[0] for _ in range(2))
@@ -139,3 +139,18 @@ def test_peak_memory_is_what_the_lines_took():
     assert peak_memory("x = torch.ones(64 << 20)\ndel x", "y = torch.ones(32 << 20)", "cpu") == pytest.approx(256, rel=0.1)
     with pytest.raises(RuntimeError, match="the measured lines failed"):
         peak_memory("nonsense", device="cpu")
+
+
+def test_an_encoder_adds_to_a_method_what_it_foresees_at_no_further_pass(past):
+    shipped = checkpoint.load("digits32")
+    plain, told = ("history_cfg:weight=2", "history_cfg:weight=2,encoder=digits32_5_8")
+    (a, cost), (b, cost_told) = (extend(shipped, text, past, 4, window=6, overlap=3, steps=2) for text in (plain, told))
+    assert torch.equal(b[:, :, :3], past) and not torch.allclose(a, b)
+    assert cost["passes"] == cost_told["passes"]
+
+
+def test_an_encoder_goes_with_its_own_weights_and_with_methods_that_can_hear_it(denoiser, past):
+    with pytest.raises(ValueError, match="injection takes no encoder; choose from anchored_history"):
+        bind("injection:encoder=digits32_5_8")
+    with pytest.raises(ValueError, match="digits32_5_8 was trained with other weights"):
+        extend(denoiser, "history_encoder", past, 4, window=6, overlap=3, steps=2)

@@ -11,16 +11,17 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from . import metrics
+from . import checkpoint, metrics
 from .data import BouncingDigits
 from .device import peak_memory
-from .methods import METHODS
+from .methods import METHODS, Hearing, load_history
 from .rollout import rollout
 from .samplers import SAMPLERS
 
 COLUMNS = ("method", "setting", "seed", "clip", "frame", "metric", "value")
 SEEDED = {"replacement", "injection"}  # methods that draw noise of their own
 PREDICTED = 33  # new frames, of which PSNR and SSIM are kept: three windows
+TOLD = {"history_cfg", "fractional_history", "anchored_history", "history_encoder"}  # methods that an embedding of the past can be added to
 ANCHORED = {"anchored_history"}  # methods that keep the frames given at the start
 
 
@@ -47,14 +48,41 @@ def parse_setting(text):
         return key, value
 
 
-def bind(text, generator=None, given=None):
-    """A method with its settings, ready for `rollout`: (denoiser, past) -> denoiser. given: the frames given at the start."""
+def bind(text, generator=None, given=None, encoder=None, new=11):
+    """A method with its settings, ready for `rollout`: (denoiser, past) -> denoiser.
+
+    given: the frames given at the start;  encoder: what the setting `encoder` names, loaded (`with_encoder`);  new: new frames a window.
+    """
     name, options = parse_method(text)
+    if "encoder" in options and name not in TOLD:
+        raise ValueError(f"{text!r}: {name} takes no encoder; choose from {', '.join(sorted(TOLD))}")
+    options.pop("encoder", None)
     if name in ANCHORED:
         options["anchor"] = given
     if generator is not None and name in SEEDED:
         options["generator"] = generator
-    return partial(METHODS[name], **options)
+    if encoder is not None and name == "history_encoder":
+        options["encoder"] = encoder
+    method = partial(METHODS[name], **options)
+    if encoder is None or name == "history_encoder":
+        return method
+    return lambda denoiser, past: method(Hearing(denoiser, encoder, past, new), past)
+
+
+def with_encoder(denoiser, text):
+    """(denoiser, encoder) as a method wants them: those trained together where its setting `encoder` names a file of
+    data/checkpoints/history/ ("digits32_5_8": of digits32, reads 5 frames, 8 numbers), else the given denoiser and None.
+
+    Raises ValueError when the encoder was trained with other weights than the denoiser's.
+    """
+    name, options = parse_method(text)
+    if "encoder" not in options and name != "history_encoder":
+        return denoiser, None
+    path = checkpoint.folder() / "history" / options.get("encoder", "digits32_5_8")
+    heard, encoder = load_history(path, denoiser.device)
+    if heard.card["sha256"] != getattr(denoiser, "card", {}).get("sha256"):
+        raise ValueError(f"{text!r}: {path.name} was trained with other weights than those of this denoiser")
+    return heard, encoder
 
 
 class Counting:
@@ -76,8 +104,9 @@ def extend(denoiser, text, past, frames, window=16, overlap=5, sampler="ddim", s
     """
     # A method's own noise comes from another generator, so that every method gets the same noise in every window.
     generator, own = (torch.Generator().manual_seed(s) for s in (seed, seed + 2**32))
+    denoiser, encoder = with_encoder(denoiser, text)
     counting, started = Counting(denoiser), time.perf_counter()
-    made = list(rollout(counting, past, frames, window, overlap, bind(text, own, past),
+    made = list(rollout(counting, past, frames, window, overlap, bind(text, own, past, encoder, window - overlap),
                         partial(SAMPLERS[sampler], steps=steps), generator, bar=bar))
     share = frames * past.shape[0]
     cost = dict(passes=counting.frames / window / share, seconds=(time.perf_counter() - started) / share)

@@ -14,6 +14,14 @@ def prediction(denoiser, clips=64, given=5, frames=16, steps=25, seed=0, data=No
 
     Returns (clips, frames - given): PSNR in dB of each new frame, and the same for the last given frame repeated.
     """
+    made, truth = continuation(denoiser, clips, given, frames, steps, seed, data, bar, method)
+    future = truth[:, :, given:]
+    still = truth[:, :, given - 1:given].expand_as(future)
+    return metrics.psnr(made[:, :, given:].clamp(-1, 1), future), metrics.psnr(still, future)
+
+
+def continuation(denoiser, clips=64, given=5, frames=16, steps=25, seed=0, data=None, bar=False, method=history_cfg):
+    """Held-out clips continued by a method from their first `given` frames, and the true ones: each (clips, c, frames, h, w)."""
     data = data or BouncingDigits(num_frames=frames, split="test")
     generator = torch.Generator().manual_seed(seed)
     truth = data.sample(clips, generator).video
@@ -23,9 +31,7 @@ def prediction(denoiser, clips=64, given=5, frames=16, steps=25, seed=0, data=No
         x, noise = x.to(denoiser.device), noise.to(denoiser.device)
         with torch.no_grad():
             made.append(finish(ddim(method(denoiser, x[:, :, :given]), noise, denoiser.schedule, steps)).cpu())
-    future = truth[:, :, given:]
-    still = truth[:, :, given - 1:given].expand_as(future)
-    return metrics.psnr(torch.cat(made)[:, :, given:].clamp(-1, 1), future), metrics.psnr(still, future)
+    return torch.cat(made), truth
 
 
 def from_noise(denoiser, clips=64, frames=16, steps=25, seed=0, data=None, bar=False):

@@ -7,12 +7,14 @@ import sys
 
 from vdiff_lite import cli
 
+TOLD = "history_cfg:encoder=digits32_5_8"  # the past in the window, and as an embedding
 OUTPUTS = "injection:sites=encoder+middle+decoder,append=False,source=same"
 MAIN = ["independent", "copy_last", "replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5",
-        "fractional_history:weight=1.5,level=500", "anchored_history", "injection", "injection:sites=temporal", OUTPUTS]
-BY_STEPS = ["replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5", "anchored_history", "injection"]
+        "fractional_history:weight=1.5,level=500", "anchored_history", "injection", "injection:sites=temporal", OUTPUTS,
+        TOLD, "history_encoder:encoder=digits32_5_8"]
+BY_STEPS = ["replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5", "anchored_history", "injection", TOLD]
 LONG = ["copy_last", "independent", "replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5", "anchored_history",
-        "injection"]
+        "injection", TOLD, "anchored_history:encoder=digits32_5_8"]
 LONGEST = ["history_cfg", "history_cfg:weight=1.5", "anchored_history", "injection"]
 ANCESTRAL = ["history_cfg", "history_cfg:weight=1.5", "injection:share=0.8"]  # injected at 800 of the 1000 steps
 TUNING = {

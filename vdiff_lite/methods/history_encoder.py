@@ -1,10 +1,11 @@
-"""The past, squeezed into a few numbers that scale and shift the network's blocks: the compressed form of guidance on history."""
+"""The past, squeezed into a few numbers that the network is told: the compressed form of guidance on history."""
 
 import copy
 import math
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
@@ -13,64 +14,123 @@ from ..denoiser import Denoiser
 from ..training import draw_noise_levels, v_loss
 from .history_cfg import check_weight
 
-FORMAT = "vdiff_lite-history-1"
+FORMAT = "vdiff_lite-history-2"
 
 
 class HistoryEncoder(nn.Module):
-    """Some past frames -> one embedding of `size` numbers -> what is added to the noise-level embedding of every block.
+    """Some past frames -> one embedding of `size` numbers -> what the network is told about the frames to come.
 
-    Convolutions turn each frame into a token, the tokens look at each other once, their mean is squeezed to `size` numbers.
-    encoder(past, keep=None) -> (b, time_channels): past (b, c, n, h, w) with 1 <= n <= frames, the latest frame last; keep (b,) bool,
-    False where the past is dropped (training). Born silent: the last layer is zero.
+    Convolutions over the past frames, one upon the other as channels (black where there are fewer than `frames`), are squeezed to `size`
+    numbers: `embed`. From these alone it tells two things: a vector, added to the noise-level embedding of every block, so that it scales
+    and shifts their channels; and a `draft` of each new frame, which a convolution turns into features, added after the first stage of the
+    UNet. (Scales and shifts are the same at every place of a frame; where something is can hardly be said with them.)
+
+    encoder(past, f, keep=None) -> (vector (b, time_channels), features (b, channels, f, h, w)): past (b, c, n, h, w) with
+    1 <= n <= frames, the latest frame last; f <= ahead new frames; keep (b,) bool, False where the past is dropped (training). Born
+    silent: both last layers are zero.
     """
 
-    def __init__(self, size=64, frames=10, in_channels=1, image=32, time_channels=128, width=128):
+    def __init__(self, size=64, frames=10, in_channels=1, image=32, time_channels=128, channels=32, patch=2, width=128, ahead=32):
         super().__init__()
-        self.config = dict(size=size, frames=frames, in_channels=in_channels, image=image, time_channels=time_channels, width=width)
-        self.frames = frames
-        down = lambda a, b: (nn.Conv2d(a, b, 4, stride=2, padding=1), nn.SiLU())
-        self.look = nn.Sequential(*down(in_channels, 32), *down(32, 64), *down(64, 64), nn.Flatten(), nn.Linear(64 * (image // 8) ** 2, width))
-        self.age = nn.Parameter(0.02 * torch.randn(frames, width))
-        self.mix = nn.TransformerEncoderLayer(width, 4, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
-        self.squeeze, self.tell = nn.Linear(width, size), nn.Linear(size, time_channels)
-        nn.init.zeros_(self.tell.weight)
-        nn.init.zeros_(self.tell.bias)
+        self.config = dict(size=size, frames=frames, in_channels=in_channels, image=image, time_channels=time_channels, channels=channels,
+                           patch=patch, width=width, ahead=ahead)
+        self.frames, self.ahead = frames, ahead
+        down = lambda a, b: (nn.Conv2d(a, b, 4, stride=2, padding=1), nn.GroupNorm(8, b), nn.SiLU())
+        self.look = nn.Sequential(*down(frames * in_channels, 32), *down(32, 64), *down(64, 64), nn.Flatten(),
+                                  nn.Linear(64 * (image // 8) ** 2, 2 * width), nn.SiLU(), nn.Linear(2 * width, size))
+        self.tell = nn.Linear(size, time_channels)
+        self.unsqueeze, self.when, self.think = nn.Linear(size, 2 * width), nn.Embedding(ahead, 2 * width), nn.Linear(2 * width, 2 * width)
+        self.draw = nn.Sequential(nn.Linear(2 * width, 16 * (image // 4) ** 2), nn.Unflatten(-1, (16, image // 4, image // 4)), nn.SiLU(),
+                                  nn.ConvTranspose2d(16, 16, 4, stride=2, padding=1), nn.SiLU(),
+                                  nn.Conv2d(16, 4 * in_channels, 3, padding=1), nn.PixelShuffle(2))
+        self.show = nn.Conv2d(in_channels, channels, patch, stride=patch, bias=False)
+        for weight in (self.tell.weight, self.tell.bias, self.show.weight):
+            nn.init.zeros_(weight)
 
     def embed(self, past):
         """The embedding itself: (b, size)."""
         if not 1 <= past.shape[2] <= self.frames:
             raise ValueError(f"past has {past.shape[2]} frames; this encoder reads 1 to {self.frames}")
-        tokens = rearrange(self.look(rearrange(past, "b c f h w -> (b f) c h w")), "(b f) d -> b f d", b=past.shape[0])
-        return self.squeeze(self.mix(tokens + self.age[-past.shape[2]:]).mean(1))
+        missing = self.frames - past.shape[2]
+        return self.look(rearrange(F.pad(past, (0, 0, 0, 0, missing, 0), value=-1.0), "b c f h w -> b (f c) h w"))
 
-    def forward(self, past, keep=None):
-        told = self.tell(self.embed(past))
-        return told if keep is None else told * keep[:, None]
+    def draft(self, embedding, frames):
+        """New frames as they can be drawn from the embedding alone: (b, c, len(frames), h, w); frames: which ones, 0 the first."""
+        if max(frames) >= self.ahead:
+            raise ValueError(f"new frame {max(frames) + 1} lies too far ahead; this encoder drafts the first {self.ahead}")
+        when = self.when(torch.as_tensor(frames, device=embedding.device))
+        x = F.silu(self.unsqueeze(embedding)[:, None] + when)
+        x = self.draw(rearrange(x + F.silu(self.think(x)), "b f d -> (b f) d"))
+        return rearrange(x, "(b f) c h w -> b c f h w", b=len(embedding)) - 1
+
+    def forward(self, past, f, keep=None):
+        embedding = self.embed(past)
+        shown = self.show(rearrange(self.draft(embedding, range(f)), "b c f h w -> (b f) c h w"))
+        told = self.tell(embedding), rearrange(shown, "(b f) c h w -> b c f h w", b=len(past))
+        return told if keep is None else tuple(x * keep.to(x).view(-1, *[1] * (x.ndim - 1)) for x in told)
 
 
-def history_encoder(denoiser, past, encoder, weight=1.0):
+def history_encoder(denoiser, past, encoder, weight=1.0, in_window=False):
     """Condition on an embedding of the past, and guide towards it.
 
         x0_hat = u + w (c - u),   c = x0_hat(x_t | encoder(past)),   u = x0_hat(x_t)              (Ho and Salimans 2022, Eq. 6)
 
     past: (b, c, k, h, w) in [-1, 1], the first k frames of the window; the encoder reads the last `encoder.frames` of them, and only the
-    F - k new frames pass through the network;  weight: w;  encoder: a HistoryEncoder trained with this denoiser (`load_history`).
+    F - k new frames pass through the network;  weight: w;  encoder: a HistoryEncoder trained with this denoiser (`load_history`);
+    in_window: whether the past stands in the window too, clean, in c and in u.
     Returns denoiser(xt, t) -> x0_hat whose first k frames are `past`. Raises ValueError for a weight that is not finite.
     """
     check_weight("weight", weight)
     k = past.shape[2]
-    with torch.no_grad():
-        told = encoder(past[:, :, -encoder.frames:])
+    skip = 0 if in_window else k
+    told = {}  # by the number of new frames
 
     def guided(xt, t, **features):
-        new, level = xt[:, :, k:], t if t.ndim == 1 else t[:, k:]
-        c = denoiser(new, level, condition=told.to(xt), **features)
+        f = xt.shape[2] - k
+        if f not in told:
+            with torch.no_grad():
+                told[f] = encoder(past[:, :, -encoder.frames:].to(xt), f)
+        level = t[:, None].expand(-1, k + f) if t.ndim == 1 else t
+        level = torch.cat([torch.zeros_like(level[:, :k]), level[:, k:]], dim=1)[:, skip:]
+        new = torch.cat([past.to(xt), xt[:, :, k:]], dim=2)[:, :, skip:]
+        c = denoiser(new, level, **hearing(told[f], features))
         if weight != 1:
             u = denoiser(new, level, **features)
             c = u + weight * (c - u)
-        return torch.cat([past.to(xt), c], dim=2)
+        return torch.cat([past.to(xt), c[:, :, k - skip:]], dim=2)
 
     return guided
+
+
+class Hearing:
+    """A denoiser that is told an embedding of the past beside whatever it is shown; any method with the past in the window can be put on it.
+
+    denoiser, encoder: a pair that was trained together (`load_history`);  past: (b, c, k, h, w);  new: the number of new frames, which
+    are the last ones of every window. Two branches of guidance, stacked, are told the same.
+    """
+
+    def __init__(self, denoiser, encoder, past, new):
+        self.denoiser, self.schedule, self.net, self.device = denoiser, denoiser.schedule, denoiser.net, denoiser.device
+        with torch.no_grad():
+            self.told = encoder(past[:, :, -encoder.frames:].to(self.device), new)
+
+    def __call__(self, xt, t, **features):
+        branches = xt.shape[0] // self.told[0].shape[0]
+        told = [x.repeat(branches, *[1] * (x.ndim - 1)) for x in self.told]
+        return self.denoiser(xt, t, **hearing(told, features))
+
+
+def hearing(told, features=None):
+    """What an encoder told, as keywords for a network: its vector as `condition`; its features through a tap, at the window's last frames."""
+    vector, shown = told
+    outer = (features or {}).get("tap") or (lambda site, x: x)
+
+    def tap(site, x):
+        if site == "encoder.0":
+            x = x + F.pad(shown, (0, 0, 0, 0, x.shape[2] - shown.shape[2], 0))
+        return outer(site, x)
+
+    return (features or {}) | dict(condition=vector, tap=tap)
 
 
 def trained_parts(net):
@@ -78,39 +138,72 @@ def trained_parts(net):
     return {name: p for name, p in net.named_parameters() if "modulation" in name}
 
 
-def train_history(denoiser, encoder, data, steps=600, batch=8, new=11, lr=1e-3, dropout=0.1, high=0.5, seed=0, on_step=None):
-    """Train an encoder, and the network's modulation, to denoise `new` frames that follow 1 to `encoder.frames` unseen ones.
+def train_history(denoiser, encoder, data, steps=400, batch=8, new=11, lr=1e-3, dropout=0.1, high=0.5, seed=0,
+                  draft_steps=1000, draft_batch=64, overlap=5, on_step=None):
+    """Train an encoder to foresee `new` frames from 1 to `encoder.frames` past ones, and the network to listen to it.
 
-    The network is copied; everything but its modulation stays as it is. The past is dropped in a share `dropout` of the clips, so that
-    the unconditional branch of guidance stays. Returns (denoiser, encoder, losses); on_step(n, loss) is called after each step.
+    First the embedding and the draft, by the squared error of the draft (`draft_steps`): cheap, since no network is in it. Then, with these
+    fixed, what is told, and the network's modulation, by the squared error of x_0 (`steps`). In half of all steps the past has all
+    `encoder.frames`: few frames do not show motion, and an encoder that sees mostly such learns none. In half of the later ones the last
+    `overlap` past frames stand in the window too. The network is copied; everything but its modulation stays as it is. The past is dropped
+    in a share `dropout` of the clips, so that the unconditional branch of guidance stays.
+    Returns (denoiser, encoder, losses of the second part); on_step(n, loss) is called after each step of both.
     """
     net = copy.deepcopy(denoiser.net).train().requires_grad_(False)
     parts = trained_parts(net)
+    told = {name: p for name, p in encoder.named_parameters() if name.startswith(("tell", "show"))}
+    foreseen = [p for name, p in encoder.named_parameters() if name not in told]
     for p in parts.values():
         p.requires_grad_(True)
-    groups = [dict(params=list(encoder.parameters())), dict(params=list(parts.values()), lr=0.3 * lr)]
-    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=0.01)
-    shape = lambda n: min(1.0, (n + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * n / steps)))
+
+    def draw(n, clips):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + n)
+        k = int(torch.randint(1, encoder.frames + 1, (), generator=generator)) if n % 4 < 2 else encoder.frames
+        clip = data.with_frames(k + new).sample(clips, generator).video.to(denoiser.device)
+        return clip[:, :, :k], clip[:, :, k:], generator
+
+    def draft_loss(n):
+        past, future, generator = draw(n, draft_batch)
+        some = torch.randperm(new, generator=generator)[:4].tolist()
+        return F.mse_loss(encoder.draft(encoder.embed(past), some), future[:, :, some])
+
+    def diffusion_loss(n):
+        past, future, generator = draw(n, batch)
+        t = draw_noise_levels(batch, new, denoiser.schedule.num_timesteps, (1, 0, 0, 0), high, generator).to(future.device)
+        keep = torch.rand(batch, generator=generator) >= dropout
+        heard = hearing(encoder(past, new, keep.to(future.device)))
+        shown = past[:, :, -overlap:] if n % 2 else past[:, :, :0]
+        clip = torch.cat([shown, future], dim=2)
+        t = F.pad(t, (shown.shape[2], 0))
+        eps = torch.randn(clip.shape, generator=generator).to(clip)
+        return v_loss(net, denoiser.schedule, clip, t, eps, "x0", **heard)
+
+    _descend([dict(params=foreseen, lr=2 * lr)], draft_loss, draft_steps, 0, on_step)
+    encoder.requires_grad_(False)
+    for p in told.values():
+        p.requires_grad_(True)
+    groups = [dict(params=list(told.values()), lr=5 * lr), dict(params=list(parts.values()), lr=lr)]
+    losses = _descend(groups, diffusion_loss, steps, draft_steps, on_step)
+    return Denoiser(net.eval().requires_grad_(False), denoiser.schedule), encoder.eval().requires_grad_(False), losses
+
+
+def _descend(groups, loss_of, steps, first, on_step):
+    """AdamW over parameter groups, the rate first raised and then brought down. Returns the losses."""
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
+    shape = lambda n: min(1.0, (n + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * n / max(steps, 1))))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shape)
     losses = []
-    for n in range(steps):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + n)
-        k = int(torch.randint(1, encoder.frames + 1, (), generator=generator))
-        clip = data.with_frames(k + new).sample(batch, generator).video.to(denoiser.device)
-        t = draw_noise_levels(batch, new, denoiser.schedule.num_timesteps, (1, 0, 0, 0), high, generator).to(clip.device)
-        keep = torch.rand(batch, generator=generator) >= dropout
-        told = encoder(clip[:, :, :k], keep.to(clip))
-        loss = v_loss(lambda xt, t, told=told: net(xt, t, condition=told), denoiser.schedule, clip[:, :, k:], t,
-                      torch.randn(clip[:, :, k:].shape, generator=generator).to(clip))
+    for n in range(first, first + steps):
+        loss = loss_of(n)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_([*encoder.parameters(), *parts.values()], 1.0)
+        torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], 1.0)
         optimizer.step()
         schedule.step()
         losses.append(loss.item())
         if on_step:
             on_step(n + 1, losses[-1])
-    return Denoiser(net.eval().requires_grad_(False), denoiser.schedule), encoder.eval().requires_grad_(False), losses
+    return losses
 
 
 def save_history(path, denoiser, encoder, base, **about):
