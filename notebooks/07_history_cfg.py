@@ -25,7 +25,7 @@
 
 # %% [markdown]
 # **You will learn** how per-frame noise levels turn a model of clips into a model of futures; what the guidance weight does to the answer, in theory and on digits; how to guide with a
-# blurred past, with several pasts at once, or with some frames that are never forgotten.
+# blurred past, with several pasts at once, or with some frames that are never forgotten; and what a past squeezed into eight numbers still knows.
 #
 # **You need** chapters 5 and 6.
 
@@ -345,9 +345,7 @@ for name, (method, setting) in forms.items():
         for k in (1, 5, 10)
     ]
     digits = [
-        values(
-            of_histories, "identity", method=method, setting=setting.format(k)
-        ).mean()
+        values(of_histories, "identity", method=method, setting=setting.format(k)).mean()
         for k in (1, 5, 10)
     ]
     loss_of_detail[name] = torch.tensor(by_length)
@@ -369,7 +367,7 @@ for what in ("training", "sampling"):
         f"memory of {what}: {mb[0]:.0f} MB with the past in the window, {mb[1]:.0f} MB with the embedding"
     )
 
-# %% mystnb={"image": {"alt": "Two panels against the number of past frames: PSNR at new frame 1 and at new frame 5, one line for the past in the window and one for each embedding size."}, "figure": {"caption": "What a past of 1, 5 or 10 frames is worth, by the form in which the network gets it: in the window, as an embedding of s numbers, or both. 64 held-out clips, 25 steps, w = 1."}}
+# %% mystnb={"image": {"alt": "Two panels against the number of past frames: PSNR at new frame 1 and at new frame 5, lines for the past in the window, for each embedding, and for both together, which lie highest from five frames on."}, "figure": {"caption": "What a past of 1, 5 or 10 frames is worth, by the form in which the network gets it: in the window, as an embedding of s numbers, or both. 64 held-out clips, 25 steps, w = 1."}}
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.8), sharey=True)
 for axis, column, n in zip(axes, (0, 1), (1, 5)):
     viz.plot_lines(
@@ -379,6 +377,8 @@ for axis, column, n in zip(axes, (0, 1), (1, 5)):
         marker="o",
     )
     axis.set(xlabel="frames given", title=f"new frame {n}", xticks=(1, 5, 10))
+axes[0].legend().remove()
+axes[1].legend(frameon=False, bbox_to_anchor=(1, 1), loc="upper left")
 axes[0].set(ylabel="PSNR (dB)");
 
 # %% [markdown]
@@ -390,12 +390,12 @@ axes[0].set(ylabel="PSNR (dB)");
 #   not put it there.
 # - *One frame* shows no motion, in whatever form: compare the first column with the second.
 # - *The draft* has the higher PSNR, and no digits. Squared error likes a blur in the right place; judge clips by more than one number (chapter 6).
-# - *Both together* are better than either: the window says what, the embedding says where, at no further pass through the network.
+# - *Both together*, from five or ten frames, are better than either: the window says what, the embedding says where, at no further pass through the network.
 #
 # The last line says something about the window, too. All that the embedding knows was in those frames, and the network, which sees them, makes less of it: to say where a digit is after eleven frames it has to carry a place along
 # through attention, while a few convolutions that are trained for just this get it right. It is the same shortfall that makes $w > 1$ help on digits, and none that more of the same training mended (chapter 4).
 #
-# On memory: an embedding keeps the past out of the window, and that is what it saves in sampling. Training is another matter, as the lines above show: there the encoder comes on top.
+# On memory: an embedding keeps the past out of the window. That saves memory where the network runs, a little in training and, as two branches of guidance would both hold the past, more than half in sampling.
 
 # %% [markdown]
 # ## A memory that does not leave
@@ -476,7 +476,8 @@ for w, row in on_digits.items():
 # ## Recap
 #
 # One noise level per frame makes the past a condition: clean frames in the window, no new weights. Guidance with weight $w$ moves the answer along the line from "no past" to "this past" and
-# beyond; the exact answer lies at 1, and what a larger weight gains it gains by making up for a network that listens too little. Its price is twice the work, and pixels out of range.
+# beyond; the exact answer lies at 1, and what a larger weight gains it gains by making up for a network that listens too little. Its price is twice the work, and pixels out of range. A past
+# squeezed into a few numbers tells where things go and forgets what they are; beside the window it makes the best predictions of all.
 #
 # ## Exercises
 #

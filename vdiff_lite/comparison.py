@@ -235,7 +235,10 @@ def values(rows, metric, **where):
 
 
 def summary(path, at=(1, 5, 11)):
-    """A table as text: one line a method, each number the mean over clips and seeds with half of its 95% interval."""
+    """A table as text: one line a method, each number the mean over clips and seeds with half of its 95% interval.
+
+    Passes and seconds are medians: other work on the machine adds to the time of a few blocks.
+    """
     header, rows = read_table(path)
     shown = [("psnr", dict(frame=n)) for n in at if n <= header["frames"]]
     shown += [(name, {}) for name in ("seam", "motion", "ink", "identity", "horizon")] + [("right", dict(frame=header["frames"]))]
@@ -249,5 +252,5 @@ def summary(path, at=(1, 5, 11)):
             mean, low, high = metrics.bootstrap(values(of, name, **where)) if len(values(of, name, **where)) else (math.nan,) * 3
             cells.append(f"{mean:8.2f} ({(high - low) / 2:.2f})".rjust(14))
         cost = [values(of, name) for name in price]
-        lines.append(f"{method + (':' + setting if setting else ''):44}" + "".join(cells) + "".join(f"{c.mean():9.3f}" for c in cost))
+        lines.append(f"{method + (':' + setting if setting else ''):44}" + "".join(cells) + "".join(f"{c.median():9.3f}" for c in cost))
     return "\n".join(lines)

@@ -3,6 +3,7 @@ there is a kernel, the same sliders sampling anew."""
 
 import base64
 import html
+import io
 import itertools
 import json
 import math
@@ -24,8 +25,7 @@ _SCRIPT = """(() => {{
   const panels = data.panels.map((axes, p) => {{
     const poster = screens[p].querySelector("img"), canvas = document.createElement("canvas"), strip = new Image();
     const panel = {{ axes, canvas, strip, alts: data.alts[p], shown: -1 }};
-    canvas.setAttribute("role", "img");
-    canvas.style.cssText = poster.style.cssText;
+    canvas.setAttribute("role", "img"); canvas.style.cssText = poster.style.cssText;
     strip.onload = () => {{
       [canvas.width, canvas.height] = [strip.naturalWidth / data.frames, strip.naturalHeight];
       draw(panel);
@@ -33,9 +33,7 @@ _SCRIPT = """(() => {{
     }};
     return panel;
   }});
-  const draw = ({{ canvas, strip }}) => {{
-    if (strip.complete && canvas.width) canvas.getContext("2d").drawImage(strip, -frame * canvas.width, 0);
-  }};
+  const draw = ({{ canvas, strip }}) => strip.complete && canvas.width && canvas.getContext("2d").drawImage(strip, -frame * canvas.width, 0);
   const show = () => {{
     inputs.forEach((input, i) => {{
       outputs[i].textContent = data.axes[i][+input.value];
@@ -180,8 +178,6 @@ def frame_pictures(clips, frame=0):
 
 def figure_picture(figure, dpi=90):
     """A matplotlib figure as a still picture (png) for the sliders; closes the figure."""
-    import io
-
     import matplotlib.pyplot as plt
 
     out = io.BytesIO()

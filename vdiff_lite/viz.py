@@ -154,7 +154,9 @@ def save_clip(clip, path, fps=8, enlarge=4):
 
 
 def plot_lines(axis, x, lines, **style):
-    """Plot {label: y} with colour-blind-safe colours and a line style each. Returns the axis."""
+    """Plot {label: y} with colour-blind-safe colours and a line style each. Returns the axis. Raises ValueError for more lines than colours."""
+    if len(lines) > len(COLOURS):
+        raise ValueError(f"{len(lines)} lines are more than {len(COLOURS)} colours can tell apart")
     for (label, y), colour, dashes in zip(lines.items(), COLOURS, STYLES):
         axis.plot(x, y, color=colour, linestyle=dashes, label=label, **style)
     axis.legend(frameon=False)
