@@ -196,7 +196,7 @@ for w in (1.0, 2.0):
 # %%
 on_digits = {}
 for w in (0.0, 1.0, 1.5, 2.5, 4.0):
-    clips = continue_clips(partial(history_cfg, weight=w), truth, steps=12).cpu()
+    clips = continue_clips(partial(history_cfg, weight=w), truth, steps=8).cpu()
     score = metrics.psnr(clips[:, :, K:].clamp(-1, 1), truth[:, :, K:].cpu()).mean(0)
     on_digits[w] = dict(
         clips=clips,
@@ -231,7 +231,7 @@ one = truth[5:6]
 
 
 def play(weight):
-    clip = continue_clips(partial(history_cfg, weight=weight), one, steps=12)[0]
+    clip = continue_clips(partial(history_cfg, weight=weight), one, steps=8)[0]
     return torch.cat([one[0], clip], dim=-1).cpu()
 
 
