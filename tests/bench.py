@@ -111,6 +111,11 @@ def try_it_seconds(steps=10):
     """In the built page, on one thread: from load to ready, and a window with history guidance. Empty without a browser or the page."""
     if not (CHROMIUM and DRIVER and (SITE / "_static" / "runtime").exists()):
         return {}
+    ready, window = zip(*(_open_try_it(steps) for _ in range(3)))  # each in a fresh browser
+    return {"until ready": min(ready) / 1e3, f"a window, {steps} steps, w = 1.5": min(window) / 1e3}
+
+
+def _open_try_it(steps):
     with serving() as address, tempfile.TemporaryDirectory() as profile, browsing(profile) as browser:
         browser.set_script_timeout(300)
         browser.get(address + "try_it.html")
@@ -119,7 +124,7 @@ def try_it_seconds(steps=10):
         window = browser.execute_async_script("""const [steps, done] = arguments, began = performance.now();
             const noise = new Float32Array(16 * 32 * 32).map(() => 2 * Math.random() - 1), past = noise.slice(0, 5 * 32 * 32);
             tryIt.ask({ noise, past, steps, name: 'history', weight: 1.5 }).then(() => done(performance.now() - began));""", steps)
-    return {"until ready": ready / 1e3, f"a window, {steps} steps, w = 1.5": window / 1e3}
+    return ready, window
 
 
 def main():
