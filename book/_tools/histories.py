@@ -19,7 +19,7 @@ from vdiff_lite import checkpoint, metrics
 from vdiff_lite.comparison import read_table, start_table
 from vdiff_lite.device import peak_memory
 from vdiff_lite.evaluation import continuation
-from vdiff_lite.methods import HistoryEncoder, copy_last, history_cfg, history_encoder, save_history, train_history
+from vdiff_lite.methods import HistoryEncoder, history_cfg, history_encoder, save_history, train_history
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "data" / "results" / "histories.csv"
@@ -82,10 +82,10 @@ def main():
                 heard, encoder, losses = train_history(base, encoder, vd.BouncingDigits(), steps=steps, draft_steps=1000, new=NEW,
                                                        overlap=min(k, 5), on_step=lambda n, loss, bar=bar: bar.update())
             ask = partial(history_encoder, encoder=encoder)
-            rows = judged("history_encoder", setting, *continued(heard, ask))
+            made, truth = continuation(heard, given=k, frames=k + NEW, method=ask)
+            rows = judged("history_encoder", setting, *scores(made, truth, k))
             rows += judged("history_encoder", setting + " in_window=True", *continued(heard, partial(ask, in_window=True)))
             with torch.no_grad():
-                truth = continuation(base, given=k, frames=k + NEW, method=copy_last)[1]
                 drawn = encoder.draft(encoder.embed(truth[:, :, :k].to(base.device)), range(NEW)).cpu()
             rows += judged("draft", setting, *scores(torch.cat([truth[:, :, :k], drawn], dim=2), truth, k))
             add([*rows, ("history_encoder", setting, 0, "", "", "parameters", sum(p.numel() for p in encoder.parameters()))])

@@ -83,17 +83,16 @@ def history_encoder(denoiser, past, encoder, weight=1.0, in_window=False):
     check_weight("weight", weight)
     k = past.shape[2]
     skip = 0 if in_window else k
-    told = {}  # by the number of new frames
+    heard = {}  # by the number of new frames
 
     def guided(xt, t, **features):
         f = xt.shape[2] - k
-        if f not in told:
-            with torch.no_grad():
-                told[f] = encoder(past[:, :, -encoder.frames:].to(xt), f)
+        if f not in heard:
+            heard[f] = Hearing(denoiser, encoder, past, f)
         level = t[:, None].expand(-1, k + f) if t.ndim == 1 else t
         level = torch.cat([torch.zeros_like(level[:, :k]), level[:, k:]], dim=1)[:, skip:]
         new = torch.cat([past.to(xt), xt[:, :, k:]], dim=2)[:, :, skip:]
-        c = denoiser(new, level, **hearing(told[f], features))
+        c = heard[f](new, level, **features)
         if weight != 1:
             u = denoiser(new, level, **features)
             c = u + weight * (c - u)
