@@ -26,7 +26,7 @@
 
 # %% [markdown]
 # **You will learn** how space and time are factorised; how attention knows the order of frames (rotary positions); how it can follow what
-# moves; how a noise level reaches every block; how to read and change features through a *tap*.
+# moves, and foresee where it goes; how a noise level reaches every block; how to read and change features through a *tap*.
 #
 # **You need** chapters 1 and 2; convolutions; a first idea of attention (queries, keys, values).
 
@@ -39,14 +39,8 @@ from torch import nn
 
 import vdiff_lite as vd
 from vdiff_lite import sliders, viz
-from vdiff_lite.blocks import (
-    Follow,
-    ResBlock,
-    TemporalAttention,
-    clean_mask,
-    rotary_angles,
-    rotate,
-)
+from vdiff_lite.blocks import Follow, ResBlock, TemporalAttention
+from vdiff_lite.rotary import clean_mask, rotary_angles, rotate
 
 torch.manual_seed(0)
 device = vd.pick_device()
@@ -255,7 +249,7 @@ torch.testing.assert_close(
 found = {}
 with torch.no_grad():
     net(xt.to(device), t.to(device), tap=found.setdefault)
-centre = found["decoder.0.temporal.centre"][0].T.cpu()  # (f, 2)
+centre = found["decoder.0.temporal.seen"][0].T.cpu()  # (f, 2)
 frames = rearrange(real + 1, "1 c f h w -> f h w c")
 still = rearrange(my_shift(frames, centre), "f h w c -> c f h w") - 1
 true_centre = clip.positions[0, 0] - 15.5
@@ -270,6 +264,109 @@ viz.film_strip([real[0], still], ["as it is", "followed"]);
 # %% [markdown]
 # In the lower row the same stroke is at the same place of every frame, and attention along time can compare what belongs together, however far apart the frames are. (It is
 # attention along trajectories: {cite:t}`patrick2021keeping`. One centre a frame suits one thing that moves; several things would want several.)
+
+# %% [markdown]
+# ## Build it: foresee where it goes
+#
+# On a frame of pure noise there is nothing to follow. The frames around it tell where the digit must be - but how much does it matter that the network knows? An experiment, before we build anything: five frames are given, the others are
+# pure noise, and a tap replaces the centres at the finest level. Once they stay in the middle of the frame, once they are what the network sees, and once somebody tells it the truth: two numbers a frame.
+
+# %%
+level = torch.where(torch.arange(16) < 5, 0, 1000).expand(32, 16)
+held_out = vd.BouncingDigits(split="test").sample(
+    32, torch.Generator().manual_seed(5)
+)
+noisy = denoiser.schedule.add_noise(
+    held_out.video, level, torch.randn(held_out.video.shape)
+)
+truth = rearrange(held_out.positions[:, 0] - 15.5, "b f yx -> b yx f").to(device)
+
+
+def centred_by(centre_of):
+    """A tap: the finest level takes centre_of(what it sees, what it foresees) for the centres."""
+    seen = {}
+
+    def tap(site, y):
+        seen.setdefault(site, y)
+        if site != "decoder.0.temporal.centre":
+            return y
+        return centre_of(seen["decoder.0.temporal.seen"], y)
+
+    return tap
+
+
+taps = {
+    "held in the middle": centred_by(lambda seen, foreseen: 0 * seen),
+    "as seen": centred_by(lambda seen, foreseen: seen),
+    "as foreseen": None,
+    "as they are": centred_by(lambda seen, foreseen: truth),
+}
+errors = {}
+for name, tap in taps.items():
+    with torch.no_grad():
+        guess = denoiser(noisy.to(device), level.to(device), tap=tap).cpu()
+    errors[name] = ((guess - held_out.video) ** 2).mean(dim=(0, 1, 3, 4))[5:]
+    first, last = errors[name][0], errors[name][-1]
+    print(f"centres {name:19} error of the guess: frame 6 {first:.4f}, frame 16 {last:.4f}")
+
+# %% mystnb={"image": {"alt": "Four lines over the frames 6 to 16. With centres in the middle the error is high everywhere; with centres as seen it grows fast; as foreseen it stays low for longer; with the true centres it is near zero on every frame."}, "figure": {"caption": "Error of the guess on frames of pure noise after five given ones, mean of 32 held-out clips, by where the finest level takes the digit to be."}}
+figure, axis = plt.subplots(figsize=(6, 2.6))
+viz.plot_lines(axis, range(6, 17), errors)
+axis.set(xlabel="frame", ylabel="mean squared error", ylim=(0, None));
+
+# %% [markdown]
+# Look at the lowest line: told the truth, the network draws frame 16 as well as frame 6, out of pure noise. *What* the digit is it takes from the past without loss, however far; *where* it is, is all that was missing. So the finest level has one more part. It
+# turns sightings into better ones: a small transformer along time, one number and one noise level a token, rows and columns apart.
+#
+# Going on along a straight line means position plus *distance in time* times velocity. Rotary positions let a score depend on the distance; but what attention brings from another frame, its value, does not say
+# how far away it comes from. So here the values are turned as well, by their own frame's angle $R(p_j)$, and the sum is turned back by the angle of the frame that asks:
+#
+# $$y_i = R(p_i)^{-1} \sum_j a_{ij} R(p_j)\, v_j = \sum_j a_{ij} R(p_j - p_i)\, v_j. \tag{6}$$
+#
+# A slow rotation by a small angle is nearly linear: $\sin(\omega\,\Delta p) \approx \omega\,\Delta p$. A straight line becomes something that one layer can say.
+
+# %%
+class MyMotionBlock(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(c), nn.LayerNorm(c)
+        self.q, self.k, self.v = (nn.Linear(c, c, bias=False) for _ in range(3))
+        self.out = nn.Linear(c, c)
+        self.mlp = nn.Sequential(
+            nn.Linear(c, 4 * c), nn.GELU("tanh"), nn.Linear(4 * c, c)
+        )
+
+    def forward(self, x, angles):  # (b, f, c), one head
+        y = self.norm1(x)
+        q, k, v = (rotate(proj(y), angles) for proj in (self.q, self.k, self.v))
+        a = (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1)
+        x = x + self.out(rotate(a @ v, -angles))
+        return x + self.mlp(self.norm2(x))
+
+
+from vdiff_lite.follow import MotionBlock
+
+twin, mine = MotionBlock(32, 32), MyMotionBlock(32)
+nn.init.normal_(twin.out.weight, std=0.1)
+mine.load_state_dict(twin.state_dict())
+x, angles = torch.randn(2, 16, 32), rotary_angles(torch.arange(16), 32)
+at = Context(b=2, time=None, angles=angles)
+torch.testing.assert_close(mine(x, angles), twin(x, at, None, "here"), rtol=1e-4, atol=1e-5)
+
+# %% [markdown]
+# How it learns where things go is a story of chapter 4. What it has learned: the sightings of the noisy frames above, before and after.
+
+# %%
+found = {}
+with torch.no_grad():
+    net(noisy.to(device), level.to(device), tap=found.setdefault)
+off = {
+    name: (found[f"decoder.0.temporal.{name}"] - truth).norm(dim=1).mean(0).cpu()
+    for name in ("seen", "centre")
+}
+print("off by (pixels)   as seen   as foreseen")
+for frame in (1, 5, 6, 10, 16):
+    print(f"frame {frame:2}     {off['seen'][frame - 1]:12.2f} {off['centre'][frame - 1]:13.2f}")
 
 # %% [markdown]
 # ## Who may look at whom
@@ -312,8 +409,7 @@ for site in a:
 # %% [markdown]
 # ## The whole
 #
-# To be followed, the digit has to be found - also on frames that are pure noise and can only be known from the others. That is the work of the *joint* blocks: at the lowest level, where there
-# are only 16 places a frame and it is cheap, every place of every frame looks at every other, and the path is worked out. Count:
+# One kind of block is left, the *joint* blocks: at the lowest level, where there are only 16 places a frame and it is cheap, every place of every frame looks at every other, so that a stroke can be followed to wherever it went. Count:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -391,37 +487,12 @@ print(
 )
 
 # %% [markdown]
-# Or let it follow nothing: a tap sets every centre to the middle of the frame. Five frames are given clean, the others at $t = 800$ show hardly more than where the digit is:
-
-# %%
-past_given = torch.where(torch.arange(16) < 5, 0, 800)[None]
-digits = vd.BouncingDigits(split="test").sample(32, torch.Generator().manual_seed(5)).video
-noisy = denoiser.schedule.add_noise(
-    digits, past_given.expand(32, -1), torch.randn(digits.shape)
-)
-
-
-def error_by_frame(tap=None):
-    levels = past_given.expand(32, -1).to(device)
-    guess = denoiser(noisy.to(device), levels, tap=tap).cpu()
-    return ((guess - digits) ** 2).mean(dim=(0, 1, 3, 4))
-
-
-stay = lambda site, y: y * 0 if site.endswith(".centre") else y
-errors = {"follows": error_by_frame(), "stays": error_by_frame(stay)}
-
-# %% mystnb={"image": {"alt": "Two lines over the frames 6 to 16; the error of the network that follows stays low, with the centres held in the middle it is higher on every frame."}, "figure": {"caption": "Error of the guess on the frames after a given past, mean of 32 held-out clips: following what moves, and with all centres held in the middle of the frame."}}
-figure, axis = plt.subplots(figsize=(6, 2.4))
-viz.plot_lines(axis, range(5, 16), {name: error[5:] for name, error in errors.items()})
-axis.set(xlabel="frame", ylabel="mean squared error", ylim=(0, None));
-
-# %% [markdown]
 # Another trap is invisible in the output: attention heads narrower than 16 channels are many times slower on CPUs, because the fused kernel has no fast
 # path for them. `VideoUNetConfig` uses 32.
 #
 # ## Recap
 #
-# Convolutions look within frames, attention looks along time, at places that move along with the thing, and joint blocks at the lowest level let every place see every other. Rotary positions make
+# Convolutions look within frames, attention looks along time, at places that move along with the thing, a small transformer foresees where the thing will be, and joint blocks at the lowest level let every place see every other. Rotary positions make
 # time relative; a scale and a shift bring each frame's noise level to every block. Features pass a tap by name, and clean frames never look at noisy ones.
 #
 # ## Exercises

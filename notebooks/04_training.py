@@ -19,12 +19,12 @@
 # **What does a loss of 0.03 look like - and is it normal that the first samples are soup?**
 #
 # We train a small video diffusion model from nothing, here and now, in under a minute, and look at its samples at every stage. Then we
-# load the model that the rest of the book uses, which was trained in the same way for longer, and read its loss curve.
+# load the model that the rest of the book uses, which was trained in the same way for longer, and read how it came to be, stage by stage.
 #
 # *Time to run: about a minute on two CPU cores, a quarter of that on a GPU.*
 
 # %% [markdown]
-# **You will learn** the training loss in four lines; which noise levels a batch holds and why; what averaging the weights does; what normal training looks like;
+# **You will learn** the training loss in four lines; which noise levels a batch holds and why; how foresight is taught; what averaging the weights does; what normal training looks like;
 # how a run survives being killed.
 #
 # **You need** chapters 1 to 3, and what an optimiser does.
@@ -38,8 +38,14 @@ import matplotlib.pyplot as plt
 import torch
 
 import vdiff_lite as vd
-from vdiff_lite import checkpoint, sliders, viz
-from vdiff_lite.training import DivergedError, centre_loss, draw_noise_levels, v_loss
+from vdiff_lite import checkpoint, foresight, sliders, viz
+from vdiff_lite.training import (
+    DivergedError,
+    centre_loss,
+    draw_noise_levels,
+    true_centres,
+    v_loss,
+)
 
 device = vd.pick_device()
 vd.keep_memory()
@@ -171,11 +177,67 @@ guess = 3 * torch.randn(4, 2, 16)
 torch.testing.assert_close(centre_loss_by_hand(guess, x0), centre_loss([guess], x0))
 
 # %% [markdown]
+# ## Where will it be? Taught from trajectories
+#
+# Chapter 3 ended its experiment with two numbers a frame: told where the digit is, the network draws it. Foreseeing these two numbers is a small problem, but a hard one to learn beside the other: eight clips a step hold eight
+# trajectories, and most of the loss is about strokes. So foresight is taught by itself. Draw many trajectories $c$ - the centres of clean clips - make up what the network would *see* of them, and ask for the truth:
+#
+# $$L_f = \mathbb{E}\; \text{smooth}\ell_1\big(\text{foresee}(\tilde c) - c\big), \qquad \tilde c = (c + s_t z)\, \frac{\text{var}(c)}{\text{var}(c) + s_t^2}, \quad z \sim N(0, 1). \tag{3}$$
+#
+# A sighting is off by $s_t$ pixels, more at higher noise; and where it says little, the best guess lies near the mean, hence the fraction. No image passes a network, so a step costs little.
+
+# %%
+def my_sightings(centre, t, generator):
+    alpha_bar = schedule.alpha_bar[t][..., None]
+    s = 0.07 + 0.25 * ((1 - alpha_bar) / alpha_bar.clamp(min=1e-12)).sqrt()
+    s = s.clamp(max=1e4)
+    z = torch.randn(centre.shape, generator=generator)
+    return (centre + s * z) * centre.var() / (centre.var() + s**2)
+
+
+centre = true_centres(x0)  # (b, f, 2), pixels from the middle
+torch.testing.assert_close(
+    my_sightings(centre, t, torch.Generator().manual_seed(0)),
+    foresight.sightings(centre, t, schedule, torch.Generator().manual_seed(0)),
+    rtol=1e-3,
+    atol=1e-4,
+)
+
+# %% [markdown]
+# Is the law $s_t = 0.07 + 0.25\,\sqrt{1-\bar\alpha_t}/\sqrt{\bar\alpha_t}$ true? The tap shows what the shipped network sees in noisy clips, and we know where the digits are:
+
+# %%
+watched = vd.BouncingDigits(split="test").sample(16, torch.Generator().manual_seed(6)).video
+places = true_centres(watched)
+levels, off = (50, 200, 400, 600, 700, 800, 850), []
+for level in levels:
+    found, at_level = {}, torch.full((16, 16), level)
+    noisy = schedule.add_noise(watched, at_level, torch.randn(watched.shape))
+    with torch.no_grad():
+        shipped.net.to(device)(noisy.to(device), at_level.to(device), tap=found.setdefault)
+    seen = found["decoder.0.temporal.seen"].cpu().mT
+    off.append((seen - places).square().mean().sqrt().item())
+
+# %% mystnb={"image": {"alt": "Points on a rising curve: the error of the places that the network sees grows from a tenth of a pixel at low noise to about a pixel at level 850, close to the drawn law."}, "figure": {"caption": "How far the network's sightings are off in each direction, by noise level (points; root mean square, 16 held-out clips), and the law that foresight is taught with (line)."}}
+figure, axis = plt.subplots(figsize=(6, 2.4))
+line = torch.arange(20, 900, 10)
+law = 0.07 + 0.25 * schedule.snr(line) ** -0.5
+axis.plot(line, law, color="#666666", label="law")
+axis.plot(levels, off, "o", label="measured")
+axis.set(xlabel="noise level t", ylabel="off by (pixels)", yscale="log")
+axis.legend(frameon=False);
+
+# %% [markdown]
+# One thing more is taught with it: what is far away in time may be of another clip. In every third batch the first frames come from elsewhere, placed twelve frames back or more. Chapter 7 keeps such frames in sight for ever, as a memory of *what* is
+# shown, and foresight must not take them for the past of the motion.
+
+# %% [markdown]
 # ## A past with its own mistakes
 #
-# A clip that goes on for ever has a past that the network drew itself: nearly right, never quite. A network that has seen true pasts alone takes each small error for the digit, and adds to it, window after window. So in the
-# last steps of the recipe every third batch gets such a past: the first four frames are the data's, the next four are what the network draws after them, in four coarse steps, and what it has to denoise are the
-# *true* frames after those. It never sees more than 16 frames; it only learns not to trust its own hand too far {cite:p}`bengio2015scheduled,huang2025self`. (How the four frames are drawn is the subject of chapters 5 and 7.)
+# A clip that goes on for ever has a past that the network drew itself: nearly right, never quite. A network that has seen true pasts alone takes each small error for the digit, and adds to it, window after window. Here is an idea
+# to cure that: in some batches the first four frames are the data's, the next four are what the network draws after them, in four coarse steps, and what it has to denoise are the
+# *true* frames after those. It never sees more than 16 frames; it only learns not to trust its own hand too far {cite:p}`bengio2015scheduled,huang2025self`. (How the four frames are drawn is the subject of chapters 5 and 7.) Predict what comes of it;
+# the answer is further down.
 
 # %%
 trainer = vd.Trainer(
@@ -314,7 +376,8 @@ straight.losses
 # %% [markdown]
 # ## The shipped model
 #
-# Its card lies beside the weights and says how it came to be: stage by stage, where there was more than one. `make train` runs the same again, from nothing.
+# Its card lies beside the weights and says how it came to be, stage by stage. The first stage is a run from nothing, without foresight. Then foresight is taught, and in the second stage the whole network learns on with it, at a lower rate; half
+# of its clips are drawn from noise and a third of its steps are on single frames. `make train` runs the same again.
 
 # %%
 print(f"{shipped.card['parameters']:,} parameters, trained on {shipped.card['data']}")
@@ -325,6 +388,7 @@ for n, stage in enumerate(stages, 1):
     print("  same level, per frame, clean past, dropped past:", recipe["mix"])
     print("  noise levels crowded:", recipe["high"], "  time lapse:", recipe["time_lapse"])
     print("  steps on short clips:", recipe["short_steps"])
+    print("  steps of foresight before:", recipe.get("foresight", 0))
 
 # %% mystnb={"image": {"alt": "The loss of the shipped model over its training steps; after a steep fall it keeps falling slowly, and once more at the end as the learning rate goes down."}, "figure": {"caption": "The full loss curve of digits32. Grey: steps on clips of 8 frames. Dotted: from here on, the learning rate falls."}}
 figure, axis = plt.subplots(figsize=(7, 2.6))
@@ -340,42 +404,48 @@ axis.set(xlabel="step", ylabel="loss (per pixel)", yscale="log")
 axis.legend(frameon=False);
 
 # %% [markdown]
-# ## Did a past of its own help?
+# ## What each stage bought
 #
-# An experiment. The shipped weights were trained on in four runs, each from where the one before ended, more than twice as many steps again, and each was judged in the same way
-# (`book/_tools/stages.py`): continued from five frames of held-out clips, drawn from nothing, and rolled out over many windows. Horizon is the frame at which the first check of chapter 6 fails.
+# Every stage was judged in the same way (`book/_tools/stages.py`): continued from five frames of held-out clips, drawn from nothing, and rolled out over many windows. Horizon is the frame at which the first check of chapter 6 fails.
 
 # %%
+def print_stages(judged, names):
+    one = judged[0]
+    print(f"{one['clips']} held-out clips, {one['steps']} DDIM steps, rolled out", end=" ")
+    print(f"over {one['long']['frames']} frames\n")
+    print(f"{'':26}PSNR at new frame   from noise, first = last    rollout")
+    print(f"{'':26} 1     5    11       shape      digit     digit  horizon")
+    for name, one in zip(names, judged, strict=True):
+        db = "".join(f"{value:6.1f}" for value in one["psnr"].values())
+        shape, digit = (one["from_noise"][f"same_{k}"] for k in ("shape", "digit"))
+        right, lived = one["long"]["identity"], one["long"]["horizon"][0]
+        print(f"{name:23}{db} {shape:10.2f} {digit:10.2f} {right:9.2f} {lived:8.1f}")
+
+
 judged = json.loads(Path("../data/results/stages.json").read_text())
-assert judged[0]["sha256"] == shipped.card["sha256"]
-one = judged[0]
-print(
-    f"{one['clips']} held-out clips, {one['steps']} DDIM steps, {one['long']['frames']} frames"
-)
-print("                     PSNR at new frame   from noise, first = last     rollout")
-print("                       1     5    11       shape      digit       digit  horizon")
-for n, one in enumerate(judged):
-    kinds = dict(own_steps="with own pasts", image_every="half on frames")
-    what = [words for key, words in kinds.items() if one["recipe"].get(key)]
-    name = "shipped" if n == 0 else (what or ["true pasts"])[0]
-    db = "".join(f"{value:6.1f}" for value in one["psnr"].values())
-    shape, digit = (one["from_noise"][f"same_{k}"] for k in ("shape", "digit"))
-    right, lived = one["long"]["identity"], one["long"]["horizon"][0]
-    print(
-        f"{one['recipe']['steps']:5,} {name:14}{db} {shape:10.2f} {digit:10.2f} {right:11.2f} {lived:8.1f}"
-    )
+assert judged[0]["sha256"] == stages[0]["sha256"]
+assert judged[-1]["sha256"] == shipped.card["sha256"]
+print_stages(judged, ["first stage", "foresight taught", "second stage"])
 
 # %% [markdown]
-# Read it line by line.
-#
-# - *With own pasts* the network did what it was asked, and that was wrong. The drawn pasts were slightly off, and it was told that they were clean (level 0); so it learned to trust no past, true ones included, and
+# The second line is the first one's network, weight for weight; nothing was added but minutes of trajectories. And training on without foresight? That was tried, too: the first stage was followed by four runs, each from where the one before
+# ended, with pasts of the network's own making, with true pasts again, and twice with half of the steps on single frames.
+
+# %%
+tried = json.loads(Path("../data/results/own_pasts.json").read_text())
+assert tried[0]["sha256"] == stages[0]["sha256"]
+names = ["first stage", "own pasts", "true pasts", "half on frames", "half on frames"]
+names = [f"{one['recipe']['steps']:6,} {name}" for one, name in zip(tried, names)]
+print_stages(tried, names)
+
+# %% [markdown]
+# - *Own pasts*: the network did what it was asked, and that was wrong. The drawn pasts were slightly off, and it was told that they were clean (level 0); so it learned to trust no past, true ones included, and
 #   the first new frame lost the most. A past that holds errors has to be announced as one, by a noise level of its own.
 # - *True pasts* for a few more steps, at a low rate, bring most of it back.
-# - *Half on frames*: every second step trained on single frames, many more digits in the same time. Shapes that come from nothing now stay what they are; that they are *digits* improves less.
-# - And the first column: none of the later stages predicts the next frame better than the first one did. More of the same training buys steadier rollouts, not sharper predictions; for those the place to look is the
-#   network, two million parameters, or what it is shown.
+# - *Half on frames*: many more digits in the same time. Shapes that come from nothing now stay what they are; that they are *digits* improves less.
+# - And the first column: more than twice as many steps again, and the next frame is predicted no better. What was missing was not training, it was a way to say where things go.
 #
-# The first stage is the one that ships: it predicts best, and one recipe makes it again. The runs differ in more than one setting, so the table says what happened, and the causes above are our reading of it.
+# The runs differ in more than one setting, so the tables say what happened, and the causes above are our reading of it.
 
 # %% [markdown]
 # ## Play
@@ -432,8 +502,7 @@ axis.set(xlabel="step", ylabel="loss (per pixel)", yscale="log");
 # ## Recap
 #
 # Training asks for $v$ at random noise levels and takes the squared error over the noisy frames. A batch mixes clips from noise with clips that have a clean past, so that one
-# network serves every method later; time lapses and a hint where to look make it learn which digit it is. A past that it drew itself must be announced as one; more of the same training steadies rollouts and does not sharpen
-# predictions. Judge a run by its samples: the loss is nearly flat while they get good.
+# network serves every method later; time lapses and a hint where to look make it learn which digit it is; where things go is learned from trajectories alone, in minutes. A past that it drew itself must be announced as one. Judge a run by its samples: the loss is nearly flat while they get good.
 #
 # ## Exercises
 #

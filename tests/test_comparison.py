@@ -141,16 +141,13 @@ def test_peak_memory_is_what_the_lines_took():
         peak_memory("nonsense", device="cpu")
 
 
-def test_an_encoder_adds_to_a_method_what_it_foresees_at_no_further_pass(past):
-    shipped = checkpoint.load("digits32")
-    plain, told = ("history_cfg:weight=2", "history_cfg:weight=2,encoder=digits32_5_8")
-    (a, cost), (b, cost_told) = (extend(shipped, text, past, 4, window=6, overlap=3, steps=2) for text in (plain, told))
-    assert torch.equal(b[:, :, :3], past) and not torch.allclose(a, b)
-    assert cost["passes"] == cost_told["passes"]
+def test_a_setting_that_a_method_does_not_have_is_named():
+    with pytest.raises(ValueError, match="history_cfg has no setting encoder; it has weight"):
+        bind("history_cfg:encoder=digits32_5_8")
+    with pytest.raises(ValueError, match="copy_last has no setting weight; it has none"):
+        bind("copy_last:weight=2")
 
 
-def test_an_encoder_goes_with_its_own_weights_and_with_methods_that_can_hear_it(denoiser, past):
-    with pytest.raises(ValueError, match="injection takes no encoder; choose from anchored_history"):
-        bind("injection:encoder=digits32_5_8")
+def test_an_encoder_goes_with_its_own_weights(denoiser, past):
     with pytest.raises(ValueError, match="digits32_5_8 was trained with other weights"):
         extend(denoiser, "history_encoder", past, 4, window=6, overlap=3, steps=2)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vdiff_lite import BouncingDigits, Denoiser, NoiseSchedule, VideoUNet, VideoUNetConfig, checkpoint
-from vdiff_lite.methods import Hearing, HistoryEncoder, history_cfg, history_encoder, load_history, save_history, train_history
+from vdiff_lite.methods import HistoryEncoder, history_encoder, load_history, save_history, train_history
 from vdiff_lite.methods.history_encoder import trained_parts
 
 
@@ -32,37 +32,18 @@ def test_an_untrained_encoder_is_silent(small_denoiser, encoder):
     torch.testing.assert_close(told[:, :, 3:], plain)
 
 
-@pytest.mark.parametrize("in_window", [False, True])
 @pytest.mark.parametrize("speaks", ["tell", "show"])
-def test_the_past_and_its_order_matter_once_the_encoder_speaks(small_denoiser, encoder, speaks, in_window):
+def test_the_past_and_its_order_matter_once_the_encoder_speaks(small_denoiser, encoder, speaks):
     torch.nn.init.normal_(getattr(encoder, speaks).weight)
 
     def ask(past, w=1.0):
-        return history_encoder(small_denoiser, past, encoder, w, in_window)(clip(6, 1), torch.tensor([500, 900]))[:, :, 3:]
+        return history_encoder(small_denoiser, past, encoder, w)(clip(6, 1), torch.tensor([500, 900]))[:, :, 3:]
 
     with torch.no_grad():
         a, b, backwards = ask(clip(3)), ask(clip(3, 2)), ask(clip(3).flip(2))
         u, guided = ask(clip(3), 0.0), ask(clip(3), 2.0)
     assert (a - b).abs().max() > 1e-4 and (a - backwards).abs().max() > 1e-5
     torch.testing.assert_close(guided, u + 2 * (a - u), rtol=1e-3, atol=1e-4)
-
-
-def test_the_past_in_the_window_is_that_of_history_cfg_while_the_encoder_is_silent(small_denoiser, encoder):
-    past, xt, t = clip(3), clip(6, 1), torch.tensor([500, 900])
-    with torch.no_grad():
-        told = history_encoder(small_denoiser, past, encoder, in_window=True)(xt, t)
-        torch.testing.assert_close(told, history_cfg(small_denoiser, past)(xt, t))
-
-
-@pytest.mark.parametrize("weight", [1.0, 2.0])
-def test_a_method_put_on_a_hearing_denoiser_is_told_the_same_in_every_branch(small_denoiser, encoder, weight):
-    torch.nn.init.normal_(encoder.show.weight)
-    past, xt, t = clip(3), clip(6, 1), torch.tensor([500, 900])
-    with torch.no_grad():
-        both = history_cfg(Hearing(small_denoiser, encoder, past, new=3), past, weight)(xt, t)
-        c, u = (history_cfg(Hearing(small_denoiser, encoder, past, new=3), past, w)(xt, t) for w in (1.0, 0.0))
-        torch.testing.assert_close(c, history_encoder(small_denoiser, past, encoder, in_window=True)(xt, t))
-    torch.testing.assert_close(both[:, :, 3:], (u + weight * (c - u))[:, :, 3:], rtol=1e-3, atol=1e-4)
 
 
 def test_what_is_told_of_a_dropped_past_is_nothing(encoder):

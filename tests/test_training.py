@@ -103,6 +103,29 @@ def test_centres_are_learned(small_data):
     assert loss() < 0.5 * before
 
 
+def test_a_foresight_that_was_not_taught_rests(small_data):
+    run = trainer(small_data)
+    foresee = run.net.decoder[0].temporal.foresee
+    before = [p.clone() for p in foresee.parameters()]
+    for _ in run.run(bar=False):
+        pass
+    assert all(torch.equal(a, b) for a, b in zip(before, foresee.parameters()))
+
+
+def test_a_foresight_that_was_taught_learns_on_after_a_resume_too(small_data, tmp_path):
+    run = trainer(small_data)
+    torch.nn.init.constant_(run.net.decoder[0].temporal.foresee.leave.weight, 0.1)
+    run._rest_untaught()
+    run.take_step()
+    run.save(tmp_path / "state.safetensors")
+    run.take_step()
+    again = trainer(small_data).resume(tmp_path / "state.safetensors")
+    again.take_step()
+    weights = lambda run: [p for p in run.net.decoder[0].temporal.foresee.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(weights(run), weights(again)))
+    assert weights(again)[0].grad is not None
+
+
 def test_a_time_lapse_takes_every_second_frame_and_says_so(small_data):
     far, near = (trainer(small_data, time_lapse=(stride,))._batch(0) for stride in (2, 1))
     assert far[3].tolist() == [0, 2, 4, 6] and near[3].tolist() == [0, 1, 2, 3]

@@ -1,9 +1,8 @@
 import pytest
 import torch
 from conftest import SMALL
-from einops import rearrange
 
-from vdiff_lite.blocks import Follow, clean_mask, rotary_angles, rotate
+from vdiff_lite.rotary import clean_mask, rotary_angles, rotate
 from vdiff_lite.unet import VideoUNet, VideoUNetConfig
 
 
@@ -117,36 +116,8 @@ def test_taps_see_every_site_and_may_change_it(small_net):
     assert not torch.equal(plain, changed)
     assert sites == ["encoder.0.temporal", "encoder.0", "encoder.1.temporal", "encoder.1", "middle.0.joint", "middle",
                      "decoder.1.temporal.centre", "decoder.1.temporal", "decoder.1",
+                     "decoder.0.temporal.seen", *(f"decoder.0.temporal.{i}.motion" for i in range(3)),
                      "decoder.0.temporal.centre", "decoder.0.temporal", "decoder.0"]
-
-
-def test_followed_by_pixels_a_moving_thing_stands_still():
-    # A patch of features drawn two and five pixels away: a soft-argmax on it finds it, and a shift there puts it in the middle.
-    follow = Follow(8, cell=2)
-    picture = torch.zeros(3, 16, 16, 2)
-    picture[:, 4:8, 6:10] = torch.randn(4, 4, 2, generator=torch.Generator().manual_seed(0))
-    places = rearrange(torch.stack([picture[0], picture[0].roll((2, 3), (0, 1)), picture[0].roll((1, -2), (0, 1))]),
-                       "n (h p) (w q) c -> n h w (p q c)", p=2, q=2)
-    centre = torch.tensor([[-2.0, 0.0], [0.0, 3.0], [-1.0, -2.0]])
-    seen = follow.shift(places, centre)
-    torch.testing.assert_close(seen, seen[:1].expand_as(seen))
-    torch.testing.assert_close(follow.shift(seen, -centre), places)
-
-
-def test_a_shift_between_pixels_interpolates():
-    follow = Follow(4, cell=1)
-    line = torch.arange(8.0).expand(1, 4, 8)[..., None].expand(1, 4, 8, 4)
-    torch.testing.assert_close(follow.shift(line, torch.tensor([[0.0, 0.25]]))[:, :, :-1], (line + 0.25)[:, :, :-1])
-
-
-def test_centre_is_where_the_score_is():
-    follow = Follow(1, cell=2)
-    torch.nn.init.zeros_(follow.score.weight)
-    y = torch.zeros(2, 8, 8, 1)
-    torch.testing.assert_close(follow.find(y), torch.zeros(2, 2))
-    follow.score.weight.data[0, 0, 1, 1] = 1
-    y[0, 1, 6], y[1, 5, 2] = 100, 100
-    torch.testing.assert_close(follow.find(y), torch.tensor([[-5.0, 5.0], [3.0, -3.0]]))
 
 
 def test_rotation_is_a_complex_product_and_so_is_its_gradient():

@@ -7,16 +7,20 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import nn
 
+from .follow import Follow, Foresee
+from .rotary import clean_mask, rotary_angles, rotate, space_time_angles, turned  # noqa: F401 - the rest is for readers of this module
+
 
 class Context:
     """What every block needs beside its input: noise levels, positions, who may look at whom, and the tap.
 
     b: clips in the batch;  time: (b f, e) embedded noise levels;  angles: (f, d/2) rotary angles of the frames;
-    mask: (b, f, f), True where a frame may look at another, None where all may;  tap(site, feature) -> feature.
+    mask: (b, f, f), True where a frame may look at another, None where all may;  tap(site, feature) -> feature;
+    level: (b, f) noise levels in [0, 1], which `Foresee` alone wants.
     """
 
-    def __init__(self, b, time, angles, mask=None, tap=None):
-        self.b, self.time, self.angles, self.mask = b, time, angles, mask
+    def __init__(self, b, time, angles, mask=None, tap=None, level=None):
+        self.b, self.time, self.angles, self.mask, self.level = b, time, angles, mask, level
         self.tap = tap or (lambda site, feature: feature)
         self.turn = angles.cos(), angles.sin()
         self._joint = {}
@@ -59,9 +63,9 @@ class EncoderStage(nn.Module):
 class DecoderStage(nn.Module):
     """One level of the decoder: attention along time, at places counted from what moves where `cell` is given; then convolutions."""
 
-    def __init__(self, c, e, d, cell=None):
+    def __init__(self, c, e, d, cell=None, foresee=0):
         super().__init__()
-        self.temporal = TemporalAttention(c, d, cell)
+        self.temporal = TemporalAttention(c, d, cell, foresee)
         self.frames = ResBlock(c, e)
 
     def forward(self, x, at, site):
@@ -91,14 +95,15 @@ class TemporalAttention(nn.Module):
     """Each place looks along time at itself in the other frames; rotary positions make it relative.
 
     Where things move, the same place of two frames shows different things. With `cell`, the pixels to a side of a place,
-    places are therefore counted from what moves (Follow).
+    places are therefore counted from what moves (Follow): from where it is seen or, with some blocks to `foresee`, from where it must be.
     """
 
-    def __init__(self, c, d, cell=None):
+    def __init__(self, c, d, cell=None, foresee=0):
         super().__init__()
         self.d = d
         self.norm = nn.LayerNorm(c)
         self.follow = Follow(c, cell) if cell else None
+        self.foresee = Foresee(d, foresee) if foresee else None
         self.q, self.k, self.v = (nn.Linear(c, c, bias=False) for _ in range(3))
         self.out = nn.Linear(c, c)
         nn.init.zeros_(self.out.weight)
@@ -107,7 +112,10 @@ class TemporalAttention(nn.Module):
         b, h = at.b, x.shape[2]
         y = self.norm(rearrange(x, "n c h w -> n h w c"))
         if self.follow:
-            centre = at.offer_centre(site + ".centre", self.follow.find(y))
+            centre = self.follow.find(y)
+            if self.foresee:
+                centre = self.foresee(at.offer_centre(site + ".seen", centre), at, site)
+            centre = at.offer_centre(site + ".centre", centre)
             y = self.follow.shift(y, centre)
         # Every (place, head) is one head of the attention kernel: a view, no copy.
         q, k, v = (rearrange(proj(y), "(b f) h w (n d) -> b (h w n) f d", b=b, d=self.d) for proj in (self.q, self.k, self.v))
@@ -119,42 +127,6 @@ class TemporalAttention(nn.Module):
         if self.follow:
             y = self.follow.shift(y, -centre)
         return x + rearrange(y, "n h w c -> n c h w")
-
-
-class Follow(nn.Module):
-    """Finds where the thing that moves is, and shows every frame as seen from there: in the shifted frames it stands still.
-
-        centre = sum_p softmax(conv(y))_p p              spatial soft-argmax (Finn et al. 2016)
-        shift(y)[i] = sum_j max(0, 1 - |i + centre - j|) y[j]    along each axis (Jaderberg et al. 2015, Eq. 5)
-
-    y: (n, h, w, c), a place being cell x cell pixels. Its channels are laid out as pixels, c / cell^2 to each, so that a shift
-    by a fraction of a place blurs by less than a pixel. What leaves the frame is gone; what comes in is zero.
-    """
-
-    def __init__(self, c, cell):
-        super().__init__()
-        self.cell = cell
-        self.score = nn.Conv2d(c, 1, 3, padding=1)
-
-    def find(self, y):
-        """The centre of each frame, in pixels from the frame's middle: (n, h, w, c) -> (n, 2) as (y, x)."""
-        score = self.score(rearrange(y, "n h w c -> n c h w"))
-        p = score.flatten(1).softmax(-1).view(-1, *y.shape[1:3])
-        along = lambda size: self.cell * (torch.arange(size, device=y.device, dtype=y.dtype) - (size - 1) / 2)
-        return torch.stack([p.sum(2) @ along(y.shape[1]), p.sum(1) @ along(y.shape[2])], dim=-1)
-
-    def shift(self, y, centre):
-        """Move the content of each frame by -centre pixels: (n, h, w, c), (n, 2) -> (n, h, w, c)."""
-        y = rearrange(y, "n h w (p q c) -> n c (h p) (w q)", p=self.cell, q=self.cell)
-        rows, columns = (self.places(size, centre[:, axis]) for axis, size in enumerate(y.shape[2:]))
-        grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), dim=-1)
-        y = F.grid_sample(y, grid, align_corners=False)
-        return rearrange(y, "n c (h p) (w q) -> n h w (p q c)", p=self.cell, q=self.cell)
-
-    @staticmethod
-    def places(size, offset):
-        """Where each pixel of a line is read, offset pixels on, in grid_sample's units of half a line: (n,) -> (n, size)."""
-        return (2 * (torch.arange(size, device=offset.device) + offset[:, None]) + 1) / size - 1
 
 
 class SpaceTimeBlock(nn.Module):
@@ -203,63 +175,3 @@ class NoiseLevelEmbedding(nn.Module):
     def forward(self, t):
         u = rearrange(t, "b f -> (b f) 1").to(self.frequencies) / self.num_timesteps * self.frequencies
         return self.mlp(torch.cat([u.sin(), u.cos()], dim=-1))
-
-
-def rotary_angles(positions, d, base=100.0):
-    """Angles positions x base^(-2i/d): (f,) -> (f, d/2), for rotary embedding (Su et al. 2021, Eq. 15).
-
-    base is 100, not the 10,000 of text: a window has tens of frames, not thousands of words.
-    """
-    frequencies = base ** (-torch.arange(0, d, 2, dtype=torch.float32, device=positions.device) / d)
-    return positions.float()[:, None] * frequencies
-
-
-def space_time_angles(temporal, h, w):
-    """(f, d/2) angles of time -> (f h w, d/2): half of the pairs turn with time, a quarter each with y and x."""
-    f, pairs = temporal.shape
-    y = rotary_angles(torch.arange(h, device=temporal.device), pairs // 2, base=10.0)
-    x = rotary_angles(torch.arange(w, device=temporal.device), pairs // 2, base=10.0)
-    return torch.cat([repeat(temporal[:, ::2], "f d -> (f h w) d", h=h, w=w),
-                      repeat(y, "h d -> (f h w) d", f=f, w=w), repeat(x, "w d -> (f h w) d", f=f, h=h)], dim=-1)
-
-
-def rotate(x, angles):
-    """Turn each pair (x_i, x_{i + d/2}) by its angle. x: (..., f, d);  angles: (f, d/2)."""
-    return turned(x, angles.cos(), angles.sin())
-
-
-def turned(x, cos, sin):
-    """`rotate` with the cosines and sines at hand."""
-    if torch.compiler.is_compiling():  # an export writes down what it sees, and does not see into _Rotate
-        x1, x2 = x.chunk(2, -1)
-        return torch.cat([x1 * cos - x2 * sin, x2 * cos + x1 * sin], dim=-1)
-    return _Rotate.apply(x, cos, sin)
-
-
-class _Rotate(torch.autograd.Function):
-    """A rotation's gradient is the rotation back: two passes over memory where autograd's own record takes seven."""
-
-    @staticmethod
-    def forward(ctx, x, cos, sin):
-        ctx.save_for_backward(cos, sin)
-        turned = torch.empty_like(x)
-        (x1, x2), (y1, y2) = x.chunk(2, -1), turned.chunk(2, -1)
-        torch.mul(x1, cos, out=y1).addcmul_(x2, sin, value=-1)
-        torch.mul(x2, cos, out=y2).addcmul_(x1, sin)
-        return turned
-
-    @staticmethod
-    def backward(ctx, grad):
-        cos, sin = ctx.saved_tensors
-        return _Rotate.apply(grad, cos, -sin), None, None
-
-
-def clean_mask(t):
-    """Who may look at whom: (b, f) noise levels -> (b, f, f) bool, or None when all may.
-
-    A frame at t = 0 is given: it does not look at frames that are still being made.
-    """
-    clean = t == 0
-    if not torch.compiler.is_compiling() and (not clean.any() or clean.all()):
-        return None
-    return ~(clean[:, :, None] & ~clean[:, None, :])

@@ -131,6 +131,7 @@ def _data(args, size, channels):
 
 
 def _train(args):
+    from . import foresight
     from .evaluation import loss_curve
     from .schedule import NoiseSchedule
     from .training import Trainer
@@ -142,12 +143,14 @@ def _train(args):
     before = []
     if args.start_from:
         start = checkpoint.load(args.start_from)
-        net.load_state_dict(start.net.state_dict())
+        net.load_state_dict(net.state_dict() | start.net.state_dict())
         before = checkpoint.stages(start.card)
     config = _recipe(args)
     data = _data(args, net.config.size, net.config.in_channels)
-    trainer = Trainer(net, NoiseSchedule(), data, config, device)
     state = out.with_name(out.name + ".state.safetensors")
+    if config.foresight and not state.exists():
+        foresight.teach(net, NoiseSchedule(), data, config.foresight)
+    trainer = Trainer(net, NoiseSchedule(), data, config, device)
     if state.exists():
         trainer.resume(state)
         print(f"going on from step {trainer.step} of {state}")

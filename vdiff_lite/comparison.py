@@ -6,6 +6,7 @@ import json
 import math
 import time
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -14,19 +15,19 @@ from tqdm.auto import tqdm
 from . import checkpoint, metrics
 from .data import BouncingDigits
 from .device import peak_memory
-from .methods import METHODS, Hearing, load_history
+from .methods import METHODS, load_history
 from .rollout import rollout
 from .samplers import SAMPLERS
 
 COLUMNS = ("method", "setting", "seed", "clip", "frame", "metric", "value")
 SEEDED = {"replacement", "injection"}  # methods that draw noise of their own
 PREDICTED = 33  # new frames, of which PSNR and SSIM are kept: three windows
-TOLD = {"history_cfg", "fractional_history", "anchored_history", "history_encoder"}  # methods that an embedding of the past can be added to
+GIVEN = {"denoiser", "past", "anchor", "generator", "features"}  # arguments of methods that are no settings
 ANCHORED = {"anchored_history"}  # methods that keep the frames given at the start
 
 
 def parse_method(text):
-    """'reconstruction:weight=10,norm=mean' -> (name, options). Raises ValueError for a method that does not exist."""
+    """'reconstruction:weight=10,norm=mean' -> (name, options). Raises ValueError for a method or a setting that does not exist."""
     name, _, rest = text.partition(":")
     if name not in METHODS:
         raise ValueError(f"method {name!r} is unknown; choose from {', '.join(METHODS)}")
@@ -34,6 +35,9 @@ def parse_method(text):
     for item in filter(None, rest.split(",")):
         key, value = parse_setting(item)
         options[key] = tuple(value.split("+")) if isinstance(value, str) and "+" in value else value
+    known = [key for key in signature(METHODS[name]).parameters if key not in GIVEN]
+    if set(options) - set(known):
+        raise ValueError(f"{text!r}: {name} has no setting {', '.join(sorted(set(options) - set(known)))}; it has {', '.join(known) or 'none'}")
     return name, options
 
 
@@ -48,35 +52,29 @@ def parse_setting(text):
         return key, value
 
 
-def bind(text, generator=None, given=None, encoder=None, new=11):
+def bind(text, generator=None, given=None, encoder=None):
     """A method with its settings, ready for `rollout`: (denoiser, past) -> denoiser.
 
-    given: the frames given at the start;  encoder: what the setting `encoder` names, loaded (`with_encoder`);  new: new frames a window.
+    given: the frames given at the start;  encoder: what history_encoder's setting `encoder` names, loaded (`with_encoder`).
     """
     name, options = parse_method(text)
-    if "encoder" in options and name not in TOLD:
-        raise ValueError(f"{text!r}: {name} takes no encoder; choose from {', '.join(sorted(TOLD))}")
-    options.pop("encoder", None)
     if name in ANCHORED:
         options["anchor"] = given
     if generator is not None and name in SEEDED:
         options["generator"] = generator
-    if encoder is not None and name == "history_encoder":
+    if encoder is not None:
         options["encoder"] = encoder
-    method = partial(METHODS[name], **options)
-    if encoder is None or name == "history_encoder":
-        return method
-    return lambda denoiser, past: method(Hearing(denoiser, encoder, past, new), past)
+    return partial(METHODS[name], **options)
 
 
 def with_encoder(denoiser, text):
-    """(denoiser, encoder) as a method wants them: those trained together where its setting `encoder` names a file of
-    data/checkpoints/history/ ("digits32_5_8": of digits32, reads 5 frames, 8 numbers), else the given denoiser and None.
+    """(denoiser, encoder) as a method wants them: for history_encoder those trained together, where its setting `encoder` names a file of
+    data/checkpoints/history/ ("digits32_5_8": of digits32, reads 5 frames, 8 numbers); else the given denoiser and None.
 
     Raises ValueError when the encoder was trained with other weights than the denoiser's.
     """
     name, options = parse_method(text)
-    if "encoder" not in options and name != "history_encoder":
+    if name != "history_encoder":
         return denoiser, None
     path = checkpoint.folder() / "history" / options.get("encoder", "digits32_5_8")
     heard, encoder = load_history(path, denoiser.device)
@@ -106,7 +104,7 @@ def extend(denoiser, text, past, frames, window=16, overlap=5, sampler="ddim", s
     generator, own = (torch.Generator().manual_seed(s) for s in (seed, seed + 2**32))
     denoiser, encoder = with_encoder(denoiser, text)
     counting, started = Counting(denoiser), time.perf_counter()
-    made = list(rollout(counting, past, frames, window, overlap, bind(text, own, past, encoder, window - overlap),
+    made = list(rollout(counting, past, frames, window, overlap, bind(text, own, past, encoder),
                         partial(SAMPLERS[sampler], steps=steps), generator, bar=bar))
     share = frames * past.shape[0]
     cost = dict(passes=counting.frames / window / share, seconds=(time.perf_counter() - started) / share)

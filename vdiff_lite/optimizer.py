@@ -78,7 +78,7 @@ class Muon(torch.optim.Optimizer):
 def make_optimizer(net: nn.Module, lr, matrix_lr, betas=(0.9, 0.99), weight_decay=0.01):
     """Muon at `matrix_lr` on the matrices inside the network; AdamW at `lr` on biases, norms, the noise-level
     embedding and its uses, and the first and last layer."""
-    outside = ("patchify", "unpatchify", "time_embedding")
+    outside = ("patchify", "unpatchify", "time_embedding", "decoder.0.temporal.foresee")
     is_matrix = lambda name, p: p.ndim >= 2 and not name.startswith(outside) and "modulation" not in name
     named = list(net.named_parameters())
     return Muon([dict(params=[p for name, p in named if is_matrix(name, p)], lr=matrix_lr, matrices=True),

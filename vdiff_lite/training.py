@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from . import checkpoint
 from .data import centroid
 from .denoiser import Denoiser
+from .follow import Foresee
 from .optimizer import make_optimizer
 from .samplers import ddim, finish
 from .unet import VideoUNet
@@ -47,6 +48,7 @@ class TrainConfig:
     time_lapse: tuple = (1, 1, 2)  # frames from one frame of a clip to the next, one drawn a batch; 2 is a time lapse
     image_every: int = 0  # one step in so many trains on single frames, as many as a batch of clips has; 0: none
     own_steps: int = 0  # in the last steps a batch in three has a past that the network drew itself, see `Trainer.own_past`
+    foresight: int = 0  # before the first step: steps that teach the network where things go, see `foresight.teach`
     centre: float = 1.0  # weight of `centre_loss` beside `v_loss`
     weighting: str = "v"  # what the squared error is of: one of WEIGHTINGS
     seed: int = 0
@@ -119,6 +121,11 @@ def v_loss(net, schedule, x0, t, eps, weighting="v", **more):
     return (noisy * WEIGHTINGS[weighting](snr) * error).sum() / noisy.sum().clamp(min=1)
 
 
+def true_centres(x0):
+    """The centre of mass of each frame's brightness, in pixels from the middle: (b, c, f, h, w) in [-1, 1] -> (b, f, 2) as (y, x)."""
+    return centroid((reduce(x0, "b c f h w -> b f h w", "mean") + 1) / 2) - (x0.shape[-1] - 1) / 2
+
+
 def centre_loss(centres, x0):
     """How far the places that the network follows are from the centre of mass of the clean frames' brightness.
 
@@ -127,9 +134,8 @@ def centre_loss(centres, x0):
     centres: a list of (b, 2, f) in pixels from the middle, what a tap saw at "...centre";  x0: (b, c, f, h, w) in [-1, 1].
     Returns a scalar.
     """
-    size = x0.shape[-1]
-    want = centroid((reduce(x0, "b c f h w -> b f h w", "mean") + 1) / 2) - (size - 1) / 2
-    return sum(((rearrange(centre, "b two f -> b f two") - want) / size).square().sum(-1).mean() for centre in centres)
+    want = true_centres(x0)
+    return sum(((rearrange(centre, "b yx f -> b f yx") - want) / x0.shape[-1]).square().sum(-1).mean() for centre in centres)
 
 
 class DivergedError(RuntimeError):
@@ -160,6 +166,13 @@ class Trainer:
         self.average = [p.detach().clone() for p in net.parameters()]
         self.optimizer = make_optimizer(net, self.config.lr, self.config.matrix_lr, self.config.betas, self.config.weight_decay)
         self.step, self.losses = 0, []
+        self._rest_untaught()
+
+    def _rest_untaught(self):
+        """A foresight that was not taught stays as it was born."""
+        for module in self.net.modules():
+            if isinstance(module, Foresee):
+                module.requires_grad_(module.taught)
 
     @property
     def parameters(self):
@@ -174,7 +187,7 @@ class Trainer:
         seen = {}
         loss = v_loss(self.net, self.schedule, x0, t, eps, config.weighting, tap=seen.setdefault, positions=positions)
         self.optimizer.zero_grad()
-        (loss + config.centre * centre_loss([c for site, c in seen.items() if site.endswith(".centre")], x0)).backward()
+        (loss + config.centre * centre_loss([c for site, c in seen.items() if site.endswith((".centre", ".seen"))], x0)).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.clip)
         if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
             raise DivergedError(f"step {self.step}: loss {loss.item()}, gradient norm {norm.item()}; "
@@ -277,4 +290,5 @@ class Trainer:
             state["state"].setdefault(int(i), {})[key] = value
         self.optimizer.load_state_dict(state)
         self.step, self.losses = about["step"], about["losses"]
+        self._rest_untaught()
         return self

@@ -19,6 +19,7 @@ class VideoUNetConfig:
     patch: int = 2  # pixels to a side of a patch; the network works at size / patch
     channels: tuple = (32, 64, 128)  # one entry a level; each level halves the resolution
     follow: int = 2  # levels of the decoder, from the finest, whose attention along time follows what moves
+    foresee: int = 3  # transformer blocks that tell the finest level where what it follows will be
     num_middle: int = 3  # joint space-time transformer blocks at the lowest resolution
     head_channels: int = 32  # below 16 a CPU is more than ten times slower
     time_channels: int = 128  # width of the noise-level embedding
@@ -75,7 +76,8 @@ class VideoUNet(nn.Module):
         self.encoder = nn.ModuleList(EncoderStage(c, e, d) for c in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:]))
         self.middle = nn.ModuleList(SpaceTimeBlock(widths[-1], e, d) for _ in range(config.num_middle))
-        self.decoder = nn.ModuleList(DecoderStage(c, e, d, config.cell(i) if i < config.follow else None) for i, c in enumerate(widths))
+        self.decoder = nn.ModuleList(DecoderStage(c, e, d, config.cell(i) if i < config.follow else None,
+                                                  config.foresee if i == 0 and config.follow else 0) for i, c in enumerate(widths))
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(widths, widths[1:]))
         self.norm_out = nn.GroupNorm(8, widths[0])
         self.unpatchify = nn.ConvTranspose2d(widths[0], config.in_channels, config.patch, stride=config.patch)
@@ -91,7 +93,9 @@ class VideoUNet(nn.Module):
           "encoder.i", "middle", "decoder.i"   the output of a stage, (b, c, f, h, w)
           "encoder.i.temporal", "decoder.i.temporal"   the (keys, values) of attention along time, each
                                                (b, h w heads, f, d)
-          "decoder.i.temporal.centre"          where the thing that it follows is, (b, 2, f), in pixels from the middle
+          "decoder.0.temporal.seen"            where the finest level sees what it follows, (b, 2, f), in pixels from the middle
+          "decoder.0.temporal.j.motion"        the (keys, values) of the blocks that foresee, each (2 b, heads, f, d)
+          "decoder.i.temporal.centre"          where a level takes what it follows to be, (b, 2, f)
           "middle.j.joint"                     the (keys, values) of joint attention, each (b, heads, f h w, d).
           A tap may put further keys and values in front of the ones it was given.
         Returns v_hat (b, c, f, h, w). Raises ValueError when a shape does not fit.
@@ -103,7 +107,7 @@ class VideoUNet(nn.Module):
         time = self.time_embedding(t)
         if condition is not None:
             time = time + condition.repeat_interleave(f, dim=0)
-        at = Context(b, time, angles, clean_mask(t), tap)
+        at = Context(b, time, angles, clean_mask(t), tap, t / self.config.num_timesteps)
 
         x = rearrange(xt, "b c f h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
         x = self.patchify(x)

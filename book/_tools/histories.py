@@ -15,8 +15,8 @@ import torch
 from tqdm.auto import tqdm
 
 import vdiff_lite as vd
-from vdiff_lite import checkpoint, metrics
-from vdiff_lite.comparison import read_table, start_table
+from vdiff_lite import checkpoint
+from vdiff_lite.comparison import judge, read_table, start_table
 from vdiff_lite.device import peak_memory
 from vdiff_lite.evaluation import continuation
 from vdiff_lite.methods import HistoryEncoder, history_cfg, history_encoder, save_history, train_history
@@ -41,12 +41,6 @@ MEMORY = {
 }
 
 
-def scores(made, truth, k):
-    """PSNR of each new frame, and the share of new frames that show the right digit: (clips, NEW) and (clips,)."""
-    whole = torch.cat([truth[:, :, :k], made[:, :, k:].clamp(-1, 1)], dim=2)
-    return metrics.psnr(whole[:, :, k:], truth[:, :, k:]), metrics.identity(whole, truth)[:, k:].float().mean(1)
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=400)
@@ -63,15 +57,16 @@ def main():
         with open(TABLE, "a", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
 
-    def judged(method, setting, psnr, identity):
-        print(f"{method}:{setting}", [round(psnr[:, n - 1].mean().item(), 1) for n in (1, 5, NEW)], f"{identity.mean():.2f}", flush=True)
-        rows = [(method, setting, 0, b, n, "psnr", f"{value:.5g}") for b, row in enumerate(psnr.tolist()) for n, value in enumerate(row, 1)]
-        return rows + [(method, setting, 0, b, "", "identity", f"{value:.5g}") for b, value in enumerate(identity.tolist())]
+    def judged(method, setting, made, truth, k):
+        rows = [(method, setting, 0, b, "" if n is None else n, metric, value) for b, n, metric, value in judge(made, truth, k, NEW)]
+        mean = lambda metric, n="": sum(own := [row[-1] for row in rows if row[4:6] == (n, metric)]) / len(own)
+        print(f"{method}:{setting}", [round(mean("psnr", n), 1) for n in (1, 5, NEW)], f"{mean('identity'):.2f}", flush=True)
+        return [(*row, f"{value:.5g}") for *row, value in rows if row[-1] in ("psnr", "identity")]
 
     for k in lengths:
-        continued = lambda denoiser, method, k=k: scores(*continuation(denoiser, given=k, frames=k + NEW, method=method), k)
+        continued = lambda denoiser, method, k=k: continuation(denoiser, given=k, frames=k + NEW, method=method)
         if f"history_cfg,frames={k}," not in done:
-            add(judged("history_cfg", f"frames={k}", *continued(base, history_cfg)))
+            add(judged("history_cfg", f"frames={k}", *continued(base, history_cfg), k))
         for size in SIZES:
             setting = f"frames={k} size={size}"
             if f"history_encoder,{setting}," in done:
@@ -80,14 +75,12 @@ def main():
             encoder = HistoryEncoder(size=size, frames=k).to(base.device)
             with tqdm(total=1000 + steps, desc=setting) as bar:
                 heard, encoder, losses = train_history(base, encoder, vd.BouncingDigits(), steps=steps, draft_steps=1000, new=NEW,
-                                                       overlap=min(k, 5), on_step=lambda n, loss, bar=bar: bar.update())
-            ask = partial(history_encoder, encoder=encoder)
-            made, truth = continuation(heard, given=k, frames=k + NEW, method=ask)
-            rows = judged("history_encoder", setting, *scores(made, truth, k))
-            rows += judged("history_encoder", setting + " in_window=True", *continued(heard, partial(ask, in_window=True)))
+                                                       on_step=lambda n, loss, bar=bar: bar.update())
+            made, truth = continued(heard, partial(history_encoder, encoder=encoder))
+            rows = judged("history_encoder", setting, made, truth, k)
             with torch.no_grad():
                 drawn = encoder.draft(encoder.embed(truth[:, :, :k].to(base.device)), range(NEW)).cpu()
-            rows += judged("draft", setting, *scores(torch.cat([truth[:, :, :k], drawn], dim=2), truth, k))
+            rows += judged("draft", setting, torch.cat([truth[:, :, :k], drawn], dim=2), truth, k)
             add([*rows, ("history_encoder", setting, 0, "", "", "parameters", sum(p.numel() for p in encoder.parameters()))])
             if (k, size) in KEPT:
                 save_history(checkpoint.folder() / "history" / f"digits32_{k}_{size}", heard, encoder, "digits32", steps=steps,

@@ -1,6 +1,6 @@
 """Judge checkpoints of which each began with the weights of the one before, in the same way, for chapter 4.
 
-    python book/_tools/stages.py digits32 SECOND THIRD ...        (a minute each on two cores)
+    python book/_tools/stages.py FIRST SECOND ... digits32        (a minute each on two cores)
 """
 
 import json

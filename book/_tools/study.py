@@ -7,14 +7,13 @@ import sys
 
 from vdiff_lite import cli
 
-TOLD = "history_cfg:encoder=digits32_5_8"  # the past in the window, and as an embedding
 OUTPUTS = "injection:sites=encoder+middle+decoder,append=False,source=same"
 MAIN = ["independent", "copy_last", "replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5",
-        "fractional_history:weight=1.5,level=500", "anchored_history", "injection", "injection:sites=temporal", OUTPUTS,
-        TOLD, "history_encoder:encoder=digits32_5_8"]
-BY_STEPS = ["replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5", "anchored_history", "injection", TOLD]
+        "fractional_history:weight=1.5,level=500", "anchored_history", "injection", "injection:sites=temporal",
+        "injection:sites=temporal+motion", OUTPUTS, "history_encoder:encoder=digits32_5_8"]
+BY_STEPS = ["replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5", "anchored_history", "injection"]
 LONG = ["copy_last", "independent", "replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5", "anchored_history",
-        "injection", TOLD, "anchored_history:encoder=digits32_5_8"]
+        "injection"]
 LONGEST = ["history_cfg", "history_cfg:weight=1.5", "anchored_history", "injection"]
 ANCESTRAL = ["history_cfg", "history_cfg:weight=1.5", "injection:share=0.8"]  # injected at 800 of the 1000 steps
 TUNING = {

@@ -3,7 +3,7 @@
 from .anchored_history import anchored_history
 from .copy_last import copy_last
 from .history_cfg import fractional_history, history_cfg, temporal_history
-from .history_encoder import Hearing, HistoryEncoder, history_encoder, load_history, save_history, train_history
+from .history_encoder import HistoryEncoder, history_encoder, load_history, save_history, train_history
 from .independent import independent
 from .injection import SITES, SourceFeatures, injection
 from .reconstruction import NORMS, GuidanceError, noised_start, reconstruction

@@ -70,66 +70,39 @@ class HistoryEncoder(nn.Module):
         return told if keep is None else tuple(x * keep.to(x).view(-1, *[1] * (x.ndim - 1)) for x in told)
 
 
-def history_encoder(denoiser, past, encoder, weight=1.0, in_window=False):
+def history_encoder(denoiser, past, encoder, weight=1.0):
     """Condition on an embedding of the past, and guide towards it.
 
         x0_hat = u + w (c - u),   c = x0_hat(x_t | encoder(past)),   u = x0_hat(x_t)              (Ho and Salimans 2022, Eq. 6)
 
     past: (b, c, k, h, w) in [-1, 1], the first k frames of the window; the encoder reads the last `encoder.frames` of them, and only the
-    F - k new frames pass through the network;  weight: w;  encoder: a HistoryEncoder trained with this denoiser (`load_history`);
-    in_window: whether the past stands in the window too, clean, in c and in u.
+    F - k new frames pass through the network;  weight: w;  encoder: a HistoryEncoder trained with this denoiser (`load_history`).
     Returns denoiser(xt, t) -> x0_hat whose first k frames are `past`. Raises ValueError for a weight that is not finite.
     """
     check_weight("weight", weight)
     k = past.shape[2]
-    skip = 0 if in_window else k
-    heard = {}  # by the number of new frames
+    told = {}  # by the number of new frames
 
     def guided(xt, t, **features):
-        f = xt.shape[2] - k
-        if f not in heard:
-            heard[f] = Hearing(denoiser, encoder, past, f)
-        level = t[:, None].expand(-1, k + f) if t.ndim == 1 else t
-        level = torch.cat([torch.zeros_like(level[:, :k]), level[:, k:]], dim=1)[:, skip:]
-        new = torch.cat([past.to(xt), xt[:, :, k:]], dim=2)[:, :, skip:]
-        c = heard[f](new, level, **features)
+        new, level = xt[:, :, k:], t if t.ndim == 1 else t[:, k:]
+        f = new.shape[2]
+        if f not in told:
+            with torch.no_grad():
+                told[f] = encoder(past[:, :, -encoder.frames:].to(xt), f)
+        c = denoiser(new, level, **hearing(told[f], features))
         if weight != 1:
             u = denoiser(new, level, **features)
             c = u + weight * (c - u)
-        return torch.cat([past.to(xt), c[:, :, k - skip:]], dim=2)
+        return torch.cat([past.to(xt), c], dim=2)
 
     return guided
 
 
-class Hearing:
-    """A denoiser that is told an embedding of the past beside whatever it is shown; any method with the past in the window can be put on it.
-
-    denoiser, encoder: a pair that was trained together (`load_history`);  past: (b, c, k, h, w);  new: the number of new frames, which
-    are the last ones of every window. Two branches of guidance, stacked, are told the same.
-    """
-
-    def __init__(self, denoiser, encoder, past, new):
-        self.denoiser, self.schedule, self.net, self.device = denoiser, denoiser.schedule, denoiser.net, denoiser.device
-        with torch.no_grad():
-            self.told = encoder(past[:, :, -encoder.frames:].to(self.device), new)
-
-    def __call__(self, xt, t, **features):
-        branches = xt.shape[0] // self.told[0].shape[0]
-        told = [x.repeat(branches, *[1] * (x.ndim - 1)) for x in self.told]
-        return self.denoiser(xt, t, **hearing(told, features))
-
-
 def hearing(told, features=None):
-    """What an encoder told, as keywords for a network: its vector as `condition`; its features through a tap, at the window's last frames."""
+    """What an encoder told, as keywords for a network: its vector as `condition`; its features through a tap, after the first stage."""
     vector, shown = told
     outer = (features or {}).get("tap") or (lambda site, x: x)
-
-    def tap(site, x):
-        if site == "encoder.0":
-            x = x + F.pad(shown, (0, 0, 0, 0, x.shape[2] - shown.shape[2], 0))
-        return outer(site, x)
-
-    return (features or {}) | dict(condition=vector, tap=tap)
+    return (features or {}) | dict(condition=vector, tap=lambda site, x: outer(site, x + shown if site == "encoder.0" else x))
 
 
 def trained_parts(net):
@@ -138,14 +111,14 @@ def trained_parts(net):
 
 
 def train_history(denoiser, encoder, data, steps=400, batch=8, new=11, lr=1e-3, dropout=0.1, high=0.5, seed=0,
-                  draft_steps=1000, draft_batch=64, overlap=5, on_step=None):
+                  draft_steps=1000, draft_batch=64, on_step=None):
     """Train an encoder to foresee `new` frames from 1 to `encoder.frames` past ones, and the network to listen to it.
 
     First the embedding and the draft, by the squared error of the draft (`draft_steps`): cheap, since no network is in it. Then, with these
     fixed, what is told, and the network's modulation, by the squared error of x_0 (`steps`). In half of all steps the past has all
-    `encoder.frames`: few frames do not show motion, and an encoder that sees mostly such learns none. In half of the later ones the last
-    `overlap` past frames stand in the window too. The network is copied; everything but its modulation stays as it is. The past is dropped
-    in a share `dropout` of the clips, so that the unconditional branch of guidance stays.
+    `encoder.frames`: few frames do not show motion, and an encoder that sees mostly such learns none. The network is copied; everything
+    but its modulation stays as it is. The past is dropped in a share `dropout` of the clips, so that the unconditional branch of guidance
+    stays.
     Returns (denoiser, encoder, losses of the second part); on_step(n, loss) is called after each step of both.
     """
     net = copy.deepcopy(denoiser.net).train().requires_grad_(False)
@@ -170,12 +143,8 @@ def train_history(denoiser, encoder, data, steps=400, batch=8, new=11, lr=1e-3, 
         past, future, generator = draw(n, batch)
         t = draw_noise_levels(batch, new, denoiser.schedule.num_timesteps, (1, 0, 0, 0), high, generator).to(future.device)
         keep = torch.rand(batch, generator=generator) >= dropout
-        heard = hearing(encoder(past, new, keep.to(future.device)))
-        shown = past[:, :, -overlap:] if n % 2 else past[:, :, :0]
-        clip = torch.cat([shown, future], dim=2)
-        t = F.pad(t, (shown.shape[2], 0))
-        eps = torch.randn(clip.shape, generator=generator).to(clip)
-        return v_loss(net, denoiser.schedule, clip, t, eps, "x0", **heard)
+        eps = torch.randn(future.shape, generator=generator).to(future)
+        return v_loss(net, denoiser.schedule, future, t, eps, "x0", **hearing(encoder(past, new, keep.to(future.device))))
 
     _descend([dict(params=foreseen, lr=2 * lr)], draft_loss, draft_steps, 0, on_step)
     encoder.requires_grad_(False)

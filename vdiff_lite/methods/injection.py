@@ -4,7 +4,7 @@ import re
 
 import torch
 
-SITES = ("input", "encoder", "middle", "decoder", "temporal", "joint", "attention")
+SITES = ("input", "encoder", "middle", "decoder", "temporal", "joint", "motion", "attention")
 
 
 class SourceFeatures:
@@ -42,7 +42,8 @@ def injection(denoiser, past, sites=("attention",), blend=1.0, append=True, sour
       "input"                         the past itself, noised to the level of the window, as in `replacement` (blend only)
       "encoder", "middle", "decoder"  the outputs of the stages (blend only)
       "temporal", "joint"             keys and values of attention along time, and of attention over everything
-      "attention"                     both
+      "motion"                        keys and values of the foresight, which knows where the past was and nothing else
+      "attention"                     all three
     append: keys and values of the past stand in front of the window's own, and only the new frames pass through the network:
     (F - k) / F of a pass.  source: "clean" - the past at t = 0, one pass a window - or "same", the past at the sampler's level
     noised from `generator`, one pass a step.  share: the part of the trajectory, from pure noise down, in which features are
@@ -51,7 +52,7 @@ def injection(denoiser, past, sites=("attention",), blend=1.0, append=True, sour
     Raises ValueError for an unknown site or source, a blend or share outside 0 .. 1, and a stage's output to append.
     """
     sites = (sites,) if isinstance(sites, str) else tuple(sites)
-    own_name = re.compile(r"(encoder|decoder|middle)\.\d+(\.temporal(\.centre)?|\.joint)?")
+    own_name = re.compile(r"(encoder|decoder|middle)\.\d+(\.temporal(\.(seen|centre|\d+\.motion))?|\.joint)?")
     unknown = [site for site in sites if site not in SITES and not own_name.fullmatch(site)]
     if unknown or not sites:
         raise ValueError(f"sites={sites} names {unknown or 'nothing'}; choose from {', '.join(SITES)} or a tap's own names")

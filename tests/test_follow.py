@@ -1,0 +1,139 @@
+import pytest
+import torch
+from conftest import SMALL
+from einops import rearrange
+
+from vdiff_lite import foresight
+from vdiff_lite.blocks import Context
+from vdiff_lite.data import BouncingDigits
+from vdiff_lite.follow import Follow, Foresee, MotionBlock
+from vdiff_lite.rotary import clean_mask, rotary_angles
+from vdiff_lite.schedule import NoiseSchedule
+from vdiff_lite.training import true_centres
+from vdiff_lite.unet import VideoUNet
+
+
+def test_followed_by_pixels_a_moving_thing_stands_still():
+    # A patch of features drawn two and five pixels away: a soft-argmax on it finds it, and a shift there puts it in the middle.
+    follow = Follow(8, cell=2)
+    picture = torch.zeros(3, 16, 16, 2)
+    picture[:, 4:8, 6:10] = torch.randn(4, 4, 2, generator=torch.Generator().manual_seed(0))
+    places = rearrange(torch.stack([picture[0], picture[0].roll((2, 3), (0, 1)), picture[0].roll((1, -2), (0, 1))]),
+                       "n (h p) (w q) c -> n h w (p q c)", p=2, q=2)
+    centre = torch.tensor([[-2.0, 0.0], [0.0, 3.0], [-1.0, -2.0]])
+    seen = follow.shift(places, centre)
+    torch.testing.assert_close(seen, seen[:1].expand_as(seen))
+    torch.testing.assert_close(follow.shift(seen, -centre), places)
+
+
+def test_a_shift_between_pixels_interpolates():
+    follow = Follow(4, cell=1)
+    line = torch.arange(8.0).expand(1, 4, 8)[..., None].expand(1, 4, 8, 4)
+    torch.testing.assert_close(follow.shift(line, torch.tensor([[0.0, 0.25]]))[:, :, :-1], (line + 0.25)[:, :, :-1])
+
+
+def test_centre_is_where_the_score_is():
+    follow = Follow(1, cell=2)
+    torch.nn.init.zeros_(follow.score.weight)
+    y = torch.zeros(2, 8, 8, 1)
+    torch.testing.assert_close(follow.find(y), torch.zeros(2, 2))
+    follow.score.weight.data[0, 0, 1, 1] = 1
+    y[0, 1, 6], y[1, 5, 2] = 100, 100
+    torch.testing.assert_close(follow.find(y), torch.tensor([[-5.0, 5.0], [3.0, -3.0]]))
+
+
+def at(t, positions=None):
+    """What a block is told about clips at levels t: (b, f)."""
+    positions = torch.arange(t.shape[1]) if positions is None else positions
+    return Context(len(t), None, rotary_angles(positions, 32), clean_mask(t), level=t / 1000)
+
+
+@pytest.fixture
+def restless():
+    """A foresight with weights that are not zero anywhere."""
+    torch.manual_seed(0)
+    foresee = Foresee(32, 2)
+    with torch.no_grad():
+        for p in foresee.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    return foresee
+
+
+def test_foresight_is_born_to_change_nothing(restless):
+    born, centre = Foresee(32, 2), torch.randn(2 * 6, 2)
+    t = torch.full((2, 6), 500)
+    assert not born.taught and torch.equal(born(centre, at(t), "x"), centre)
+    assert restless.taught and not torch.equal(restless(centre, at(t), "x"), centre)
+
+
+def test_a_given_frame_does_not_heed_what_is_seen_in_noise(restless):
+    t = torch.tensor([[0, 0, 700, 700]])
+    a, b = torch.randn(2, 4, 2)
+    b[:2] = a[:2]
+    a, b = (restless(x, at(t), "x") for x in (a, b))
+    torch.testing.assert_close(a[:2], b[:2])
+    assert (a[2:] - b[2:]).abs().min() > 1e-4
+
+
+def test_each_axis_is_foreseen_alone_and_alike(restless):
+    t, centre = torch.tensor([[0, 300, 700, 1000]]), torch.randn(4, 2)
+    torch.testing.assert_close(restless(centre.flip(1), at(t), "x"), restless(centre, at(t), "x").flip(1))
+    moved = restless(centre + torch.tensor([1.0, 0.0]), at(t), "x")
+    torch.testing.assert_close(moved[:, 1], restless(centre, at(t), "x")[:, 1])
+
+
+def test_only_differences_of_time_matter_to_foresight(restless):
+    t, centre = torch.tensor([[0, 300, 700, 1000]]), torch.randn(4, 2)
+    here, later, slower = (restless(centre, at(t, p), "x") for p in (torch.arange(4), torch.arange(4) + 30, 2 * torch.arange(4)))
+    torch.testing.assert_close(here, later, rtol=1e-4, atol=1e-4)
+    assert (here - slower).abs().max() > 1e-3
+
+
+def test_values_that_turn_say_how_far_away_they_come_from():
+    # One frame may look at one other: whatever the scores, it gets that frame's value, turned by the distance.
+    block = MotionBlock(32, 32)
+    torch.nn.init.eye_(block.v.weight)
+    torch.nn.init.eye_(block.out.weight)
+    block.mlp = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(32, 32))
+    torch.nn.init.zeros_(block.mlp[1].weight)
+    torch.nn.init.zeros_(block.mlp[1].bias)
+    x, only = torch.randn(1, 5, 32), torch.zeros(1, 1, 5, 5, dtype=torch.bool)
+    only[..., 1] = True
+    got = (block(x, at(torch.full((1, 5), 9)), only, "x") - x - block.out.bias)[0]
+    value = block.norm1(x)[0, 1]
+    for i, angle in enumerate(rotary_angles(1 - torch.arange(5), 32)):
+        pairs = torch.complex(*value.chunk(2)) * torch.polar(torch.ones_like(angle), angle)
+        torch.testing.assert_close(got[i], torch.cat([pairs.real, pairs.imag]), rtol=1e-4, atol=1e-4)
+
+
+def test_sightings_are_sharp_on_clean_frames_and_worth_nothing_in_pure_noise():
+    schedule, g = NoiseSchedule(), torch.Generator().manual_seed(0)
+    centre = 5 * torch.randn(4000, 3, 2, generator=g)
+    seen = foresight.sightings(centre, torch.tensor([0, 500, 1000]).expand(4000, 3), schedule, g)
+    off = (seen - centre).square().mean((0, 2)).sqrt()
+    assert abs(off[0] - 0.07) < 0.005
+    ratio = schedule.snr(torch.tensor(500)).item() ** -0.5
+    assert abs(off[1] - (0.07 + 0.25 * ratio)) < 0.02
+    assert seen[:, 2].abs().max() < 0.05
+
+
+def test_true_centres_are_those_of_the_data():
+    clip = BouncingDigits(num_frames=5).sample(3, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(true_centres(clip.video), clip.positions[:, 0] - 15.5, rtol=1e-3, atol=1e-3)
+
+
+def test_foresight_learns_where_things_go_and_touches_nothing_else():
+    torch.manual_seed(0)
+    net, schedule, data = VideoUNet(SMALL), NoiseSchedule(), BouncingDigits(size=16, digit_size=6, speed=(0.5, 1.0))
+    before = {name: p.clone() for name, p in net.named_parameters() if "foresee" not in name}
+    losses = foresight.teach(net, schedule, data, steps=150, batch=16, frames=8, bar=False)
+    assert all(torch.equal(p, before[name]) for name, p in net.named_parameters() if name in before)
+    assert sum(losses[-30:]) < 0.8 * sum(losses[:30])
+    g = torch.Generator().manual_seed(9)
+    centre = true_centres(data.with_frames(8).sample(200, g).video)
+    t = torch.where(torch.arange(8) < 5, 0, 1000).expand(200, 8)
+    seen = foresight.sightings(centre, t, schedule, g)
+    with torch.no_grad():
+        told = foresight.foresee(net, seen, t, torch.arange(8))
+    still = centre[:, 4:5].expand(-1, 3, -1)  # where it was last
+    assert (told - centre)[:, 5:].square().mean() < 0.7 * (still - centre[:, 5:]).square().mean()

@@ -1,0 +1,64 @@
+"""Where frames and places stand, as rotations; and which frames may look at which."""
+
+import torch
+from einops import repeat
+
+
+def rotary_angles(positions, d, base=100.0):
+    """Angles positions x base^(-2i/d): (f,) -> (f, d/2), for rotary embedding (Su et al. 2021, Eq. 15).
+
+    base is 100, not the 10,000 of text: a window has tens of frames, not thousands of words.
+    """
+    frequencies = base ** (-torch.arange(0, d, 2, dtype=torch.float32, device=positions.device) / d)
+    return positions.float()[:, None] * frequencies
+
+
+def space_time_angles(temporal, h, w):
+    """(f, d/2) angles of time -> (f h w, d/2): half of the pairs turn with time, a quarter each with y and x."""
+    f, pairs = temporal.shape
+    y = rotary_angles(torch.arange(h, device=temporal.device), pairs // 2, base=10.0)
+    x = rotary_angles(torch.arange(w, device=temporal.device), pairs // 2, base=10.0)
+    return torch.cat([repeat(temporal[:, ::2], "f d -> (f h w) d", h=h, w=w),
+                      repeat(y, "h d -> (f h w) d", f=f, w=w), repeat(x, "w d -> (f h w) d", f=f, h=h)], dim=-1)
+
+
+def rotate(x, angles):
+    """Turn each pair (x_i, x_{i + d/2}) by its angle. x: (..., f, d);  angles: (f, d/2)."""
+    return turned(x, angles.cos(), angles.sin())
+
+
+def turned(x, cos, sin):
+    """`rotate` with the cosines and sines at hand."""
+    if torch.compiler.is_compiling():  # an export writes down what it sees, and does not see into _Rotate
+        x1, x2 = x.chunk(2, -1)
+        return torch.cat([x1 * cos - x2 * sin, x2 * cos + x1 * sin], dim=-1)
+    return _Rotate.apply(x, cos, sin)
+
+
+class _Rotate(torch.autograd.Function):
+    """A rotation's gradient is the rotation back: two passes over memory where autograd's own record takes seven."""
+
+    @staticmethod
+    def forward(ctx, x, cos, sin):
+        ctx.save_for_backward(cos, sin)
+        turned = torch.empty_like(x)
+        (x1, x2), (y1, y2) = x.chunk(2, -1), turned.chunk(2, -1)
+        torch.mul(x1, cos, out=y1).addcmul_(x2, sin, value=-1)
+        torch.mul(x2, cos, out=y2).addcmul_(x1, sin)
+        return turned
+
+    @staticmethod
+    def backward(ctx, grad):
+        cos, sin = ctx.saved_tensors
+        return _Rotate.apply(grad, cos, -sin), None, None
+
+
+def clean_mask(t):
+    """Who may look at whom: (b, f) noise levels -> (b, f, f) bool, or None when all may.
+
+    A frame at t = 0 is given: it does not look at frames that are still being made.
+    """
+    clean = t == 0
+    if not torch.compiler.is_compiling() and (not clean.any() or clean.all()):
+        return None
+    return ~(clean[:, :, None] & ~clean[:, None, :])
