@@ -273,9 +273,7 @@ viz.film_strip([real[0], still], ["as it is", "followed"]);
 
 # %%
 level = torch.where(torch.arange(16) < 5, 0, 1000).expand(32, 16)
-held_out = vd.BouncingDigits(split="test").sample(
-    32, torch.Generator().manual_seed(5)
-)
+held_out = vd.BouncingDigits(split="test").sample(32, torch.Generator().manual_seed(5))
 noisy = denoiser.schedule.add_noise(
     held_out.video, level, torch.randn(held_out.video.shape)
 )
@@ -312,10 +310,11 @@ for name, tap in taps.items():
 # %% mystnb={"image": {"alt": "Four lines over the frames 6 to 16. With centres in the middle the error is high everywhere; with centres as seen it grows fast; as foreseen it stays low for longer; with the true centres it is near zero on every frame."}, "figure": {"caption": "Error of the guess on frames of pure noise after five given ones, mean of 32 held-out clips, by where the finest level takes the digit to be."}}
 figure, axis = plt.subplots(figsize=(6, 2.6))
 viz.plot_lines(axis, range(6, 17), errors)
+axis.legend(frameon=False, bbox_to_anchor=(1, 1), loc="upper left")
 axis.set(xlabel="frame", ylabel="mean squared error", ylim=(0, None));
 
 # %% [markdown]
-# Look at the lowest line: told the truth, the network draws frame 16 as well as frame 6, out of pure noise. *What* the digit is it takes from the past without loss, however far; *where* it is, is all that was missing. So the finest level has one more part. It
+# Look at the lowest line: told the truth, the network draws frame 16 nearly as well as frame 6, out of pure noise. *What* the digit is it takes from the past, however far; *where* it is, is nearly all that was missing. So the finest level has one more part. It
 # turns sightings into better ones: a small transformer along time, one number and one noise level a token, rows and columns apart.
 #
 # Going on along a straight line means position plus *distance in time* times velocity. Rotary positions let a score depend on the distance; but what attention brings from another frame, its value, does not say
@@ -332,9 +331,7 @@ class MyMotionBlock(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(c), nn.LayerNorm(c)
         self.q, self.k, self.v = (nn.Linear(c, c, bias=False) for _ in range(3))
         self.out = nn.Linear(c, c)
-        self.mlp = nn.Sequential(
-            nn.Linear(c, 4 * c), nn.GELU("tanh"), nn.Linear(4 * c, c)
-        )
+        self.mlp = nn.Sequential(nn.Linear(c, 4 * c), nn.GELU("tanh"), nn.Linear(4 * c, c))
 
     def forward(self, x, angles):  # (b, f, c), one head
         y = self.norm1(x)
@@ -366,7 +363,9 @@ off = {
 }
 print("off by (pixels)   as seen   as foreseen")
 for frame in (1, 5, 6, 10, 16):
-    print(f"frame {frame:2}     {off['seen'][frame - 1]:12.2f} {off['centre'][frame - 1]:13.2f}")
+    print(
+        f"frame {frame:2}     {off['seen'][frame - 1]:12.2f} {off['centre'][frame - 1]:13.2f}"
+    )
 
 # %% [markdown]
 # ## Who may look at whom
