@@ -97,7 +97,6 @@ t = draw_noise_levels(4, 16, 1000, (1, 1, 1, 1), generator=torch.Generator().man
 net = shipped.net.cpu()
 torch.testing.assert_close(my_loss(net, x0, t, eps), v_loss(net, schedule, x0, t, eps))
 
-# %%
 print("loss of the shipped network on these clips: %.4f" % my_loss(net, x0, t, eps))
 print(
     "loss of answering zero:                     %.4f"
@@ -207,7 +206,7 @@ torch.testing.assert_close(
 # %% [markdown]
 # Is the law $s_t = 0.07 + 0.25\,\sqrt{1-\bar\alpha_t}/\sqrt{\bar\alpha_t}$ true? The tap shows what the shipped network sees in noisy clips, and we know where the digits are:
 
-# %%
+# %% mystnb={"image": {"alt": "Points on a rising curve: the error of the places that the network sees grows from a tenth of a pixel at low noise to about a pixel at level 850, close to the drawn law."}, "figure": {"caption": "How far the network's sightings are off in each direction, by noise level (points; root mean square, 16 held-out clips), and the law that foresight is taught with (line)."}}
 watched = vd.BouncingDigits(split="test").sample(16, torch.Generator().manual_seed(6)).video
 places = true_centres(watched)
 levels, off = (50, 200, 400, 600, 700, 800, 850), []
@@ -219,7 +218,6 @@ for level in levels:
     seen = found["decoder.0.temporal.seen"].cpu().mT
     off.append((seen - places).square().mean().sqrt().item())
 
-# %% mystnb={"image": {"alt": "Points on a rising curve: the error of the places that the network sees grows from a tenth of a pixel at low noise to about a pixel at level 850, close to the drawn law."}, "figure": {"caption": "How far the network's sightings are off in each direction, by noise level (points; root mean square, 16 held-out clips), and the law that foresight is taught with (line)."}}
 figure, axis = plt.subplots(figsize=(6, 2.4))
 line = torch.arange(20, 900, 10)
 law = 0.07 + 0.25 * schedule.snr(line) ** -0.5
@@ -278,7 +276,6 @@ optimizer = make_optimizer(net, lr=5e-3, matrix_lr=0.03)
 average = [p.detach().clone() for p in net.parameters()]
 losses, samples, batch, total = [], {}, 16, 120
 
-# %%
 def one_step(n):
     generator = torch.Generator().manual_seed(n)
     x0 = data.sample(batch, generator).video
@@ -370,7 +367,6 @@ resumed = new_trainer().resume(state)
 for progress in resumed.run(bar=False):
     pass
 
-# %%
 assert all(torch.equal(a, b) for a, b in zip(straight.average, resumed.average))
 straight.losses
 
@@ -462,7 +458,6 @@ shipped.net.to(device)
 xt = torch.cat([schedule.add_noise(real, torch.tensor([t]), eps) for t in levels])
 guess = shipped(xt.to(device), torch.tensor(levels, device=device)).cpu()
 
-# %%
 both = torch.cat([xt.clamp(-1, 1), guess], dim=-1)
 sliders.picture_slider(
     sliders.clip_pictures(both[:, :, ::2]),

@@ -388,7 +388,6 @@ axes[0].set(ylabel="PSNR (dB)");
 # - *The embedding knows roughly where, and not which.* It is far below the window at every new frame, and the right digit is seldom on the frames: the strokes did not survive the squeeze.
 # - *Its size matters little here.* Place and velocity are four numbers; eight have room for them. Sixty-four would have room for some of the shape, but a few minutes of training, by a loss that is content with a blur, did
 #   not put it there.
-# - *One frame* shows no motion, in whatever form: compare the first column with the second.
 # - *The draft* has the higher PSNR, and no digits. Squared error likes a blur in the right place; judge clips by more than one number (chapter 6).
 #
 # The window keeps what was squeezed out here. Five clean frames hold the strokes five times over, and where they go; attention along time fetches the one, foresight the other (chapter 3).

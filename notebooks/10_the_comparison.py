@@ -306,7 +306,7 @@ for size in (1, 2, 4, 8, 16):
 # | nothing but a sampler | replacement | above independent clips only near the join |
 #
 # Does "injection, then guidance, then reconstruction" hold? As an order of *quality* it does not. Injection of clean keys and values and the unguided window are equal, by identity and not by chance, whenever clean
-# frames never look at noisy ones; and guidance goes above both, for it asks the network twice. (Fewer steps predict better than many, with every method that knows the past: one guess is the mean of the futures, many steps choose one.) As an order of *price* it holds. It could hold for quality where guidance has nothing to stand on: in a network that
+# frames never look at noisy ones; and guidance goes above both, for it asks the network twice. (The unguided window predicts a little better with fewer steps: one guess is the mean of the futures, many steps choose one.) As an order of *price* it holds. It could hold for quality where guidance has nothing to stand on: in a network that
 # has never seen a clean past in its window, and whose inner features can be taken over as they are. This one was trained with such pasts, and what can be injected best is just what it computes for them.
 
 # %% [markdown]
