@@ -8,7 +8,7 @@ from einops import rearrange, repeat
 from torch import nn
 
 from .follow import Follow, Foresee
-from .rotary import clean_mask, rotary_angles, rotate, space_time_angles, turned  # noqa: F401 - the rest is for readers of this module
+from .rotary import space_time_angles, turned
 
 
 class Context:

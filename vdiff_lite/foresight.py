@@ -21,7 +21,7 @@ def sightings(centre, t, schedule, generator=None):
         seen = (c + s z) var(c) / (var(c) + s^2),   s = 0.07 + 0.25 sqrt(1 - alpha_bar) / sqrt(alpha_bar) pixels,   z ~ N(0, 1)
 
     The nearer to pure noise, the more a sighting is a guess; the best guess then lies near the mean. (The law is what the trained network's
-    soft-argmax measures, chapter 3.)
+    soft-argmax measures, chapter 4.)
     """
     snr = schedule.snr(t.clamp(min=1)).to(centre)
     off = (SHARP + BLUR * torch.where(t > 0, snr, torch.inf) ** -0.5).clamp(max=1e4)[..., None]

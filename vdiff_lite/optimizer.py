@@ -77,7 +77,7 @@ class Muon(torch.optim.Optimizer):
 
 def make_optimizer(net: nn.Module, lr, matrix_lr, betas=(0.9, 0.99), weight_decay=0.01):
     """Muon at `matrix_lr` on the matrices inside the network; AdamW at `lr` on biases, norms, the noise-level
-    embedding and its uses, and the first and last layer."""
+    embedding and its uses, the first and last layer, and the foresight, which comes taught and wants small steps."""
     outside = ("patchify", "unpatchify", "time_embedding", "decoder.0.temporal.foresee")
     is_matrix = lambda name, p: p.ndim >= 2 and not name.startswith(outside) and "modulation" not in name
     named = list(net.named_parameters())

@@ -131,7 +131,7 @@ def centre_loss(centres, x0):
 
         L = sum over blocks of E | centre - centroid |^2 / size^2
 
-    centres: a list of (b, 2, f) in pixels from the middle, what a tap saw at "...centre";  x0: (b, c, f, h, w) in [-1, 1].
+    centres: a list of (b, 2, f) in pixels from the middle, what a tap saw at "...centre" and "...seen";  x0: (b, c, f, h, w) in [-1, 1].
     Returns a scalar.
     """
     want = true_centres(x0)

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from .blocks import Context, DecoderStage, EncoderStage, NoiseLevelEmbedding, SpaceTimeBlock, clean_mask, rotary_angles
+from .blocks import Context, DecoderStage, EncoderStage, NoiseLevelEmbedding, SpaceTimeBlock
+from .rotary import clean_mask, rotary_angles
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ def setup(app):
 
 def export_model(folder, name):
     """Export when the checkpoint, or the code that the graph is made of, is another than last time."""
-    from vdiff_lite import blocks, checkpoint, export, unet
+    from vdiff_lite import blocks, checkpoint, export, follow, rotary, unet
 
-    code = b"".join(Path(module.__file__).read_bytes() for module in (export, unet, blocks))
+    code = b"".join(Path(module.__file__).read_bytes() for module in (export, unet, blocks, follow, rotary))
     of = checkpoint.read_card(name)["sha256"] + hashlib.sha256(code).hexdigest()
     card = folder / "model.json"
     if card.exists() and json.loads(card.read_text()).get("of") == of:

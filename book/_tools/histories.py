@@ -10,6 +10,7 @@ import argparse
 import csv
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from tqdm.auto import tqdm
@@ -59,7 +60,7 @@ def main():
 
     def judged(method, setting, made, truth, k):
         rows = [(method, setting, 0, b, "" if n is None else n, metric, value) for b, n, metric, value in judge(made, truth, k, NEW)]
-        mean = lambda metric, n="": sum(own := [row[-1] for row in rows if row[4:6] == (n, metric)]) / len(own)
+        mean = lambda metric, n="": fmean(row[-1] for row in rows if row[4:6] == (n, metric))
         print(f"{method}:{setting}", [round(mean("psnr", n), 1) for n in (1, 5, NEW)], f"{mean('identity'):.2f}", flush=True)
         return [(*row, f"{value:.5g}") for *row, value in rows if row[-1] in ("psnr", "identity")]
 

@@ -2,10 +2,11 @@
 
 import torch
 
+from ..foresight import LONG_AGO
 from .history_cfg import history_cfg
 
 
-def anchored_history(denoiser, past, anchor, weight=1.0, distance=12):
+def anchored_history(denoiser, past, anchor, weight=1.0, distance=LONG_AGO):
     """`history_cfg`, with a few frames from the beginning kept in sight for ever, as a fixed memory of what is shown.
 
     A window that sees only the last frames copies a copy of a copy, and small errors add up. The anchor is the original: clean frames in
