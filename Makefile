@@ -44,9 +44,9 @@ lab: .venv/ready  ## open the notebooks in JupyterLab
 train: .venv/ready  ## train digits32 again into data/checkpoints/retrained (goes on where it was cut off)
 	@echo "== training digits32, first stage (about an hour and a half on two cores)"
 	@$(BIN)/vdiff train --out data/checkpoints/retrained/first --steps 5600 --short-steps 1400 --decay 3600 --batch 8
-	@echo "== second stage: foresight, then the whole network with it (about three quarters of an hour)"
+	@echo "== second stage: foresight, then the whole network with it, then foresight once more (about an hour)"
 	@$(BIN)/vdiff train --out data/checkpoints/retrained/digits32 --start-from data/checkpoints/retrained/first --steps 2800 --short-steps 0 --decay 2700 --batch 8 --seed 1 \
-		--set foresight=3000 warmup=50 matrix_lr=0.01 mix=0.5,0.07,0.38,0.05 time_lapse=1,1,1,2 image_every=3
+		--set foresight=3000 foresight_after=6000,3000 warmup=50 matrix_lr=0.01 mix=0.5,0.07,0.38,0.05 time_lapse=1,1,1,2 image_every=3
 
 bench: .venv/ready  ## measure the speed; writes data/results/bench_cpu.json
 	@$(BIN)/python tests/bench.py

@@ -65,9 +65,10 @@ def test_a_second_stage_keeps_the_first_in_its_card(tmp_path):
     assert second["recipe"]["mix"] == [1, 0, 0, 0] and second["recipe"]["seed"] == 1
 
 
-def test_a_run_can_begin_with_foresight(tmp_path):
+def test_a_run_can_begin_and_end_with_foresight(tmp_path):
     out = tmp_path / "mine"
-    assert main(["train", "--out", str(out), "--steps", "1", "--short-steps", "0", "--batch", "1", "--set", "foresight=2"]) == 0
+    short = ["--steps", "1", "--short-steps", "0", "--batch", "1"]
+    assert main(["train", "--out", str(out), *short, "--set", "foresight=2", "foresight_after=1,1"]) == 0
     assert checkpoint.load(out).net.decoder[0].temporal.foresee.taught
     assert checkpoint.load(out).card["recipe"]["foresight"] == 2
 
@@ -77,7 +78,7 @@ def test_make_train_runs_the_recipes_of_the_shipped_card():
     commands = [shlex.split(line)[1:] for line in said.splitlines() if "vdiff train" in line]
     recipes = [json.loads(json.dumps(asdict(cli._recipe(cli._parser().parse_args(command))))) for command in commands]
     shipped = [stage["recipe"] for stage in checkpoint.stages(checkpoint.read_card("digits32"))]
-    newer = dict(own_steps=0, image_every=0, foresight=0)  # settings that came after the card
+    newer = dict(own_steps=0, image_every=0, foresight=0, foresight_after=[])  # settings that came after the card
     assert recipes == [newer | recipe for recipe in shipped]
 
 

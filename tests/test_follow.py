@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import SMALL
 from einops import rearrange
 
@@ -126,7 +127,7 @@ def test_foresight_learns_where_things_go_and_touches_nothing_else():
     torch.manual_seed(0)
     net, schedule, data = VideoUNet(SMALL), NoiseSchedule(), BouncingDigits(size=16, digit_size=6, speed=(0.5, 1.0))
     before = {name: p.clone() for name, p in net.named_parameters() if "foresee" not in name}
-    losses = foresight.teach(net, schedule, data, steps=150, batch=16, frames=8, bar=False)
+    losses = foresight.teach(net, schedule, data, steps=200, batch=16, frames=8, bar=False)
     assert all(torch.equal(p, before[name]) for name, p in net.named_parameters() if name in before)
     assert sum(losses[-30:]) < 0.8 * sum(losses[:30])
     g = torch.Generator().manual_seed(9)
@@ -137,3 +138,33 @@ def test_foresight_learns_where_things_go_and_touches_nothing_else():
         told = foresight.foresee(net, seen, t, torch.arange(8))
     still = centre[:, 4:5].expand(-1, 3, -1)  # where it was last
     assert (told - centre)[:, 5:].square().mean() < 0.7 * (still - centre[:, 5:]).square().mean()
+
+
+def test_what_the_network_sees_does_not_depend_on_its_foresight():
+    torch.manual_seed(0)
+    net, schedule, data = VideoUNet(SMALL), NoiseSchedule(), BouncingDigits(size=16, digit_size=6, speed=(0.5, 1.0))
+    see = lambda: foresight.watch(net, schedule, data, clips=6, batch=3, frames=4, time_lapse=(1, 2), bar=False)
+    before = see()
+    foresight.teach(net, schedule, data, steps=3, batch=4, frames=4, time_lapse=(1, 2), watched=before, bar=False)
+    assert net.decoder[0].temporal.foresee.taught
+    for (seen, t, centre, stride), (again, *_) in zip(before, see(), strict=True):
+        assert seen.shape == centre.shape == (3, 4, 2) and t.shape == (3, 4) and stride in (1, 2)
+        assert torch.equal(seen, again) and not torch.equal(seen, centre)
+
+
+def test_going_on_gives_each_window_the_last_frames_of_the_one_before():
+    torch.manual_seed(0)
+    net = VideoUNet(SMALL)
+    torch.nn.init.normal_(net.decoder[0].temporal.foresee.leave.weight, std=0.3)
+    past = torch.randn(3, 2, 2)
+    path = foresight.go_on(net, past, windows=3, window=6)
+    assert path.shape == (3, 2 + 3 * 4, 2) and torch.equal(path[:, :2], past)
+    torch.testing.assert_close(foresight.go_on(net, path[:, 4:6], windows=2, window=6), path[:, 4:])
+
+
+def test_the_second_term_of_the_foresight_loss_counts_steps_and_not_places():
+    path = torch.arange(12.0)[None, :, None].expand(1, 12, 2)
+    slow, beside = path * 0.99, path + 0.1
+    assert foresight.foresight_loss(path, path) == 0
+    along = lambda told: foresight.foresight_loss(told, path) - F.smooth_l1_loss(told, path, beta=0.05)
+    assert along(slow) > 0.01 and abs(along(beside)) < 1e-6

@@ -158,7 +158,13 @@ def _train(args):
     for progress in trainer.run(save_to=state):
         if args.samples_every and progress.step % args.samples_every == 0:
             _draw_samples(trainer, out.with_name(out.name + ".samples") / f"{progress.step:06d}.gif")
-    path = checkpoint.save(out, trainer.averaged().net, trainer.schedule, recipe=asdict(config), steps=trainer.step,
+    net = trainer.averaged().net
+    if config.foresight_after:
+        watched = foresight.watch(net, trainer.schedule, data, clips=min(8192, 64 * sum(config.foresight_after)))
+    for n, steps in enumerate(config.foresight_after):
+        foresight.teach(net, trainer.schedule, data, steps, lr=1e-3 / (n + 1), matrix_lr=0.008 / (n + 1), watched=watched,
+                        seed=config.seed + n)
+    path = checkpoint.save(out, net, trainer.schedule, recipe=asdict(config), steps=trainer.step,
                            data=str(data), loss_curve=loss_curve(trainer.losses), before=before)
     print(f"wrote {path} and its card; draw from it with: vdiff sample --checkpoint {path} --out clip.gif")
 

@@ -1,4 +1,6 @@
-"""Teaching a network where things go, before it learns what they look like: from trajectories alone, which cost nothing to draw."""
+"""Teaching a network where things go: from trajectories alone, which cost little to draw, and later from what it sees itself."""
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -37,39 +39,128 @@ def foresee(net, seen, t, positions):
     return rearrange(blocks(rearrange(seen, "b f yx -> (b f) yx"), at, "alone"), "(b f) yx -> b f yx", b=len(seen))
 
 
-def teach(net, schedule, data, steps=3000, batch=64, frames=16, lr=2e-3, matrix_lr=0.015, time_lapse=(1, 1, 2), seed=0, bar=True):
+def go_on(net, past, windows, window=16):
+    """The path that foresight alone would take, window after window, with no picture drawn: what a rollout does to a trajectory.
+
+    past: (b, k, 2) centres in pixels, fewer than window.  Returns (b, k + windows (window - k), 2), the past first.
+    """
+    b, k, _ = past.shape
+    t = torch.full((b, window), net.config.num_timesteps).index_fill(1, torch.arange(k), 0)
+    parts = [past]
+    for _ in range(windows):
+        seen = torch.cat([parts[-1][:, -k:], past.new_zeros(b, window - k, 2)], dim=1)
+        with torch.no_grad():
+            parts.append(foresee(net, seen, t.to(past.device), torch.arange(window))[:, k:])
+    return torch.cat(parts, dim=1)
+
+
+def watch(net, schedule, data, clips=8192, batch=16, frames=16, time_lapse=(1, 1, 2), seed=0, bar=True):
+    """What the network itself sees in noisy clips, where `sightings` makes it up: to teach its foresight once more when the rest has learned.
+
+    What it sees does not depend on its foresight, so it can be collected beforehand. data, time_lapse: as in `teach`.
+    Returns a list of (seen (batch, frames, 2), t (batch, frames), centre (batch, frames, 2), stride).
+    """
+    device, site, batches = next(net.parameters()).device, "decoder.0.temporal.seen", []
+
+    def tap(name, value):
+        if name == site:
+            raise _Seen(value)
+        return value
+
+    for n in tqdm(range(math.ceil(clips / batch)), disable=not bar, unit="batch", desc="watching"):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + n)
+        stride = time_lapse[torch.randint(len(time_lapse), (), generator=generator)]
+        x0 = data.with_frames(frames * stride).sample(batch, generator).video[:, :, ::stride]
+        t = draw_noise_levels(batch, frames, schedule.num_timesteps, MIX, 0.4, generator)
+        xt = schedule.add_noise(x0, t, torch.randn(x0.shape, generator=generator))
+        try:
+            with torch.no_grad():
+                net(xt.to(device), t.to(device), tap=tap, positions=torch.arange(frames) * stride)
+        except _Seen as found:
+            batches.append((found.centre.mT.cpu(), t, true_centres(x0), stride))
+    return batches
+
+
+class _Seen(Exception):
+    """The rest of the network need not run."""
+
+    def __init__(self, centre):
+        self.centre = centre
+
+
+def foresight_loss(told, centre):
+    """How far the places told are off, and the steps between them.
+
+        L = E smooth_l1(told - c; 0.05) + 5 E smooth_l1(told_{f+1} - told_f - c_{f+1} + c_f; 0.02)
+
+    Half a pixel too far in one window is soon forgotten; a step that is a hundredth too short in every window brings the thing to rest. The
+    second term, and the small beta of both (the squared error is all about bounces that nobody can foresee), make that hundredth count.
+    told, centre: (b, f, 2) in pixels. Returns a scalar.
+    """
+    return F.smooth_l1_loss(told, centre, beta=0.05) + 5 * F.smooth_l1_loss(told.diff(dim=1), centre.diff(dim=1), beta=0.02)
+
+
+def teach(net, schedule, data, steps=3000, batch=64, frames=32, lr=2e-3, matrix_lr=0.015, time_lapse=(1, 1, 2), watched=(), seed=0,
+          bar=True):
     """Teach the foresight of a VideoUNet where things go, from the centres of clean clips and made-up sightings of them.
 
-        L = E smooth_l1(foresee(sightings(c, t)) - c)
+        L = foresight_loss(foresee(sightings(c, t)), c)
 
     Nothing else of the network is used or changed: in minutes it learns here what the diffusion loss would hardly teach it in hours.
-    In every third batch the first frames are those of another clip, told to lie `LONG_AGO` or more
-    frames back: what is far away in time may be remembered but not continued.
-    data: has `with_frames(n).sample(batch, generator).video`, of one thing that moves;  time_lapse: as in TrainConfig.
+    In every fifth batch the first frames are those of another clip, told to lie `LONG_AGO` or more
+    frames back: what is far away in time may be remembered but not continued. Paths are mirrored at random, and every other batch runs
+    backwards: a thing that bounces without loss may, and a foresight that shortened each step would lengthen it on the way back.
+    data: has `with_frames(n).sample(batch, generator).video`, of one thing that moves;  time_lapse: as in TrainConfig;
+    watched: what `watch` returned; then every other batch of the rest is of that.
     Returns the losses, a float a step.
     """
     blocks = net.decoder[0].temporal.foresee.train().requires_grad_(True)
     device = next(net.parameters()).device
     optimizer = make_optimizer(blocks, lr, matrix_lr)
+    paths = _trajectories(data, min(64, steps), batch, frames * max(time_lapse), seed, bar)
+    by_stride = {stride: [torch.cat(part) for part in zip(*(w[:3] for w in watched if w[3] == stride))] for stride in {w[3] for w in watched}}
     losses = []
     for step in tqdm(range(steps), disable=not bar, unit="step", desc="foresight"):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         stride = time_lapse[torch.randint(len(time_lapse), (), generator=generator)]
-        centre = true_centres(data.with_frames(frames * stride).sample(batch, generator).video[:, :, ::stride])
-        positions, t = torch.arange(frames) * stride, draw_noise_levels(batch, frames, schedule.num_timesteps, MIX, 0.4, generator)
-        seen = sightings(centre, t, schedule, generator)
-        if step % 3 == 0:
-            old, gap = (int(torch.randint(n, (), generator=generator)) for n in (5, LONG_AGO))
-            foreign = centre[:, :old + 1].roll(1, 0)
-            seen, centre, t = torch.cat([foreign, seen], 1), torch.cat([foreign, centre], 1), F.pad(t, (old + 1, 0))
-            positions = torch.cat([torch.arange(-old, 1) - LONG_AGO - gap, positions])
+        if stride in by_stride and step % 5 in (1, 3):
+            some = torch.randint(len(by_stride[stride][0]), (batch,), generator=generator)
+            seen, t, centre = (part[some] for part in by_stride[stride])
+            positions = torch.arange(seen.shape[1]) * stride
+        else:
+            way = paths.flip(1) if step % 2 else paths
+            seen, t, centre, positions = _made_up(way, batch, frames, stride, schedule, step % 5 == 0, generator)
+        mirror = 1 - 2 * torch.randint(2, (batch, 1, 2), generator=generator)
+        seen, centre = (seen * mirror).to(device), (centre * mirror).to(device)
         left = 1 - step / steps
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * min(1, (step + 1) / 100) * min(1, 2 * left)
-        loss = F.smooth_l1_loss(foresee(net, seen.to(device), t.to(device), positions), centre.to(device), beta=0.5)
+        loss = foresight_loss(foresee(net, seen, t.to(device), positions), centre)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(blocks.parameters(), 1.0)
         optimizer.step()
         losses.append(loss.item())
     return losses
+
+
+def _made_up(paths, batch, frames, stride, schedule, with_foreign, generator):
+    """A batch of sightings (b, f, 2), levels, centres and positions; with_foreign: the first frames are another clip's, long ago."""
+    draw = lambda n, *shape: torch.randint(n, shape, generator=generator)
+    start = int(draw(paths.shape[1] - frames * stride + 1))
+    centre, positions = paths[draw(len(paths), batch), start:start + frames * stride:stride], torch.arange(frames) * stride
+    t = draw_noise_levels(batch, frames, schedule.num_timesteps, MIX, 0.4, generator)
+    seen = sightings(centre, t, schedule, generator)
+    if with_foreign:
+        old, gap = int(draw(5)), int(draw(LONG_AGO))
+        foreign = centre[:, :old + 1].roll(1, 0)
+        seen, centre, t = torch.cat([foreign, seen], 1), torch.cat([foreign, centre], 1), F.pad(t, (old + 1, 0))
+        positions = torch.cat([torch.arange(-old, 1) - LONG_AGO - gap, positions])
+    return seen, t, centre, positions
+
+
+def _trajectories(data, batches, batch, frames, seed, bar):
+    """The centres of many clips, drawn once: (batches * batch, frames, 2)."""
+    data, draw = data.with_frames(frames), torch.Generator().manual_seed(seed)
+    return torch.cat([true_centres(data.sample(batch, draw).video)
+                      for _ in tqdm(range(batches), disable=not bar, unit="batch", desc="trajectories")])

@@ -49,6 +49,7 @@ class TrainConfig:
     image_every: int = 0  # one step in so many trains on single frames, as many as a batch of clips has; 0: none
     own_steps: int = 0  # in the last steps a batch in three has a past that the network drew itself, see `Trainer.own_past`
     foresight: int = 0  # before the first step: steps that teach the network where things go, see `foresight.teach`
+    foresight_after: tuple = ()  # after the last step: courses of so many steps each, with what the network sees, see `foresight.watch`
     centre: float = 1.0  # weight of `centre_loss` beside `v_loss`
     weighting: str = "v"  # what the squared error is of: one of WEIGHTINGS
     seed: int = 0
@@ -60,6 +61,7 @@ class TrainConfig:
         if len(self.mix) != len(KINDS) or min(self.mix) < 0 or sum(self.mix) <= 0:
             raise ValueError(f"mix={self.mix} must be {len(KINDS)} shares, for {', '.join(KINDS)}")
         object.__setattr__(self, "time_lapse", tuple(self.time_lapse))
+        object.__setattr__(self, "foresight_after", tuple(self.foresight_after))
         if not self.time_lapse or any(stride != int(stride) or stride < 1 for stride in self.time_lapse):
             raise ValueError(f"time_lapse={self.time_lapse} must be whole numbers of 1 or more, at least one")
         if self.own_steps and self.frames < OWN_PAST[-1] + 1:
