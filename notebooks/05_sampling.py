@@ -256,6 +256,29 @@ for steps, clips in coarse.items():
 
 # %% [markdown]
 # Four clips of eight frames are a small sample: read differences of a tenth as noise. `vdiff evaluate` does it with 64.
+#
+# Too little ink, even in many steps: where does it go? **Predict:** does the network guess too faintly at some level? Ask it at each level twice: about real clips under noise, and about what it has drawn itself so far.
+
+# %% mystnb={"image": {"alt": "Ink of the guess against the noise level. For real clips under noise the line stays close to one. Along the walk it starts at one, falls while the noise is high and goes on falling slowly to the end."}, "figure": {"caption": "Ink of the guess $\\hat x_0$ by noise level: for eight real clips under noise, relative to their own, and along the walk of 25 DDIM steps that draws eight clips of 16 frames, relative to the data's. Read from right to left."}}
+some = vd.BouncingDigits(split="test").sample(8, torch.Generator().manual_seed(0)).video
+hidden, mean = noise(8, seed=4), metrics.ink(real).mean()
+inks = {"real clips under noise": [], "along the walk": []}
+with torch.no_grad():
+    for step in vd.ddim(denoiser, hidden, schedule, 25):
+        if step.t > 0:
+            t = torch.full((8,), step.t, device=device)
+            seen = denoiser(schedule.add_noise(some.to(device), t, hidden), t).cpu()
+            inks["real clips under noise"].append(metrics.ink(seen).mean() / metrics.ink(some).mean())
+            inks["along the walk"].append(metrics.ink(step.x0_hat.cpu()).mean() / mean)
+
+figure, axis = plt.subplots(figsize=(6, 2.4))
+viz.plot_lines(axis, levels(25)[:-1], inks)
+axis.axhline(1, color="#666666", lw=0.5)
+axis.set(xlabel="noise level t", ylabel="ink (1 is right)");
+
+# %% [markdown]
+# At each level by itself the guess is right, within a few hundredths. Along the walk the network is shown its own drawing: strokes fainter than any that it was trained on, and of what is faint it keeps a little less each time. A guess that is right on the data
+# need not be right on itself. Nothing in the loss asks for that, and fewer, larger steps make it worse.
 
 # %% [markdown]
 # ## Play
