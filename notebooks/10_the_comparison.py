@@ -300,7 +300,7 @@ for size in (1, 2, 4, 8, 16):
 # | you have | use | evidence |
 # |---|---|---|
 # | a network trained with noise levels per frame | the past in the window, by **injection of clean keys and values** | the same clips as `history_cfg`, at two thirds of the passes (chapter 9, table above) |
-# | that, and twice the passes to spend | history guidance, $w = 1.5$ | PSNR in the main table, and its line above the window's at equal passes too. Look at ink and seam before raising $w$ |
+# | that, and twice the passes to spend | history guidance, $w = 1.5$ | PSNR in the main table, and its line above the window's at equal passes too. For one window: over many, ink is added to ink (the rollouts above, and what failed first there) |
 # | a clip that must stay itself for long | an anchor: frames from the beginning that stay in the window | the rollouts above: the longest mean horizon, and the most clips right at the last join; a few frames more in each pass |
 # | a network that never saw a clean past | reconstruction guidance | seam and identity in the main table, far above replacement; where the digit goes it does not know; twice the time or more |
 # | nothing but a sampler | replacement | above independent clips only near the join |
