@@ -22,8 +22,7 @@
 # load the model that the rest of the book uses, which was trained in the same way for longer, and read how it came to be, stage by stage.
 #
 # *Time to run: about a minute on two CPU cores, a quarter of that on a GPU.*
-
-# %% [markdown]
+#
 # **You will learn** the training loss in four lines; which noise levels a batch holds and why; how foresight is taught; what averaging the weights does; what normal training looks like;
 # how a run survives being killed.
 #
@@ -228,12 +227,8 @@ axis.legend(frameon=False);
 
 # %% [markdown]
 # What should the loss be? **Predict:** a foresight whose steps are one per cent too short. After a window of eleven new frames the digit is a tenth of a pixel behind, which nobody can see. What is left of its speed after 18 windows, when
-# each takes the one before for the truth? And at three per cent?
-
-# %%
-print({f"{error:.0%} a window": f"{(1 - error) ** 18:.2f}" for error in (0.01, 0.03, 0.1)})
-
-# %% [markdown]
+# each takes the one before for the truth? And at three per cent? (The next cell prints it.)
+#
 # A miss of a pixel at one bounce is soon forgotten; a step that is a hundredth too short in every window is not, and the squared error hardly notices it. Two changes make it count: below a small $\beta$ only is the error
 # squared, above it is taken as it is, so that rare large misses do not drown the rest; and the *steps* from frame to frame are asked for, too:
 #
@@ -248,6 +243,7 @@ def my_foresight_loss(told, centre):
     return smooth(told, centre, 0.05) + 5 * smooth(*steps, 0.02)
 
 
+print({f"{error:.0%} too short": f"{(1 - error) ** 18:.2f}" for error in (0.01, 0.03, 0.1)})
 told = centre + 0.05 * torch.randn(centre.shape)
 torch.testing.assert_close(
     my_foresight_loss(told, centre), foresight.foresight_loss(told, centre)
@@ -279,8 +275,7 @@ figure.tight_layout();
 # Two things more belong to the lessons. What is far away in time may be of another clip: in every fifth batch the first frames come from elsewhere, placed twelve frames back or more. Chapter 7 keeps such frames in sight for ever, as a memory of *what* is
 # shown, and foresight must not take them for the past of the motion. And when the rest of the network has learned, the lessons go on: `foresight.watch` collects what the network really sees in noisy clips, and two batches in five
 # are of that instead of equation (3). Paths run backwards in every other batch: a digit that bounces without loss may, and a foresight that shortens its steps has to lengthen them on the way back. What the lessons bought is measured further down.
-
-# %% [markdown]
+#
 # ## A past with its own mistakes
 #
 # A clip that goes on for ever has a past that the network drew itself: nearly right, never quite. A network that has seen true pasts alone takes each small error for the digit, and adds to it, window after window. Here is an idea
@@ -288,7 +283,7 @@ figure.tight_layout();
 # *true* frames after those. It never sees more than 16 frames; it only learns not to trust its own hand too far {cite:p}`bengio2015scheduled,huang2025self`. (How the four frames are drawn is the subject of chapters 5 and 7.) Predict what comes of it;
 # the answer is further down.
 
-# %%
+# %% mystnb={"image": {"alt": "Three film strips: the true clip; the same with its fifth to eighth frame drawn by the network, hardly to be told apart; and ten times the difference, in which the edges of the strokes show in those four frames alone."}, "figure": {"caption": "Above a true clip, in the middle the same with frames 5 to 8 as the network draws them after the first four, below ten times the difference."}}
 trainer = vd.Trainer(
     vd.VideoUNet().to(device), schedule, vd.BouncingDigits(), device=device
 )
@@ -303,7 +298,6 @@ print("noise levels of one clip:", levels[0].tolist())
 drawn = (own_frames - true)[:, :, 4:8].square().mean().sqrt()
 print(f"the drawn frames are off by {drawn:.3f} (root mean square; pixels span -1 to 1)")
 
-# %% mystnb={"image": {"alt": "Three film strips: the true clip; the same with its fifth to eighth frame drawn by the network, hardly to be told apart; and ten times the difference, in which the edges of the strokes show in those four frames alone."}, "figure": {"caption": "Above a true clip, in the middle the same with frames 5 to 8 as the network draws them after the first four, below ten times the difference."}}
 viz.film_strip(
     [x[1].cpu() for x in (true, own_frames, 10 * (own_frames - true).abs() - 1)],
     ["true", "own past", "difference x 10"],
@@ -531,7 +525,7 @@ sliders.picture_slider(
 # A learning rate that is far too high. Sometimes the loss falls for a few steps and then stays at a value that looks reasonable if you do not know better; sometimes a gradient is not a
 # number any more, and then `Trainer` stops and says at which step. A rate that is only a few times higher can even look *better* over so few steps: short runs flatter high learning rates.
 
-# %%
+# %% mystnb={"image": {"alt": "Three loss curves over forty steps: the recipe's falls smoothly, five times the rate falls faster at first, a hundred times the rate jumps and breaks off or stays high."}, "figure": {"caption": "Forty steps with the recipe's learning rates, five times and a hundred times as much. A line that ends early is a run that was stopped."}}
 def short_run(factor, steps=40):
     torch.manual_seed(0)
     rates = dict(lr=1e-3 * factor, matrix_lr=0.015 * factor)
@@ -547,7 +541,6 @@ def short_run(factor, steps=40):
 
 runs = {f"lr x {factor}": short_run(factor) for factor in (1, 5, 100)}
 
-# %% mystnb={"image": {"alt": "Three loss curves over forty steps: the recipe's falls smoothly, five times the rate falls faster at first, a hundred times the rate jumps and breaks off or stays high."}, "figure": {"caption": "Forty steps with the recipe's learning rates, five times and a hundred times as much. A line that ends early is a run that was stopped."}}
 figure, axis = plt.subplots(figsize=(7, 2.4))
 viz.plot_lines(axis, range(1, 41), runs)
 axis.set(xlabel="step", ylabel="loss (per pixel)", yscale="log");
