@@ -263,7 +263,7 @@ ratio = [speed[:, n : n + 11].mean(1) / speed[:, :4].mean(1) for n in range(4, 2
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.6), gridspec_kw=dict(width_ratios=(2, 1)))
 left.plot(truth[:4, :, 0].T, color="#bbbbbb", lw=1)
 left.plot(gone[:4, :, 0].T, lw=1)
-left.set(xlabel="frame", ylabel="height (pixels)")
+left.set(xlabel="frame", ylabel="row (pixels)")
 low, middle, high = torch.stack(ratio).quantile(torch.tensor([0.25, 0.5, 0.75]), dim=1)
 right.fill_between(range(1, 19), low, high, alpha=0.2)
 right.plot(range(1, 19), middle)

@@ -191,11 +191,11 @@ for w in (1.0, 2.0):
 # %% [markdown]
 # ## On digits
 #
-# Eight held-out clips, five weights, the same noise. PSNR against the true future says how much of the past was used; motion and ink say what it cost.
+# Eight held-out clips, six weights, the same noise. PSNR against the true future says how much of the past was used; motion and ink say what it cost.
 
 # %%
 on_digits = {}
-for w in (0.0, 1.0, 1.5, 2.5, 4.0):
+for w in (0.0, 1.0, 1.5, 2.5, 4.0, 8.0):
     clips = continue_clips(partial(history_cfg, weight=w), truth, steps=8).cpu()
     score = metrics.psnr(clips[:, :, K:].clamp(-1, 1), truth[:, :, K:].cpu()).mean(0)
     on_digits[w] = dict(

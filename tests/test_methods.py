@@ -18,8 +18,8 @@ from vdiff_lite.methods import (
     replacement,
     temporal_history,
 )
-from vdiff_lite.rollout import rollout
-from vdiff_lite.samplers import ddim, ddpm, finish
+from vdiff_lite.rollout import grow, rollout
+from vdiff_lite.samplers import ddim, ddpm, finish, sample
 from vdiff_lite.schedule import NoiseSchedule
 
 
@@ -295,6 +295,26 @@ def test_rollout_without_end_is_lazy(small_denoiser):
 def test_bad_settings_of_rollout_come_before_any_work(options, says):
     with pytest.raises(ValueError, match=says):
         rollout(None, clip(3), options.pop("n", 5), **(dict(window=6, overlap=2) | options))
+
+
+def test_grow_by_hand(small_denoiser):
+    draw, options = torch.Generator().manual_seed(0), dict(first=2, window=5, overlap=3)
+    walk = partial(ddim, eta=0.5, steps=2)
+    clip = sample(small_denoiser, 2, 2, ddim, 2, draw, eta=0.5)
+    for given, new in ((2, 3), (3, 2), (3, 1)):  # the first window, and two of the rollout
+        frames = rollout(small_denoiser, clip, new, 5, given, sampler=walk, generator=draw)
+        clip = torch.cat([clip, torch.stack(list(frames), dim=2)], dim=2)
+    made = grow(small_denoiser, 2, 8, steps=2, generator=torch.Generator().manual_seed(0), **options)
+    torch.testing.assert_close(made, clip)
+    short = grow(small_denoiser, 2, 4, steps=2, generator=torch.Generator().manual_seed(0), **options)
+    torch.testing.assert_close(short, made[:, :, :4])
+    assert grow(small_denoiser, 1, 1, steps=2, **options).shape == (1, 1, 1, 16, 16)
+
+
+@pytest.mark.parametrize("options", [dict(first=0), dict(first=16), dict(num_frames=0)])
+def test_grow_names_what_does_not_fit(options, small_denoiser):
+    with pytest.raises(ValueError, match="={}".format(*options.values())):
+        grow(small_denoiser, **options)
 
 
 @pytest.mark.parametrize("weight", [1.0, 2.0])

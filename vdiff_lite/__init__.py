@@ -4,7 +4,7 @@ from .checkpoint import load
 from .data import BouncingDigits, MovingMNIST, VideoFolder
 from .denoiser import Denoiser
 from .device import keep_memory, pick_device
-from .rollout import rollout
+from .rollout import grow, rollout
 from .samplers import ddim, ddpm, dpmpp_2m, finish, resampled, sample
 from .schedule import NoiseSchedule
 from .training import TrainConfig, Trainer
@@ -12,5 +12,5 @@ from .unet import VideoUNet, VideoUNetConfig
 
 __version__ = "0.2.0"
 __all__ = ["BouncingDigits", "Denoiser", "MovingMNIST", "NoiseSchedule", "TrainConfig", "Trainer", "VideoFolder", "VideoUNet",
-           "VideoUNetConfig", "ddim", "ddpm", "dpmpp_2m", "finish", "keep_memory", "load", "pick_device", "resampled",
+           "VideoUNetConfig", "ddim", "ddpm", "dpmpp_2m", "finish", "grow", "keep_memory", "load", "pick_device", "resampled",
            "rollout", "sample"]

@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +15,8 @@ from .comparison import compare, extend, judge, measure_memory, parse_setting, s
 from .data import BouncingDigits, MovingMNIST, VideoFolder
 from .device import keep_memory, pick_device
 from .methods import METHODS
-from .samplers import SAMPLERS, sample
+from .rollout import grow
+from .samplers import SAMPLERS, ddim, sample
 
 
 def main(argv=None):
@@ -67,7 +69,9 @@ def _parser():
     draw.add_argument("--checkpoint", default="digits32", help="a shipped name or a .safetensors file")
     draw.add_argument("--clips", type=int, default=4, help="how many, side by side")
     draw.add_argument("--frames", type=int, default=16)
+    draw.add_argument("--first", type=int, default=3, help="so many frames are drawn first, the rest with these as their past; 0: all at once")
     draw.add_argument("--sampler", choices=sorted(SAMPLERS), default="ddim")
+    draw.add_argument("--eta", type=float, default=0.5, help="fresh noise on the way, for ddim: 0 none, 1 as much as ddpm")
     draw.add_argument("--steps", type=int, default=25)
     draw.add_argument("--seed", type=int, default=0)
     draw.add_argument("--device")
@@ -160,10 +164,7 @@ def _train(args):
             _draw_samples(trainer, out.with_name(out.name + ".samples") / f"{progress.step:06d}.gif")
     net = trainer.averaged().net
     if config.foresight_after:
-        watched = foresight.watch(net, trainer.schedule, data, clips=min(8192, 64 * sum(config.foresight_after)))
-    for n, steps in enumerate(config.foresight_after):
-        foresight.teach(net, trainer.schedule, data, steps, lr=1e-3 / (n + 1), matrix_lr=0.008 / (n + 1), watched=watched,
-                        seed=config.seed + n)
+        foresight.teach_once_more(net, trainer.schedule, data, config.foresight_after, config.seed)
     path = checkpoint.save(out, net, trainer.schedule, recipe=asdict(config), steps=trainer.step,
                            data=str(data), loss_curve=loss_curve(trainer.losses), before=before)
     print(f"wrote {path} and its card; draw from it with: vdiff sample --checkpoint {path} --out clip.gif")
@@ -202,7 +203,10 @@ def _sample(args):
 
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
     generator = torch.Generator().manual_seed(args.seed)
-    clips = sample(denoiser, args.clips, args.frames, SAMPLERS[args.sampler], args.steps, generator)
+    draw = partial(grow, first=args.first) if args.first else sample
+    sampler = SAMPLERS[args.sampler]
+    sampler = partial(sampler, eta=args.eta) if sampler is ddim else sampler
+    clips = draw(denoiser, args.clips, args.frames, sampler, args.steps, generator)
     save_clip(_side_by_side(clips), args.out)
     print(f"wrote {args.out}: {args.clips} clips of {args.frames} frames, {args.sampler} with {args.steps} steps, seed {args.seed}")
 

@@ -6,6 +6,7 @@ from tqdm.auto import tqdm
 from . import metrics
 from .data import BouncingDigits
 from .methods import history_cfg
+from .rollout import grow
 from .samplers import ddim, finish, sample
 
 
@@ -34,9 +35,10 @@ def continuation(denoiser, clips=64, given=5, frames=16, steps=25, seed=0, data=
     return torch.cat(made), truth
 
 
-def from_noise(denoiser, clips=64, frames=16, steps=25, seed=0, data=None, bar=False):
+def from_noise(denoiser, clips=64, frames=16, steps=25, seed=0, data=None, bar=False, draw=sample):
     """Draw clips from noise and compare what they show with held-out clips.
 
+    draw: `sample`, all frames at once, or `grow`, the beginning first.
     Returns a dict: speed and ink as ratios to the data's (1 is right); same_digit, the share of clips in which the digit read on the
     first frame is the one read on the last; same_shape, the share in which the last frame's shape is that of the first
     (`metrics.recognised`);  `real_same_digit` and `real_same_shape`: these shares on held-out clips.
@@ -45,7 +47,7 @@ def from_noise(denoiser, clips=64, frames=16, steps=25, seed=0, data=None, bar=F
     generator = torch.Generator().manual_seed(seed)
     real = data.sample(max(clips, 256), generator).video
     sizes = [min(16, clips - i) for i in range(0, clips, 16)]
-    made = torch.cat([sample(denoiser, n, frames, steps=steps, generator=generator).cpu()
+    made = torch.cat([draw(denoiser, n, frames, steps=steps, generator=generator).cpu()
                       for n in tqdm(sizes, disable=not bar, desc="clips from noise")])
     share = lambda clip: (lambda read: (read[:, 0] == read[:, -1]).float().mean().item())(metrics.read_digits(clip))
     shape = lambda clip: metrics.recognised(clip).float().mean().item()
@@ -57,9 +59,9 @@ def from_noise(denoiser, clips=64, frames=16, steps=25, seed=0, data=None, bar=F
 def evaluate(denoiser, clips=64, steps=25, seed=0, bar=False):
     """Both parts as one dict of plain numbers: what `vdiff evaluate` prints."""
     model, still = prediction(denoiser, clips, steps=steps, seed=seed, bar=bar)
-    noise, _ = from_noise(denoiser, clips, steps=steps, seed=seed, bar=bar)
+    noise, grown = (from_noise(denoiser, clips, steps=steps, seed=seed, bar=bar, draw=draw)[0] for draw in (sample, grow))
     return dict(clips=clips, steps=steps, seed=seed, given=5, psnr=model.mean(0).tolist(),
-                psnr_standard_error=(model.std(0) / clips**0.5).tolist(), psnr_copy_last=still.mean(0).tolist(), from_noise=noise)
+                psnr_standard_error=(model.std(0) / clips**0.5).tolist(), psnr_copy_last=still.mean(0).tolist(), from_noise=noise, grown=grown)
 
 
 def table(result):
@@ -68,10 +70,11 @@ def table(result):
              "PSNR in dB against the true future", "new frame   model          copy the last frame"]
     rows = zip(result["psnr"], result["psnr_standard_error"], result["psnr_copy_last"])
     lines += [f"{i:9}   {mean:4.1f} +- {error:3.1f}    {still:4.1f}" for i, (mean, error, still) in enumerate(rows, 1)]
-    noise = result["from_noise"]
-    lines += ["clips from noise, as a ratio to the data's (1 is right)", f"    speed   {noise['speed']:.3f}", f"      ink   {noise['ink']:.3f}",
-              f"same digit read on first and last frame: {noise['same_digit']:.2f} of clips (real clips: {noise['real_same_digit']:.2f})",
-              f"same shape on first and last frame: {noise['same_shape']:.2f} of clips (real clips: {noise['real_same_shape']:.2f})"]
+    both = [result[how] for how in ("from_noise", "grown")]
+    lines += ["clips from noise           all at once   beginning first   real clips", f"{'':31}eta 0           eta 0.5"]
+    for name, real in (("speed", 1), ("ink", 1), ("same digit", both[0]["real_same_digit"]), ("same shape", both[0]["real_same_shape"])):
+        lines.append(f"    {name:22}" + "".join(f"{one[name.replace(' ', '_')]:12.3f}{'':4}" for one in both) + f"{real:13.3f}")
+    lines.append("speed and ink as ratios to the data's; shares of clips that end with the digit (as read) and the shape that they begin with")
     return "\n".join(lines)
 
 
@@ -87,7 +90,7 @@ def neighbours(denoiser, clips=64, steps=25, seed=0):
     A model that copies would score near `redrawn`: training glyphs, moved by a fraction of a pixel and cut out again.
     Returns three tensors (clips,) of root mean squared differences: made, held_out, redrawn.
     """
-    made = from_noise(denoiser, clips, steps=steps, seed=seed)[1]
+    made = from_noise(denoiser, clips, steps=steps, seed=seed, draw=grow)[1]
     held_out, training = (BouncingDigits(split=split).sample(clips, torch.Generator().manual_seed(seed)).video for split in ("test", "train"))
     return {name: metrics.nearest_handwriting(clip)[0] for name, clip in dict(made=made, held_out=held_out, redrawn=training).items()}
 

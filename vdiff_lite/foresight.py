@@ -58,9 +58,9 @@ def watch(net, schedule, data, clips=8192, batch=16, frames=16, time_lapse=(1, 1
     """What the network itself sees in noisy clips, where `sightings` makes it up: to teach its foresight once more when the rest has learned.
 
     What it sees does not depend on its foresight, so it can be collected beforehand. data, time_lapse: as in `teach`.
-    Returns a list of (seen (batch, frames, 2), t (batch, frames), centre (batch, frames, 2), stride).
+    Returns {stride: (seen (n, frames, 2), t (n, frames), centre (n, frames, 2))}.
     """
-    device, site, batches = next(net.parameters()).device, "decoder.0.temporal.seen", []
+    device, site, batches = next(net.parameters()).device, "decoder.0.temporal.seen", {stride: [] for stride in time_lapse}
 
     def tap(name, value):
         if name == site:
@@ -77,8 +77,8 @@ def watch(net, schedule, data, clips=8192, batch=16, frames=16, time_lapse=(1, 1
             with torch.no_grad():
                 net(xt.to(device), t.to(device), tap=tap, positions=torch.arange(frames) * stride)
         except _Seen as found:
-            batches.append((found.centre.mT.cpu(), t, true_centres(x0), stride))
-    return batches
+            batches[stride].append((found.centre.mT.cpu(), t, true_centres(x0)))
+    return {stride: tuple(map(torch.cat, zip(*parts))) for stride, parts in batches.items() if parts}
 
 
 class _Seen(Exception):
@@ -100,7 +100,7 @@ def foresight_loss(told, centre):
     return F.smooth_l1_loss(told, centre, beta=0.05) + 5 * F.smooth_l1_loss(told.diff(dim=1), centre.diff(dim=1), beta=0.02)
 
 
-def teach(net, schedule, data, steps=3000, batch=64, frames=32, lr=2e-3, matrix_lr=0.015, time_lapse=(1, 1, 2), watched=(), seed=0,
+def teach(net, schedule, data, steps=3000, batch=64, frames=32, lr=2e-3, matrix_lr=0.015, time_lapse=(1, 1, 2), watched=None, seed=0,
           bar=True):
     """Teach the foresight of a VideoUNet where things go, from the centres of clean clips and made-up sightings of them.
 
@@ -114,18 +114,17 @@ def teach(net, schedule, data, steps=3000, batch=64, frames=32, lr=2e-3, matrix_
     watched: what `watch` returned; then every other batch of the rest is of that.
     Returns the losses, a float a step.
     """
-    blocks = net.decoder[0].temporal.foresee.train().requires_grad_(True)
+    blocks, watched = net.decoder[0].temporal.foresee.train().requires_grad_(True), watched or {}
     device = next(net.parameters()).device
     optimizer = make_optimizer(blocks, lr, matrix_lr)
     paths = _trajectories(data, min(64, steps), batch, frames * max(time_lapse), seed, bar)
-    by_stride = {stride: [torch.cat(part) for part in zip(*(w[:3] for w in watched if w[3] == stride))] for stride in {w[3] for w in watched}}
     losses = []
     for step in tqdm(range(steps), disable=not bar, unit="step", desc="foresight"):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         stride = time_lapse[torch.randint(len(time_lapse), (), generator=generator)]
-        if stride in by_stride and step % 5 in (1, 3):
-            some = torch.randint(len(by_stride[stride][0]), (batch,), generator=generator)
-            seen, t, centre = (part[some] for part in by_stride[stride])
+        if stride in watched and step % 5 in (1, 3):
+            some = torch.randint(len(watched[stride][0]), (batch,), generator=generator)
+            seen, t, centre = (part[some] for part in watched[stride])
             positions = torch.arange(seen.shape[1]) * stride
         else:
             way = paths.flip(1) if step % 2 else paths
@@ -142,6 +141,16 @@ def teach(net, schedule, data, steps=3000, batch=64, frames=32, lr=2e-3, matrix_
         optimizer.step()
         losses.append(loss.item())
     return losses
+
+
+def teach_once_more(net, schedule, data, courses, seed=0, bar=True):
+    """The last lessons of a network that has learned the rest: courses of so many steps each, with what it sees (`watch`), each more careful.
+
+    Course n = 1, 2, .. takes the rates 1e-3 / n and, for matrices, 0.008 / n.  The rest as in `teach`.
+    """
+    watched = watch(net, schedule, data, clips=min(8192, 64 * sum(courses)), bar=bar)
+    for n, steps in enumerate(courses, 1):
+        teach(net, schedule, data, steps, lr=1e-3 / n, matrix_lr=0.008 / n, watched=watched, seed=seed + n - 1, bar=bar)
 
 
 def _made_up(paths, batch, frames, stride, schedule, with_foreign, generator):

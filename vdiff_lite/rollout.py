@@ -1,4 +1,4 @@
-"""Rollout: slide a window along time and yield frames as they are made, for ever if asked."""
+"""Rollout: slide a window along time and yield frames as they are made, for ever if asked. Grow: the same from nothing."""
 
 from functools import partial
 from itertools import count
@@ -7,7 +7,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .methods import history_cfg
-from .samplers import ddim, finish
+from .samplers import ddim, finish, sample
 
 
 def rollout(denoiser, past, num_frames=None, window=16, overlap=5, method=history_cfg, sampler=partial(ddim, steps=25),  # noqa: B008 - a constant
@@ -46,3 +46,21 @@ def _frames(denoiser, past, num_frames, window, overlap, method, sampler, genera
                 made += 1
                 yield frame
         past = clip[:, :, -overlap:]
+
+
+def grow(denoiser, clips=1, num_frames=16, sampler=partial(ddim, eta=0.5), steps=25, generator=None, first=3, window=16,  # noqa: B008
+         overlap=5):
+    """Clips from noise, the beginning first: `first` frames by themselves, then a window with these as its past, then `rollout`.
+
+    A network that draws sixteen frames at once too faintly may draw three as they should be, and carry them on (chapter 5).
+    sampler, steps: as in `sample`; some fresh noise on the way, eta, mends small errors;  window, overlap: as in `rollout`.
+    Returns (clips, c, num_frames, h, w). Raises ValueError unless 1 <= first < window and num_frames >= 1, and as `rollout` does.
+    """
+    if not 1 <= first < window or num_frames < 1:
+        raise ValueError(f"first={first} must lie between 1 and {window - 1}, fewer frames than the window; num_frames={num_frames}, 1 or more")
+    clip = sample(denoiser, clips, min(first, num_frames), sampler, steps, generator)
+    go_on = partial(rollout, denoiser, window=window, sampler=partial(sampler, steps=steps), generator=generator)
+    for until, given in ((min(window, num_frames), first), (num_frames, overlap)):
+        if clip.shape[2] < until:
+            clip = torch.cat([clip, torch.stack(list(go_on(clip, until - clip.shape[2], overlap=given)), dim=2)], dim=2)
+    return clip
