@@ -10,11 +10,13 @@ from vdiff_lite import cli
 OUTPUTS = "injection:sites=encoder+middle+decoder,append=False,source=same"
 MAIN = ["independent", "copy_last", "replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5",
         "fractional_history:weight=1.5,level=500", "anchored_history", "injection", "injection:sites=temporal",
-        "injection:sites=temporal+motion", OUTPUTS, "history_encoder:encoder=digits32_5_8"]
+        "injection:sites=temporal+motion", OUTPUTS, "history_encoder:encoder=digits32_5_8",
+        "history_cfg:weight=2", "reconstruction:weight=40"]  # the last two: best by their mean on the tuning split
 BY_STEPS = ["replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5", "anchored_history", "injection"]
 LONG = ["copy_last", "independent", "replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5", "anchored_history",
         "injection"]
-LONGEST = ["history_cfg", "history_cfg:weight=1.5", "anchored_history", "injection"]
+FINE = ["anchored_history"]  # with as many steps as the main table
+LONGEST = ["history_cfg", "anchored_history"]
 ANCESTRAL = ["history_cfg", "history_cfg:weight=1.5", "injection:share=0.8"]  # injected at 800 of the 1000 steps
 TUNING = {
     "history": [f"history_cfg:weight={w}" for w in (0.5, 1, 1.25, 1.5, 2, 3)],
@@ -35,11 +37,12 @@ def main(small):
         for name, methods in TUNING.items():
             run(f"tune_{name}", methods, "--split", "train")
     run("main", MAIN, "--clips", 64, "--seeds", 1 if small else 5)
-    run("costs", MAIN, "--clips", 4, "--seeds", 3, "--steps", 10, memory=True)
-    for steps in (6, 12, 50):
+    run("costs", MAIN[:-2], "--clips", 4, "--seeds", 3, "--steps", 10, memory=True)
+    for steps in (6, 12, 25, 50):
         run(f"steps_{steps}", BY_STEPS, "--clips", 16 if small else 64, "--steps", steps)
     run("long", LONG, "--clips", 16 if small else 64, "--frames", 200, "--steps", 12)
     if not small:
+        run("long_25", FINE, "--clips", 64, "--seeds", 2, "--frames", 200, "--steps", 25)
         run("longest", LONGEST, "--clips", 16, "--frames", 1000, "--steps", 12)
         run("ddpm", ANCESTRAL, "--clips", 16, "--sampler", "ddpm", "--steps", 1000)
 
