@@ -5,7 +5,7 @@ import torch
 
 from vdiff_lite import Denoiser, NoiseSchedule, VideoUNet, VideoUNetConfig, checkpoint
 from vdiff_lite.cli import main
-from vdiff_lite.comparison import COLUMNS, bind, compare, extend, parse_method, read_table, summary, values
+from vdiff_lite.comparison import COLUMNS, bind, by_clip, compare, extend, parse_method, read_table, summary, values
 from vdiff_lite.data import BouncingDigits
 from vdiff_lite.device import peak_memory
 from vdiff_lite.methods import METHODS
@@ -151,3 +151,11 @@ def test_a_setting_that_a_method_does_not_have_is_named():
 def test_an_encoder_goes_with_its_own_weights(denoiser, past):
     with pytest.raises(ValueError, match="digits32_5_8 was trained with other weights"):
         extend(denoiser, "history_encoder", past, 4, window=6, overlap=3, steps=2)
+
+
+def test_several_seeds_of_a_clip_count_as_one_clip():
+    rows = [dict(metric="psnr", method="m", clip=str(c), seed=str(s), frame="1", value=10.0 * c + s) for s in (0, 2) for c in (1, 2, 3)]
+    rows += [dict(metric="psnr", method="other", clip="1", seed="0", frame="1", value=99.0)]
+    assert by_clip(rows, "psnr", method="m").tolist() == [11.0, 21.0, 31.0]
+    assert by_clip(rows, "psnr", method="m", seed=2).tolist() == [12.0, 22.0, 32.0]
+    assert len(by_clip(rows, "ssim")) == 0

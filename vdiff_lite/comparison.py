@@ -232,8 +232,20 @@ def values(rows, metric, **where):
     return torch.tensor([row["value"] for row in rows if row["metric"] == metric and all(str(row[k]) == str(v) for k, v in where.items())])
 
 
+def by_clip(rows, metric, **where):
+    """The mean of one metric for each clip, over its seeds and frames: (clips,), of the rows whose columns equal `where`.
+
+    What an interval is drawn over: another seed of a clip is not another clip.
+    """
+    found = {}
+    for row in rows:
+        if row["metric"] == metric and all(str(row[k]) == str(v) for k, v in where.items()):
+            found.setdefault(row["clip"], []).append(row["value"])
+    return torch.tensor([sum(of) / len(of) for of in found.values()])
+
+
 def summary(path, at=(1, 5, 11)):
-    """A table as text: one line a method, each number the mean over clips and seeds with half of its 95% interval.
+    """A table as text: one line a method, each number the mean over clips and seeds with half of its 95% interval over clips.
 
     Passes and seconds are medians: other work on the machine adds to the time of a few blocks.
     """
@@ -247,7 +259,8 @@ def summary(path, at=(1, 5, 11)):
         of = [row for row in rows if row["method"] == method and row["setting"] == setting]
         cells = []
         for name, where in shown:
-            mean, low, high = metrics.bootstrap(values(of, name, **where)) if len(values(of, name, **where)) else (math.nan,) * 3
+            scores = by_clip(of, name, **where)
+            mean, low, high = metrics.bootstrap(scores) if len(scores) else (math.nan,) * 3
             cells.append(f"{mean:8.2f} ({(high - low) / 2:.2f})".rjust(14))
         cost = [values(of, name) for name in price]
         lines.append(f"{method + (':' + setting if setting else ''):44}" + "".join(cells) + "".join(f"{c.median():9.3f}" for c in cost))
