@@ -74,7 +74,7 @@ def table(result):
     lines += ["clips from noise           all at once   beginning first   real clips", f"{'':31}eta 0           eta 0.5"]
     for name, real in (("speed", 1), ("ink", 1), ("same digit", both[0]["real_same_digit"]), ("same shape", both[0]["real_same_shape"])):
         lines.append(f"    {name:22}" + "".join(f"{one[name.replace(' ', '_')]:12.3f}{'':4}" for one in both) + f"{real:13.3f}")
-    lines.append("speed and ink as ratios to the data's; shares of clips that end with the digit (as read) and the shape that they begin with")
+    lines += ["speed and ink: ratios to the data's", "same digit (as read), same shape: shares of clips that end with what they begin with"]
     return "\n".join(lines)
 
 
