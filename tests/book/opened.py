@@ -19,7 +19,23 @@ needs_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromiu
 
 
 def visit(browser, url):
-    """Open a page and wait until equations are set and pictures are there; returns (console errors, addresses asked for)."""
+    """Open a page and wait until equations are set and pictures are there; returns (console errors, addresses asked for).
+
+    A tab that crashed (the browser's fault, now and then) is left behind, and the page opened in another, once.
+    """
+    from selenium.common.exceptions import WebDriverException
+
+    try:
+        return _visit(browser, url)
+    except WebDriverException as error:
+        if "tab crashed" not in str(error):
+            raise
+        browser.switch_to.window(browser.spare)
+        browser.switch_to.new_window("tab")
+        return _visit(browser, url)
+
+
+def _visit(browser, url):
     for log in ("browser", "performance"):
         browser.get_log(log)
     browser.get(url)
@@ -65,6 +81,8 @@ def browsing(profile):
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
     driver.set_script_timeout(60)
+    driver.spare = driver.current_window_handle  # stays empty
+    driver.switch_to.new_window("tab")
     try:
         yield driver
     finally:

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from opened import KNOWN_ERROR, LOCAL, ROOT, SITE, needs_browser, visit
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -170,3 +171,11 @@ def _luminance(colour):
     channels = [float(c) / 255 for c in re.findall(r"[\d.]+", colour)[:3]]
     linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@needs_browser
+def test_a_tab_that_crashed_is_left_behind(browser, address):
+    with pytest.raises(WebDriverException, match="tab crashed"):
+        browser.get("chrome://crash")
+    _, asked = visit(browser, address + "intro.html")
+    assert address + "intro.html" in asked
