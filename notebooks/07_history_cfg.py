@@ -386,7 +386,7 @@ axes[0].set(ylabel="PSNR (dB)");
 # Read the table row by row.
 #
 # - *The embedding knows roughly where, and not which.* It is far below the window at every new frame, and the right digit is seldom on the frames: the strokes did not survive the squeeze.
-# - *One frame does not say where it goes.* With one, every form falls to the level of a guess within a few frames; five tell the velocity, ten hardly more. Which digit it is, one frame in the window tells as well as ten.
+# - *One frame does not say where it goes.* With one, every form falls to the level of a guess within a few frames; five tell the velocity, ten add little. Which digit it is, one frame in the window tells as well as ten.
 # - *Its size matters little here.* Place and velocity are four numbers; eight have room for them. Sixty-four would have room for some of the shape, but a few minutes of training, by a loss that is content with a blur, did
 #   not put it there.
 # - *The draft* has the higher PSNR, and no digits. Squared error likes a blur in the right place; judge clips by more than one number (chapter 6).

@@ -48,7 +48,6 @@ def rows_of(text):
     """The columns of a method's rows in a table: what `values` looks for."""
     return dict(zip(("method", "setting"), text.partition(":")[::2]))
 
-
 # %% [markdown]
 # ## What we will have at the end
 #
@@ -108,7 +107,6 @@ viz.film_strip(
 # %% [markdown]
 # ## Build it: the interval
 
-
 # %%
 def my_bootstrap(x, draws=2000):
     again = torch.randint(
@@ -120,7 +118,6 @@ def my_bootstrap(x, draws=2000):
         means[int(0.025 * draws)].item(),
         means[int(0.975 * draws)].item(),
     )
-
 
 # %% [markdown]
 # ## Meet the twin
@@ -208,7 +205,6 @@ show(predicted | {"right at 11": ("right", last)})
 # %%
 show({name: (name, {}) for name in ("seam", "motion", "ink", "identity")})
 
-
 # %%
 def by_frame(text, frames):
     of = [values(rows, "psnr", frame=n, **rows_of(text)) for n in frames]
@@ -226,6 +222,7 @@ figure, axis = plt.subplots(figsize=(6.5, 3.4))
 viz.plot_lines(axis, frames, shown, marker="o", ms=3)
 axis.legend(frameon=False, bbox_to_anchor=(1, 1), loc="upper left")
 axis.set(xlabel="new frame", ylabel="PSNR (dB)");
+
 # %% [markdown]
 # ## What it costs
 #
@@ -293,6 +290,7 @@ for axis, metric in zip(axes, ticks):
     axis.set_xticks(ticks[metric], ticks[metric])
 axes[0].set(ylabel="mean PSNR (dB)")
 axes[1].legend(frameon=False, fontsize=8, bbox_to_anchor=(1, 1), loc="upper left");
+
 # %% [markdown]
 # ## The published setting: a thousand steps
 #
@@ -315,9 +313,7 @@ for text in (
     for label, table in (("DDPM, 1000 steps", ddpm_rows), ("DDIM, 25 steps", few)):
         db = [values(table, "psnr", frame=n, **rows_of(text)) for n in (1, 5, 11)]
         if len(db[0]):
-            seconds = values(
-                ddpm_rows if table is ddpm_rows else rows, "seconds", **rows_of(text)
-            ).median()
+            seconds = values(table, "seconds", **rows_of(text)).median()
             print(
                 f"{text:24} {label:17} "
                 + "".join(f"{x.mean():7.1f}" for x in db)
@@ -330,7 +326,6 @@ for text in (
 
 # %% [markdown]
 # ## Which survives longest?
-
 
 # %%
 def survive(path):
@@ -357,15 +352,18 @@ def survive(path):
 long_rows, at, survival, right = survive(RESULTS / "compare_long.csv")
 
 # %% mystnb={"image": {"alt": "Two panels over the frame number, one line a method: the share of clips in which no check has failed so far, and the share in which none fails at that frame."}, "figure": {"caption": "Share of clips in which ink, motion, continuity and identity are right, at the last frame of every window. Left: and were so at every frame before. Right: at that frame. The plain window lies under injection: they make the same clips."}}
-figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True)
-for axis, curves, title in zip(
-    axes, (survival, right), ("right until now", "right now")
-):
-    for name, curve in curves.items():
-        axis.plot(at, curve, marker="o", ms=2, label=name)
-    axis.set(xlabel="new frame", title=title, ylim=(0, 1.02))
-axes[0].set(ylabel="share of clips")
-axes[1].legend(frameon=False, fontsize=8, bbox_to_anchor=(1, 1), loc="upper left");
+def plot_survival(at, until, now, **style):
+    _, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True)
+    for axis, title, curves in zip(axes, ("right until now", "right now"), (until, now)):
+        for name, curve in curves.items():
+            axis.plot(at, curve, label=name, **style)
+        axis.set(xlabel="new frame", title=title, ylim=(0, 1.02))
+    axes[0].set(ylabel="share of clips")
+    axes[1].legend(frameon=False, fontsize=8, bbox_to_anchor=(1, 1), loc="upper left")
+
+
+plot_survival(at, survival, right, marker="o", ms=2);
+
 # %%
 REASONS = ("", "identity", "ink", "motion", "jump")
 print("what failed first, in how many clips")
@@ -376,7 +374,6 @@ for name, text in CONTENDERS.items():
 
 # %% [markdown]
 # The rollouts above take 12 steps a window. **Predict:** do 25 steps let more clips live, or fewer? And how much of the last point of a curve is luck? Here are the last five joins together, with their interval:
-
 
 # %%
 def at_the_end(rows, text):
@@ -404,16 +401,11 @@ print(
 # Ninety-one windows, one after the other, each built on nothing but the last five frames of the one before (and, with an anchor, on the frames of the beginning). **Predict:** a method of which a share $p$ of clips is right after 18 windows, is it $p^5$ after 91?
 
 # %% mystnb={"image": {"alt": "Two panels over a thousand frames, one line a method: the share of clips in which no check has failed so far, and the share in which none fails at that frame."}, "figure": {"caption": "As the figure before, over a thousand new frames. Left: right at every frame until then. Right: right at that frame."}}
-thousand, at, *curves = survive(RESULTS / "compare_longest.csv")
-figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True)
-for axis, lines, title in zip(axes, curves, ("right until now", "right now")):
-    for name, line in lines.items():
-        axis.plot(at, line, lw=1.2, label=name)
-    axis.set(xlabel="new frame", title=title, ylim=(0, 1.02))
-axes[0].set(ylabel="share of clips")
-axes[1].legend(frameon=False, fontsize=8, bbox_to_anchor=(1, 1), loc="upper left");
+_, *curves = survive(RESULTS / "compare_longest.csv")
+plot_survival(*curves, lw=1.2);
+
 # %% [markdown]
-# No power law. A window that knows nothing but the last five frames copies a copy of a copy; a shape once lost is lost, and in the end it is lost in every clip. The anchor shows the original again in every window. At the left its curve stops falling: digits in which nothing went wrong early
+# No power law. A window that knows nothing but the last five frames copies a copy of a copy; a shape once lost is lost, and in the end it is lost in nearly every clip. The anchor shows the original again in every window. At the left its curve stops falling: digits in which nothing went wrong early
 # are not lost later either, so that what is hard is the digit and not the length. At the right most clips are right at any given time, the last frame no less than the two hundredth, since a fault passes. What the anchor holds is what can be remembered, the shape; motion it leaves to the
 # last frames.
 
@@ -450,7 +442,7 @@ for size in (1, 2, 4, 8, 16):
 # |---|---|---|
 # | a network trained with noise levels per frame | the past in the window, by **injection of clean keys and values** | the same clips as `history_cfg`, at two thirds of the passes (chapter 9, table above) |
 # | that, and twice the passes to spend | history guidance, $w = 1.5$ | PSNR in the main table, and its line above the window's at equal passes too. For one window: over many, ink is added to ink (the rollouts above, and what failed first there) |
-# | a clip that must stay itself for long | an anchor: frames from the beginning that stay in the window | the rollouts above: the longest mean horizon, and after a thousand frames alone in being right; a few frames more in each pass |
+# | a clip that must stay itself for long | an anchor: frames from the beginning that stay in the window | the rollouts above: the longest mean horizon, and after a thousand frames right in most clips, where the plain window is in few; a few frames more in each pass |
 # | a network that never saw a clean past | reconstruction guidance | seam and identity in the main table, far above replacement; where the digit goes it does not know; twice the time or more |
 # | nothing but a sampler | replacement | above independent clips only near the join |
 #

@@ -229,7 +229,7 @@ def read_table(path):
 
 def values(rows, metric, **where):
     """The values of one metric as a tensor, of the rows whose columns equal `where` (all compared as text)."""
-    return torch.tensor([row["value"] for row in rows if row["metric"] == metric and all(str(row[k]) == str(v) for k, v in where.items())])
+    return torch.tensor([row["value"] for row in _found(rows, metric, where)])
 
 
 def by_clip(rows, metric, **where):
@@ -237,11 +237,14 @@ def by_clip(rows, metric, **where):
 
     What an interval is drawn over: another seed of a clip is not another clip.
     """
-    found = {}
-    for row in rows:
-        if row["metric"] == metric and all(str(row[k]) == str(v) for k, v in where.items()):
-            found.setdefault(row["clip"], []).append(row["value"])
-    return torch.tensor([sum(of) / len(of) for of in found.values()])
+    clips = {}
+    for row in _found(rows, metric, where):
+        clips.setdefault(row["clip"], []).append(row["value"])
+    return torch.tensor([sum(of) / len(of) for of in clips.values()])
+
+
+def _found(rows, metric, where):
+    return (row for row in rows if row["metric"] == metric and all(str(row[k]) == str(v) for k, v in where.items()))
 
 
 def summary(path, at=(1, 5, 11)):

@@ -10,8 +10,8 @@ from vdiff_lite import cli
 OUTPUTS = "injection:sites=encoder+middle+decoder,append=False,source=same"
 MAIN = ["independent", "copy_last", "replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5",
         "fractional_history:weight=1.5,level=500", "anchored_history", "injection", "injection:sites=temporal",
-        "injection:sites=temporal+motion", OUTPUTS, "history_encoder:encoder=digits32_5_8",
-        "history_cfg:weight=2", "reconstruction:weight=40"]  # the last two: best by their mean on the tuning split
+        "injection:sites=temporal+motion", OUTPUTS, "history_encoder:encoder=digits32_5_8"]
+TUNED = ["history_cfg:weight=2", "reconstruction:weight=40"]  # best by their mean on the tuning split
 BY_STEPS = ["replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5", "anchored_history", "injection"]
 LONG = ["copy_last", "independent", "replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5", "anchored_history",
         "injection"]
@@ -36,8 +36,8 @@ def main(small):
     if not small:
         for name, methods in TUNING.items():
             run(f"tune_{name}", methods, "--split", "train")
-    run("main", MAIN, "--clips", 64, "--seeds", 1 if small else 5)
-    run("costs", MAIN[:-2], "--clips", 4, "--seeds", 3, "--steps", 10, memory=True)
+    run("main", MAIN + TUNED, "--clips", 64, "--seeds", 1 if small else 5)
+    run("costs", MAIN, "--clips", 4, "--seeds", 3, "--steps", 10, memory=True)
     for steps in (6, 12, 25, 50):
         run(f"steps_{steps}", BY_STEPS, "--clips", 16 if small else 64, "--steps", steps)
     run("long", LONG, "--clips", 16 if small else 64, "--frames", 200, "--steps", 12)
