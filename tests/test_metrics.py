@@ -107,6 +107,14 @@ def test_a_broken_clip_is_caught_by_the_check_meant_for_it(long, fault):
     assert (alive[meant] >= 40).float().mean() > 0.9, "not before the fault"
 
 
+def test_one_odd_frame_does_not_fail_the_last_one(long):
+    odd = torch.cat([long[:, :, :-1], -torch.ones_like(long[:, :, -1:])], dim=2)
+    failed, before = metrics.faults(odd, long, GIVEN), metrics.faults(long, long, GIVEN)
+    assert torch.equal(failed["ink"], before["ink"])
+    assert (failed["identity"] != before["identity"]).any(1).sum() <= 1, "but where the reading was close"
+    assert metrics.identity(long[:, :, :3], long[:, :, :3]).all(), "a clip shorter than the span"
+
+
 def test_measures_of_broken_clips(long):
     clips = broken(long)
     assert metrics.motion(clips["motion"], long).mean() < 0.65

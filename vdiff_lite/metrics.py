@@ -123,7 +123,7 @@ def seam(clip, joins, truth=None):
 def identity(clip, truth, span=7):
     """Whether each frame still shows the digit it should: (b, 1, f, h, w) twice -> (b, f) bool.
 
-    A frame passes when the digit that is read most often on the `span` frames around it is the one read most often on the
+    A frame passes when the digit that is read most often on the `span` frames nearest to it is the one read most often on the
     truth: the classifier is asked the same question twice, so that handwriting it misreads does not count against a method.
     """
     right = read_digits(truth).mode(dim=1).values
@@ -131,8 +131,10 @@ def identity(clip, truth, span=7):
 
 
 def _around(x, span):
-    """The `span` frames around each frame, ends repeated: (b, f) -> (b, f, span)."""
-    return F.pad(x[:, None], (span // 2, span // 2), mode="replicate")[:, 0].unfold(1, span, 1)
+    """The `span` frames nearest to each frame, near an end of the clip the first or last ones: (b, f) -> (b, f, span)."""
+    span = min(span, x.shape[1])
+    first = (torch.arange(x.shape[1]) - span // 2).clamp(0, x.shape[1] - span)
+    return x[:, first[:, None] + torch.arange(span)]
 
 
 # What a clip may do and still be alive; real clips pass (tests/test_metrics.py).
