@@ -34,14 +34,16 @@ def test_methods_are_read_from_text():
     assert parse_method("injection:sites=temporal+joint,share=0.8")[1] == dict(sites=("temporal", "joint"), share=0.8)
 
 
-@pytest.mark.parametrize("text, says", [("magic", "method 'magic'"), ("injection:fast", "'fast'")])
+@pytest.mark.parametrize("text, says", [("magic", "method 'magic'"), ("injection:fast", "'fast'"), ("replacement:repeats=0", "repeats=0"),
+                                        ("copy_last:start=a", "start=a"), ("reconstruction:record=1", "no setting record")])
 def test_unknown_methods_are_refused(text, says):
     with pytest.raises(ValueError, match=says):
         bind(text)
 
 
 @pytest.mark.parametrize("text, passes", [
-    ("history_cfg", 2 * 2 / 4), ("history_cfg:weight=2", 2 * 2 * 2 / 4), ("copy_last", 0.0), ("injection", 2 * (3 + 2 * 3) / 6 / 4)])
+    ("history_cfg", 2 * 2 / 4), ("history_cfg:start=600", 2 * 2 / 4), ("history_cfg:repeats=3", 3 * 2 * 2 / 4),
+    ("history_cfg:weight=2", 2 * 2 * 2 / 4), ("copy_last", 0.0), ("injection", 2 * (3 + 2 * 3) / 6 / 4)])
 def test_cost_counts_the_frames_that_pass_the_network(denoiser, past, text, passes):
     # 4 new frames in windows of 6 with 3 given: two windows of 2 steps each.
     made, cost = extend(denoiser, text, past, 4, window=6, overlap=3, steps=2)
@@ -54,6 +56,14 @@ def test_cost_counts_the_frames_that_pass_the_network(denoiser, past, text, pass
 def test_every_method_rolls_out_and_repeats_itself(denoiser, past, text):
     a, b = (extend(denoiser, text, past, 4, window=6, overlap=3, steps=2, seed=5)[0] for _ in range(2))
     assert torch.equal(a, b) and a.isfinite().all()
+
+
+def test_a_window_may_begin_with_a_noised_still(denoiser, past):
+    run = lambda text: extend(denoiser, text, past, 3, window=6, overlap=3, steps=2, seed=5)[0]
+    assert not torch.equal(run("history_cfg"), run("history_cfg:start=600"))
+    still = past[:, :, -1:].expand(-1, -1, 3, -1, -1)
+    near = lambda text: (run(text)[:, :, 3:] - still).square().mean()
+    assert near("history_cfg:start=2") < 0.01 < near("history_cfg:start=900")
 
 
 def test_injection_is_the_window_over_many_windows(denoiser, past):
@@ -73,6 +83,17 @@ def test_a_table_holds_every_clip_and_seed(denoiser, tmp_path):
     still = values(rows, "psnr", method="copy_last", seed=0)
     torch.testing.assert_close(still, values(rows, "psnr", method="copy_last", seed=1))
     assert "history_cfg:weight=2" in summary(path)
+
+
+def test_details_are_places_and_the_steps_of_guidance(denoiser, tmp_path):
+    compare(denoiser, tmp_path / "t.csv", ["copy_last", "reconstruction:weight=0.1"], details=True, **SETTINGS)
+    header, rows = read_table(tmp_path / "t.csv")
+    assert header["details"] is True
+    x = [values(rows, "x", method="copy_last", seed=0, frame=n) for n in range(1, 5)]
+    assert all(torch.equal(x[0], later) for later in x) and x[0].min() > 0 and x[0].max() < 32
+    two_windows = {level: values(rows, f"loss at {level}", method="reconstruction") for level in (1000, 500)}
+    assert all(len(loss) == 2 * 4 * 2 and (loss > 0).all() for loss in two_windows.values())
+    assert len(values(rows, "cosine at 500")) == 16 and len(values(rows, "loss at 1000", method="copy_last")) == 0
 
 
 def test_a_cut_off_table_goes_on_and_ends_the_same(denoiser, tmp_path):
@@ -144,7 +165,7 @@ def test_peak_memory_is_what_the_lines_took():
 def test_a_setting_that_a_method_does_not_have_is_named():
     with pytest.raises(ValueError, match="history_cfg has no setting encoder; it has weight"):
         bind("history_cfg:encoder=digits32_5_8")
-    with pytest.raises(ValueError, match="copy_last has no setting weight; it has none"):
+    with pytest.raises(ValueError, match="copy_last has no setting weight; it has start, repeats"):
         bind("copy_last:weight=2")
 
 

@@ -31,7 +31,8 @@ def main(argv=None):
 
 
 _METHOD_HELP = ("NAME or NAME:SETTING=VALUE,...: " + ", ".join(METHODS)
-                + "; for example reconstruction:weight=10,norm=sum or injection:sites=temporal+joint,share=0.8")
+                + "; for example reconstruction:weight=10,norm=sum or injection:sites=temporal+joint,share=0.8; any method takes start=LEVEL, "
+                "to begin with the last frame noised to a level of 1 to 1000, and repeats=N, to take each step N times")
 
 
 def _parser():
@@ -93,6 +94,8 @@ def _parser():
     match.add_argument("--frames", type=int, default=11, help="new frames to make")
     match.add_argument("--split", choices=("test", "train"), default="test", help="train: the split that settings are chosen on")
     match.add_argument("--memory", action="store_true", help="measure each method's peak memory too, in a process of its own")
+    match.add_argument("--details", action="store_true",
+                       help="write where the digit is on every new frame too, and what reconstruction guidance did at every step")
     for parser_of_methods in (longer, match):
         parser_of_methods.add_argument("--checkpoint", default="digits32")
         parser_of_methods.add_argument("--window", type=int, default=16, help="frames the network sees at once")
@@ -233,7 +236,7 @@ def _compare(args):
         words += [f"--{name}"] * value if isinstance(value, bool) else [f"--{name}", str(value)]
     command = shlex.join(words)
     compare(denoiser, args.out, args.methods, args.clips, args.seeds, args.frames, args.window, args.overlap, args.sampler, args.steps,
-            args.split, about=dict(command=command, checkpoint=args.checkpoint, sha256=denoiser.card["sha256"]))
+            args.split, details=args.details, about=dict(command=command, checkpoint=args.checkpoint, sha256=denoiser.card["sha256"]))
     if args.memory:
         measure_memory(args.out, args.methods, args.checkpoint, min(4, args.clips), args.window, args.overlap, args.sampler, args.device)
     print(summary(args.out))

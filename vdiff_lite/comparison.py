@@ -17,17 +17,22 @@ from .data import BouncingDigits
 from .device import peak_memory
 from .methods import METHODS, load_history
 from .rollout import rollout
-from .samplers import SAMPLERS
+from .samplers import SAMPLERS, resampled, trailing_times
 
 COLUMNS = ("method", "setting", "seed", "clip", "frame", "metric", "value")
 SEEDED = {"replacement", "injection"}  # methods that draw noise of their own
 PREDICTED = 33  # new frames, of which PSNR and SSIM are kept: three windows
-GIVEN = {"denoiser", "past", "anchor", "generator", "features"}  # arguments of methods that are no settings
+GIVEN = {"denoiser", "past", "anchor", "generator", "features", "record"}  # arguments of methods that are no settings
+WALK = ("start", "repeats")  # settings that any method takes: the level a window begins at (`rollout`), and how often each step is taken
 ANCHORED = {"anchored_history"}  # methods that keep the frames given at the start
 
 
 def parse_method(text):
-    """'reconstruction:weight=10,norm=mean' -> (name, options). Raises ValueError for a method or a setting that does not exist."""
+    """'reconstruction:weight=10,norm=mean' -> (name, options). Raises ValueError for a method or a setting that does not exist.
+
+    Any method takes start=t, to begin a window with the past's last frame, repeated and noised to level t, and repeats=n, to take each
+    step n times, as `resampled` does.
+    """
     name, _, rest = text.partition(":")
     if name not in METHODS:
         raise ValueError(f"method {name!r} is unknown; choose from {', '.join(METHODS)}")
@@ -35,9 +40,12 @@ def parse_method(text):
     for item in filter(None, rest.split(",")):
         key, value = parse_setting(item)
         options[key] = tuple(value.split("+")) if isinstance(value, str) and "+" in value else value
-    known = [key for key in signature(METHODS[name]).parameters if key not in GIVEN]
+    known = [*(key for key in signature(METHODS[name]).parameters if key not in GIVEN), *WALK]
     if set(options) - set(known):
-        raise ValueError(f"{text!r}: {name} has no setting {', '.join(sorted(set(options) - set(known)))}; it has {', '.join(known) or 'none'}")
+        raise ValueError(f"{text!r}: {name} has no setting {', '.join(sorted(set(options) - set(known)))}; it has {', '.join(known)}")
+    for key in WALK:
+        if not (type(options.get(key, 1)) is int and options.get(key, 1) >= 1):
+            raise ValueError(f"{text!r}: {key}={options[key]} must be a whole number of 1 or more")
     return name, options
 
 
@@ -52,12 +60,16 @@ def parse_setting(text):
         return key, value
 
 
-def bind(text, generator=None, given=None, encoder=None):
+def bind(text, generator=None, given=None, encoder=None, record=None):
     """A method with its settings, ready for `rollout`: (denoiser, past) -> denoiser.
 
-    given: the frames given at the start;  encoder: what history_encoder's setting `encoder` names, loaded (`with_encoder`).
+    given: the frames given at the start;  encoder: what history_encoder's setting `encoder` names, loaded (`with_encoder`);
+    record: a list for methods that say what they did at each step.
     """
     name, options = parse_method(text)
+    options = {key: value for key, value in options.items() if key not in WALK}
+    if record is not None and "record" in signature(METHODS[name]).parameters:
+        options["record"] = record
     if name in ANCHORED:
         options["anchor"] = given
     if generator is not None and name in SEEDED:
@@ -95,17 +107,20 @@ class Counting:
         return self.denoiser(xt, t, **features)
 
 
-def extend(denoiser, text, past, frames, window=16, overlap=5, sampler="ddim", steps=25, seed=0, bar=False):
+def extend(denoiser, text, past, frames, window=16, overlap=5, sampler="ddim", steps=25, seed=0, bar=False, record=None):
     """Continue clips with a method given as text. Returns (clips with the past in front, cost).
 
-    past: (b, c, k, h, w);  cost: network passes (windows' worth of frames) and seconds, both per new frame and clip.
+    past: (b, c, k, h, w);  cost: network passes (windows' worth of frames) and seconds, both per new frame and clip;
+    record: a list that gets what the method records of each step.
     """
     # A method's own noise comes from another generator, so that every method gets the same noise in every window.
     generator, own = (torch.Generator().manual_seed(s) for s in (seed, seed + 2**32))
     denoiser, encoder = with_encoder(denoiser, text)
     counting, started = Counting(denoiser), time.perf_counter()
-    made = list(rollout(counting, past, frames, window, overlap, bind(text, own, past, encoder),
-                        partial(SAMPLERS[sampler], steps=steps), generator, bar=bar))
+    begin, repeats = map(parse_method(text)[1].get, WALK)
+    levels = trailing_times(begin, steps) if begin else steps
+    walk = partial(resampled, steps=levels, repeats=repeats) if repeats else partial(SAMPLERS[sampler], steps=levels)
+    made = list(rollout(counting, past, frames, window, overlap, bind(text, own, past, encoder, record), walk, generator, bar, begin))
     share = frames * past.shape[0]
     cost = dict(passes=counting.frames / window / share, seconds=(time.perf_counter() - started) / share)
     return torch.cat([past.to(denoiser.device), torch.stack(made, dim=2)], dim=2).cpu(), cost
@@ -137,16 +152,31 @@ def judge(clip, truth, given, stride):
         yield b, None, f"failed:{reason}", 1.0
 
 
+def look_closer(clip, given, record):
+    """What `compare` writes with details: yields (clip, frame, metric, value).
+
+    x, y: where the digit is on each new frame (`metrics.place`);  "loss at t", "gradient_norm at t", "cosine at t": what reconstruction
+    guidance recorded at noise level t, window after window.
+    """
+    places = metrics.place(clip[:, :, given:])
+    for name, by_frame in zip("xy", places.unbind(-1)):
+        yield from ((b, n, name, value) for b, row in enumerate(by_frame.tolist()) for n, value in enumerate(row, 1))
+    for step in record:
+        for name in ("loss", "gradient_norm", "cosine"):
+            yield from ((b, None, f"{name} at {step['t']}", value) for b, value in enumerate(step[name]))
+
+
 def compare(denoiser, path, methods, clips=64, seeds=1, frames=11, window=16, overlap=5, sampler="ddim", steps=25, split="test",
-            batch=16, first_clip=0, about=None, bar=True):
+            batch=16, first_clip=0, about=None, bar=True, details=False):
     """Run methods on the same clips and seeds and add what they scored to the table at `path`.
 
     methods: texts as `parse_method` reads them;  clips are drawn from held-out handwriting ("test") or, to choose settings by,
-    from training handwriting ("train"); clip n is the same for every method and seed.
+    from training handwriting ("train"); clip n is the same for every method and seed.  details: also write what `look_closer` finds.
     The file begins with lines "# key: value" (settings, and `about`); rows have COLUMNS. Blocks that the file holds already are
     skipped. Raises ValueError when the file was written with other settings.
     """
     header = dict(about or {}, frames=frames, window=window, overlap=overlap, sampler=sampler, steps=steps, split=split)
+    header |= dict(details=True) if details else {}
     done = _open_table(Path(path), header)
     jobs = [(text, seed, first) for text in methods for seed in range(seeds) for first in range(first_clip, first_clip + clips, batch)]
     size = lambda first: min(batch, first_clip + clips - first)
@@ -161,11 +191,11 @@ def compare(denoiser, path, methods, clips=64, seeds=1, frames=11, window=16, ov
         truth = BouncingDigits(split=split, num_frames=overlap + frames).sample(batch, generator).video[:n]
         past = truth[:, :, :overlap].to(denoiser.device)
         name, setting = text.partition(":")[::2]
-        rows = []
+        rows, record = [], [] if details else None
         try:
-            made, cost = extend(denoiser, text, past, frames, window, overlap, sampler, steps, seed * 10_000 + first)
-            rows += [(first + b, "" if f is None else f, metric, f"{value:.6g}") for b, f, metric, value in
-                     judge(made, truth, overlap, window - overlap)]
+            made, cost = extend(denoiser, text, past, frames, window, overlap, sampler, steps, seed * 10_000 + first, record=record)
+            found = [*judge(made, truth, overlap, window - overlap), *(look_closer(made, overlap, record) if details else ())]
+            rows += [(first + b, "" if f is None else f, metric, f"{value:.6g}") for b, f, metric, value in found]
             rows += [("", "", metric, f"{value:.6g}") for metric, value in cost.items()]
         except FloatingPointError as error:
             print(f"{text}: {error}")

@@ -33,13 +33,17 @@ def ink(clip):
     return reduce((clip.clamp(-1, 1) + 1) / 2, "b 1 f h w -> b f", "sum")
 
 
-def speed(clip):
-    """How far the centroid of the ink moves from frame to frame, in pixels: (b, 1, f, h, w) -> (b, f - 1).
+def place(clip):
+    """Where the digit is: the centroid of the ink on each frame, (x, y) in pixels from the upper left: (b, 1, f, h, w) -> (b, f, 2).
 
     Faint grey below a tenth of full ink is background, and does not count.
     """
-    drawn = ((clip[:, 0].clamp(-1, 1) + 1) / 2 - 0.1).clamp(min=0)
-    return centroid(drawn).diff(dim=1).norm(dim=-1)
+    return centroid(((clip[:, 0].clamp(-1, 1) + 1) / 2 - 0.1).clamp(min=0))
+
+
+def speed(clip):
+    """How far `place` moves from frame to frame, in pixels: (b, 1, f, h, w) -> (b, f - 1)."""
+    return place(clip).diff(dim=1).norm(dim=-1)
 
 
 @functools.cache

@@ -6,17 +6,18 @@ from itertools import count
 import torch
 from tqdm.auto import tqdm
 
-from .methods import history_cfg
+from .methods import history_cfg, noised_start
 from .samplers import ddim, finish, sample
 
 
 def rollout(denoiser, past, num_frames=None, window=16, overlap=5, method=history_cfg, sampler=partial(ddim, steps=25),  # noqa: B008 - a constant
-            generator=None, bar=False):
+            generator=None, bar=False, start=None):
     """Continue a clip window by window; each window shares `overlap` frames with what came before.
 
     denoiser: a Denoiser;  past: (b, c, k, h, w) in [-1, 1] with k >= overlap;  num_frames: how many new frames, None
     for no end;  window: F frames the network sees at once;  overlap: K, so that a window adds F - K new frames;
     method(denoiser, past) -> denoiser;  sampler(denoiser, xt, schedule, generator=...) -> Steps;  bar: show progress.
+    start: None - a window begins with pure noise - or a level t: it begins with `noised_start` at t, and so must the sampler's levels.
     Yields frames (b, c, h, w). Memory does not grow with num_frames: only the overlap is kept. To go on later, start again with the
     last frames as the past.
     Raises ValueError before any work when window, overlap and past do not fit together.
@@ -28,18 +29,18 @@ def rollout(denoiser, past, num_frames=None, window=16, overlap=5, method=histor
         raise ValueError(f"past has shape {tuple(past.shape)}; overlap={overlap} wants (b, c, k, h, w) with k >= {overlap}")
     if num_frames is not None and num_frames < 0:
         raise ValueError(f"num_frames={num_frames} must be 0 or more, or None for no end")
-    frames = _frames(denoiser, past[:, :, -overlap:].to(denoiser.device), num_frames, window, overlap, method, sampler, generator)
+    frames = _frames(denoiser, past[:, :, -overlap:].to(denoiser.device), num_frames, window, overlap, method, sampler, generator, start)
     return tqdm(frames, total=num_frames, unit="frame", desc=f"{past.shape[0]} clips") if bar else frames
 
 
-def _frames(denoiser, past, num_frames, window, overlap, method, sampler, generator):
+def _frames(denoiser, past, num_frames, window, overlap, method, sampler, generator, start):
     made = 0
     for _ in count():
         if num_frames is not None and made >= num_frames:
             return
         shape = (*past.shape[:2], window, *past.shape[3:])
         with torch.no_grad():
-            xt = torch.randn(shape, generator=generator).to(past)
+            xt = noised_start(denoiser, past, window, start, generator) if start else torch.randn(shape, generator=generator).to(past)
             clip = finish(sampler(method(denoiser, past), xt, denoiser.schedule, generator=generator))
         for frame in clip[:, :, overlap:].unbind(2):
             if num_frames is None or made < num_frames:
