@@ -30,8 +30,7 @@ ANCHORED = {"anchored_history"}  # methods that keep the frames given at the sta
 def parse_method(text):
     """'reconstruction:weight=10,norm=mean' -> (name, options). Raises ValueError for a method or a setting that does not exist.
 
-    Any method takes start=t, to begin a window with the past's last frame, repeated and noised to level t, and repeats=n, to take each
-    step n times, as `resampled` does.
+    Any method takes start=t, to begin with the past's last frame noised to level t, and repeats=n, to take each step n times (`resampled`).
     """
     name, _, rest = text.partition(":")
     if name not in METHODS:
@@ -44,7 +43,7 @@ def parse_method(text):
     if set(options) - set(known):
         raise ValueError(f"{text!r}: {name} has no setting {', '.join(sorted(set(options) - set(known)))}; it has {', '.join(known)}")
     for key in WALK:
-        if not (type(options.get(key, 1)) is int and options.get(key, 1) >= 1):
+        if type(options.get(key, 1)) is not int or options.get(key, 1) < 1:
             raise ValueError(f"{text!r}: {key}={options[key]} must be a whole number of 1 or more")
     return name, options
 
@@ -118,7 +117,7 @@ def extend(denoiser, text, past, frames, window=16, overlap=5, sampler="ddim", s
     denoiser, encoder = with_encoder(denoiser, text)
     counting, started = Counting(denoiser), time.perf_counter()
     begin, repeats = map(parse_method(text)[1].get, WALK)
-    levels = trailing_times(begin, steps) if begin else steps
+    levels = trailing_times(begin or denoiser.schedule.num_timesteps, steps)
     walk = partial(resampled, steps=levels, repeats=repeats) if repeats else partial(SAMPLERS[sampler], steps=levels)
     made = list(rollout(counting, past, frames, window, overlap, bind(text, own, past, encoder, record), walk, generator, bar, begin))
     share = frames * past.shape[0]
@@ -152,14 +151,14 @@ def judge(clip, truth, given, stride):
         yield b, None, f"failed:{reason}", 1.0
 
 
-def look_closer(clip, given, record):
+def look_closer(clip, truth, given, record):
     """What `compare` writes with details: yields (clip, frame, metric, value).
 
-    x, y: where the digit is on each new frame (`metrics.place`);  "loss at t", "gradient_norm at t", "cosine at t": what reconstruction
-    guidance recorded at noise level t, window after window.
+    x, y: where the digit is on each new frame (`metrics.place`);  off: how far from its true place, in pixels;  "loss at t",
+    "gradient_norm at t", "cosine at t": what reconstruction guidance recorded at noise level t, window after window.
     """
-    places = metrics.place(clip[:, :, given:])
-    for name, by_frame in zip("xy", places.unbind(-1)):
+    places, true = (metrics.place(x[:, :, given:]) for x in (clip, truth))
+    for name, by_frame in zip(("x", "y", "off"), (*places.unbind(-1), (places - true).norm(dim=-1))):
         yield from ((b, n, name, value) for b, row in enumerate(by_frame.tolist()) for n, value in enumerate(row, 1))
     for step in record:
         for name in ("loss", "gradient_norm", "cosine"):
@@ -194,7 +193,8 @@ def compare(denoiser, path, methods, clips=64, seeds=1, frames=11, window=16, ov
         rows, record = [], [] if details else None
         try:
             made, cost = extend(denoiser, text, past, frames, window, overlap, sampler, steps, seed * 10_000 + first, record=record)
-            found = [*judge(made, truth, overlap, window - overlap), *(look_closer(made, overlap, record) if details else ())]
+            found = [*judge(made, truth, overlap, window - overlap)]
+            found += look_closer(made, truth, overlap, record) if details else []
             rows += [(first + b, "" if f is None else f, metric, f"{value:.6g}") for b, f, metric, value in found]
             rows += [("", "", metric, f"{value:.6g}") for metric, value in cost.items()]
         except FloatingPointError as error:

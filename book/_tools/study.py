@@ -24,11 +24,21 @@ TUNING = {
     "injection": ["injection", "injection:share=0.8", "injection:share=0.6", "injection:sites=temporal", "injection:sites=joint",
                   "injection:source=same"],
 }
+GUIDED = "reconstruction:weight=10"
+NORMS = [GUIDED, *(f"reconstruction:norm=root,weight={w}" for w in (10, 40, 160)),
+         *(f"reconstruction:norm=pigdm,weight={w}" for w in (0.1, 0.3, 1))]
+HELP = [f"{GUIDED},{more}" for more in ("replace=False", "start=900", "start=600", "start=300", "repeats=1", "repeats=3")]
+SEEDS = ["replacement", GUIDED, "reconstruction:weight=40", f"{GUIDED},start=600", "history_cfg"]
+SITES = ["independent", "replacement", "injection:sites=encoder,append=False,source=same", "injection:sites=decoder,append=False,source=same",
+         OUTPUTS, "injection:sites=encoder+middle+decoder,append=False", "injection:append=False,source=same", "injection:source=same",
+         "injection:sites=temporal", "injection:sites=joint", "injection:sites=motion", "injection:sites=temporal+motion", "injection"]
+BLENDS = [f"injection:append=False,blend={lam}" for lam in (0.25, 0.5, 0.75, 1)]
+SHARES = [f"injection:share={share}" for share in (0, 0.2, 0.4, 0.6, 0.8)]
 
 
-def run(name, methods, *options, memory=False):
+def run(name, methods, *options, memory=False, details=False):
     print(f"== compare_{name}")
-    more = [*map(str, options), *["--memory"] * memory]
+    more = [*map(str, options), *["--memory"] * memory, *["--details"] * details]
     assert cli.main(["compare", "--methods", *methods, "--out", f"data/results/compare_{name}.csv", *more]) == 0
 
 
@@ -36,6 +46,9 @@ def main(small):
     if not small:
         for name, methods in TUNING.items():
             run(f"tune_{name}", methods, "--split", "train")
+        run("norms", [*NORMS, *HELP, "replacement", "replacement:repeats=3"], "--clips", 32, "--split", "train")
+        run("seeds", SEEDS, "--clips", 16, "--seeds", 8, details=True)
+        run("sites", SITES + BLENDS + SHARES, "--clips", 32, details=True)
     run("main", MAIN + TUNED, "--clips", 64, "--seeds", 1 if small else 5)
     run("costs", MAIN, "--clips", 4, "--seeds", 3, "--steps", 10, memory=True)
     for steps in (6, 12, 25, 50):
