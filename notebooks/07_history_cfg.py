@@ -37,7 +37,6 @@ import torch
 
 import vdiff_lite as vd
 from vdiff_lite import metrics, sliders, viz
-from vdiff_lite.comparison import read_table, values
 from vdiff_lite.methods import (
     anchored_history,
     fractional_history,
@@ -47,6 +46,7 @@ from vdiff_lite.methods import (
     temporal_history,
 )
 from vdiff_lite.oracle import GaussianVideo, posterior_error
+from vdiff_lite.tables import read_table, values
 
 vd.keep_memory()
 device = vd.pick_device()

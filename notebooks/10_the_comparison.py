@@ -35,18 +35,14 @@ import torch
 
 import vdiff_lite as vd
 from vdiff_lite import metrics, sliders, viz
-from vdiff_lite.comparison import by_clip, extend, read_table, values
+from vdiff_lite.comparison import extend
+from vdiff_lite.tables import by_clip, read_table, rows_of, values
 
 vd.keep_memory()
 device = vd.pick_device()
 denoiser = vd.load("digits32", device)
 F, K = 16, 5  # window and overlap: 5 frames given, 11 made
 RESULTS = Path("../data/results")
-
-
-def rows_of(text):
-    """The columns of a method's rows in a table: what `values` looks for."""
-    return dict(zip(("method", "setting"), text.partition(":")[::2]))
 
 # %% [markdown]
 # ## What we will have at the end

@@ -5,10 +5,11 @@ import torch
 
 from vdiff_lite import Denoiser, NoiseSchedule, VideoUNet, VideoUNetConfig, checkpoint
 from vdiff_lite.cli import main
-from vdiff_lite.comparison import COLUMNS, bind, by_clip, compare, extend, parse_method, read_table, summary, values
+from vdiff_lite.comparison import bind, compare, extend, parse_method, summary
 from vdiff_lite.data import BouncingDigits
 from vdiff_lite.device import peak_memory
 from vdiff_lite.methods import METHODS
+from vdiff_lite.tables import COLUMNS, by_clip, name_of, read_table, rows_of, values
 
 SETTINGS = dict(clips=4, seeds=2, frames=4, window=6, overlap=3, steps=2, batch=2, bar=False)
 
@@ -182,3 +183,8 @@ def test_several_seeds_of_a_clip_count_as_one_clip():
     assert by_clip(rows, "psnr", method="m").tolist() == [11.0, 21.0, 31.0]
     assert by_clip(rows, "psnr", method="m", seed=2).tolist() == [12.0, 22.0, 32.0]
     assert len(by_clip(rows, "ssim")) == 0
+
+
+@pytest.mark.parametrize("text", ["injection", "injection:sites=encoder+middle,append=False"])
+def test_a_method_as_text_finds_its_rows(text):
+    assert name_of(rows_of(text)) == text

@@ -129,8 +129,8 @@ def test_library_is_ascii():
 
 def test_a_file_uses_only_what_stands_above_it():
     order = ["schedule", "files", "data", "rotary", "follow", "blocks", "unet", "denoiser", "samplers", "oracle", "optimizer", "device",
-             "checkpoint", "training", "foresight", "methods", "rollout", "metrics", "comparison", "evaluation", "viz", "sliders", "export",
-             "cli"]
+             "checkpoint", "training", "foresight", "methods", "rollout", "metrics", "tables", "comparison", "evaluation", "viz", "sliders",
+             "export", "cli"]
     for path in (ROOT / "vdiff_lite").glob("*.py"):
         if path.stem != "__init__":
             used = set(re.findall(r"^from \.(\w+) import", path.read_text(), re.M)) | set(
@@ -152,7 +152,7 @@ def test_no_file_is_large():
 
 def test_results_name_their_checkpoint():
     from vdiff_lite import checkpoint
-    from vdiff_lite.comparison import read_table
+    from vdiff_lite.tables import read_table
 
     result = json.loads((ROOT / "data" / "results" / "digits32.json").read_text())
     assert result["sha256"] == checkpoint.read_card("digits32")["sha256"], "data/results is of another digits32: run book/_tools/release.py"

@@ -2,7 +2,6 @@
 
 import ast
 import csv
-import json
 import math
 import time
 from functools import partial
@@ -18,8 +17,8 @@ from .device import peak_memory
 from .methods import METHODS, load_history
 from .rollout import rollout
 from .samplers import SAMPLERS, resampled, trailing_times
+from .tables import by_clip, name_of, open_table, read_table, values
 
-COLUMNS = ("method", "setting", "seed", "clip", "frame", "metric", "value")
 SEEDED = {"replacement", "injection"}  # methods that draw noise of their own
 PREDICTED = 33  # new frames, of which PSNR and SSIM are kept: three windows
 GIVEN = {"denoiser", "past", "anchor", "generator", "features", "record"}  # arguments of methods that are no settings
@@ -176,7 +175,7 @@ def compare(denoiser, path, methods, clips=64, seeds=1, frames=11, window=16, ov
     """
     header = dict(about or {}, frames=frames, window=window, overlap=overlap, sampler=sampler, steps=steps, split=split)
     header |= dict(details=True) if details else {}
-    done = _open_table(Path(path), header)
+    done = open_table(Path(path), header)
     jobs = [(text, seed, first) for text in methods for seed in range(seeds) for first in range(first_clip, first_clip + clips, batch)]
     size = lambda first: min(batch, first_clip + clips - first)
     for text, seed, first in jobs:
@@ -210,7 +209,7 @@ def measure_memory(path, methods, checkpoint, clips=4, window=16, overlap=5, sam
     checkpoint: the name or path of one;  the rest as in `compare`. Each method runs in a process of its own (`peak_memory`), some seconds
     each; those that the table holds already are skipped.
     """
-    done = {row["method"] + (":" + row["setting"] if row["setting"] else "") for row in read_table(path)[1] if row["metric"] == "memory"}
+    done = {name_of(row) for row in read_table(path)[1] if row["metric"] == "memory"}
     for text in [text for text in methods if text not in done]:
         ready = f"""
 from vdiff_lite.comparison import extend
@@ -224,59 +223,6 @@ ask(text="copy_last")"""
             csv.writer(file, lineterminator="\n").writerow(row)
 
 
-def _open_table(path, header):
-    """Make the file, or check that it is of the same settings. Returns the blocks that it holds: {(method, seed, first clip): clips}."""
-    if not path.exists():
-        start_table(path, header)
-    found, rows = read_table(path)
-    different = {key: (found.get(key), value) for key, value in header.items() if key != "command" and found.get(key) != value}
-    if different:
-        raise ValueError(f"{path} was written with other settings (there, here): {different}; choose another file")
-    if found != found | header:  # the same settings, and more clips or seeds asked for
-        below = path.read_text().split("\n", len(found))[-1]
-        path.write_text(_lines(found | header) + below)
-    full = lambda row: row["method"] + (":" + row["setting"] if row["setting"] else "")
-    return {(full(row), int(row["seed"]), int(row["clip"])): int(row["value"]) for row in rows if row["metric"] == "done"}
-
-
-def start_table(path, header):
-    """Write an empty table: lines "# key: value" and the names of COLUMNS."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_lines(header) + ",".join(COLUMNS) + "\n")
-
-
-def _lines(header):
-    return "".join(f"# {key}: {json.dumps(value)}\n" for key, value in header.items())
-
-
-def read_table(path):
-    """A table as (header, rows): rows are dicts of COLUMNS, values float, seed, clip and frame as text."""
-    lines = Path(path).read_text().splitlines()
-    header = {key: json.loads(value) for key, value in (line[2:].split(": ", 1) for line in lines if line.startswith("# "))}
-    rows = list(csv.DictReader(line for line in lines if not line.startswith("# ")))
-    return header, [row | {"value": float(row["value"])} for row in rows]
-
-
-def values(rows, metric, **where):
-    """The values of one metric as a tensor, of the rows whose columns equal `where` (all compared as text)."""
-    return torch.tensor([row["value"] for row in _found(rows, metric, where)])
-
-
-def by_clip(rows, metric, **where):
-    """The mean of one metric for each clip, over its seeds and frames: (clips,), of the rows whose columns equal `where`.
-
-    What an interval is drawn over: another seed of a clip is not another clip.
-    """
-    clips = {}
-    for row in _found(rows, metric, where):
-        clips.setdefault(row["clip"], []).append(row["value"])
-    return torch.tensor([sum(of) / len(of) for of in clips.values()])
-
-
-def _found(rows, metric, where):
-    return (row for row in rows if row["metric"] == metric and all(str(row[k]) == str(v) for k, v in where.items()))
-
-
 def summary(path, at=(1, 5, 11)):
     """A table as text: one line a method, each number the mean over clips and seeds with half of its 95% interval over clips.
 
@@ -288,13 +234,13 @@ def summary(path, at=(1, 5, 11)):
     titles = [f"{name} {where.get('frame', '')}".strip() for name, where in shown]
     price = dict(passes="  passes", seconds=" s/frame") | (dict(memory="      MB") if len(values(rows, "memory")) else {})
     lines = ["".ljust(44) + "".join(title.rjust(14) for title in titles) + "".join(title.rjust(9) for title in price.values())]
-    for method, setting in dict.fromkeys((row["method"], row["setting"]) for row in rows):
-        of = [row for row in rows if row["method"] == method and row["setting"] == setting]
+    for text in dict.fromkeys(map(name_of, rows)):
+        of = [row for row in rows if name_of(row) == text]
         cells = []
         for name, where in shown:
             scores = by_clip(of, name, **where)
             mean, low, high = metrics.bootstrap(scores) if len(scores) else (math.nan,) * 3
             cells.append(f"{mean:8.2f} ({(high - low) / 2:.2f})".rjust(14))
         cost = [values(of, name) for name in price]
-        lines.append(f"{method + (':' + setting if setting else ''):44}" + "".join(cells) + "".join(f"{c.median():9.3f}" for c in cost))
+        lines.append(f"{text:44}" + "".join(cells) + "".join(f"{c.median():9.3f}" for c in cost))
     return "\n".join(lines)
