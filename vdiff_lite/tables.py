@@ -1,0 +1,71 @@
+"""Tidy tables of results: lines "# key: value", then one row for each method, setting, seed, clip, frame and metric."""
+
+import csv
+import json
+from pathlib import Path
+
+import torch
+
+COLUMNS = ("method", "setting", "seed", "clip", "frame", "metric", "value")
+
+
+def open_table(path, header):
+    """Make the file, or check that it is of the same settings. Returns the blocks that it holds: {(method, seed, first clip): clips}."""
+    if not path.exists():
+        start_table(path, header)
+    found, rows = read_table(path)
+    different = {key: (found.get(key), value) for key, value in header.items() if key != "command" and found.get(key) != value}
+    if different:
+        raise ValueError(f"{path} was written with other settings (there, here): {different}; choose another file")
+    if found != found | header:  # the same settings, and more clips or seeds asked for
+        below = path.read_text().split("\n", len(found))[-1]
+        path.write_text(_lines(found | header) + below)
+    return {(name_of(row), int(row["seed"]), int(row["clip"])): int(row["value"]) for row in rows if row["metric"] == "done"}
+
+
+def start_table(path, header):
+    """Write an empty table: lines "# key: value" and the names of COLUMNS."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_lines(header) + ",".join(COLUMNS) + "\n")
+
+
+def _lines(header):
+    return "".join(f"# {key}: {json.dumps(value)}\n" for key, value in header.items())
+
+
+def read_table(path):
+    """A table as (header, rows): rows are dicts of COLUMNS, values float, seed, clip and frame as text."""
+    lines = Path(path).read_text().splitlines()
+    header = {key: json.loads(value) for key, value in (line[2:].split(": ", 1) for line in lines if line.startswith("# "))}
+    rows = list(csv.DictReader(line for line in lines if not line.startswith("# ")))
+    return header, [row | {"value": float(row["value"])} for row in rows]
+
+
+def name_of(row):
+    """The method and setting of a row as text: what `rows_of` takes."""
+    return row["method"] + (":" + row["setting"] if row["setting"] else "")
+
+
+def rows_of(text):
+    """The columns of a method's rows: `values(rows, "psnr", **rows_of("reconstruction:weight=10"))`."""
+    return dict(zip(("method", "setting"), text.partition(":")[::2]))
+
+
+def values(rows, metric, **where):
+    """The values of one metric as a tensor, of the rows whose columns equal `where` (all compared as text)."""
+    return torch.tensor([row["value"] for row in _found(rows, metric, where)])
+
+
+def by_clip(rows, metric, **where):
+    """The mean of one metric for each clip, over its seeds and frames: (clips,), of the rows whose columns equal `where`.
+
+    What an interval is drawn over: another seed of a clip is not another clip.
+    """
+    clips = {}
+    for row in _found(rows, metric, where):
+        clips.setdefault(row["clip"], []).append(row["value"])
+    return torch.tensor([sum(of) / len(of) for of in clips.values()])
+
+
+def _found(rows, metric, where):
+    return (row for row in rows if row["metric"] == metric and all(str(row[k]) == str(v) for k, v in where.items()))
