@@ -39,7 +39,9 @@ from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 
 import vdiff_lite as vd
 from vdiff_lite import metrics, sliders, viz
+from vdiff_lite.comparison import bind
 from vdiff_lite.methods import SourceFeatures, history_cfg, injection
+from vdiff_lite.tables import by_clip, read_table, rows_of, values
 
 vd.keep_memory()
 device = vd.pick_device()
@@ -167,8 +169,6 @@ print(
 # Everything else is an approximation. Six clips, the same noise.
 
 # %%
-from vdiff_lite.comparison import bind
-
 variants = {
     "nothing (independent)": "independent",
     "input (replacement)": "replacement",
@@ -184,19 +184,47 @@ variants = {
     "along time and foresight, clean": "injection:sites=temporal+motion",
     "all K, V, clean": "injection",
 }
-variants = {name: bind(text) for name, text in variants.items()}
 print("                                    PSNR at new frame 1, 5, 11   (6 clips)")
-for name, method in variants.items():
-    print(f"{name:34}  {score(continue_clips(method, truth), truth)}")
+for name, text in variants.items():
+    print(f"{name:34}  {score(continue_clips(bind(text), truth), truth)}")
 
 # %% [markdown]
 # The pattern: what is written at the overlap reaches the new frames only through attention. Overwriting a stage's *output* changes what the next stage's keys and values are made of, once
 # and late; appending *all* keys and values is the whole conversation. And the source matters as much
 # as the site: features of a noised past are as vague as that past is, and the same overwriting with clean features does far better.
 #
-# The last rows take the conversation apart. Keys and values *along time* alone: the clip is not where it should be. Those of the *foresight* alone, a few hundred numbers a frame that know nothing but where the past was: no better. Both together: nearly
-# everything. One says *what*, the other says *where*, and the new frames need both; chapter 10 shows the same over 64 clips, where the share of frames with the right digit (identity) is as high with the keys and values along time as with all of them. Those of the
-# joint blocks add next to nothing.
+# Six clips are few. The study gave every variant 32 held-out clips and 25 steps, and asked two more questions of each new frame: does it show the right digit (*same*, the identity of chapter 6), and how many pixels is it away
+# from its true place (*off*)? The first is what the features carry of identity, the second what they carry of motion.
+
+# %%
+about, rows = read_table("../data/results/compare_sites.csv")
+print(about["command"])
+print(f"{'':34}  PSNR at new frame 1, 5, 11   same   off at 1, 11")
+for name, text in variants.items():
+    of = rows_of(text)
+    db = "  ".join(f"{by_clip(rows, 'psnr', frame=n, **of).mean():5.1f}" for n in (1, 5, 11))
+    off = "".join(f"{by_clip(rows, 'off', frame=n, **of).mean():7.1f}" for n in (1, 11))
+    print(f"{name:34}  {db} {values(rows, 'identity', **of).mean():14.2f} {off}")
+
+# %% mystnb={"image": {"alt": "Two panels of dots with intervals, one line for each variant of injection: the share of frames with the right digit, and the distance from the true place at the last new frame. Keys and values along time have the digit and not the place; those of the foresight alone have neither; both together have both."}, "figure": {"caption": "What each variant carries over. Left: share of new frames that show the right digit. Right: distance of the digit from its true place at the eleventh new frame. 32 held-out clips, 95% intervals."}}
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+kinds = (("identity", {}, "right digit (share)"), ("off", {"frame": F - K}, "off (pixels)"))
+for axis, (metric, where, label) in zip(axes, kinds):
+    for line, text in enumerate(variants.values()):
+        scores = by_clip(rows, metric, **where, **rows_of(text))
+        mean, low, high = metrics.bootstrap(scores)
+        axis.plot([low, high], [line, line], color=viz.COLOURS[0], lw=2)
+        axis.plot(mean, line, "o", color=viz.COLOURS[0], ms=4)
+    axis.set(xlabel=label, xlim=0, yticks=range(len(variants)), yticklabels=variants)
+    axis.spines[["top", "right"]].set_visible(False)
+axes[0].invert_yaxis()
+
+# %% [markdown]
+# The last rows take the conversation apart. Keys and values *along time* alone keep the digit and lose the place: the right digit is on nearly every frame, and by the last of them it is pixels away. Those of the *foresight* alone, a few hundred
+# numbers a frame that know nothing but where the past was, do not bring the digit, and without a digit in its place there is little to be put in the right one. Both together bring nearly everything: one says *what*, the other says *where*, and the new frames need both. Those of the joint blocks add next to nothing.
+#
+# Two pairs of rows agree. With the features of the same noise level, overwritten and appended keys and values come to the same: what the new frames see in the place of the overlap is the same features either way. And *all outputs, clean* come about
+# to where the keys and values along time come: an output is what the next stage makes its keys and values of. What the foresight knows is in neither.
 
 # %% [markdown]
 # ## How long to inject
@@ -205,25 +233,45 @@ for name, method in variants.items():
 # early help?
 
 # %%
-shares = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-by_share = {s: continue_clips(partial(injection, share=s), truth) for s in shares}
-curves = {
-    f"new frame {n}": [
-        metrics.psnr(by_share[s][:, :, K:].clamp(-1, 1), truth[:, :, K:].cpu()).mean(0)[
-            n - 1
-        ]
-        for s in shares
-    ]
-    for n in (1, 5, 11)
-}
-
-# %% mystnb={"image": {"alt": "Three curves of PSNR against the share of the trajectory in which features are injected, for the first, fifth and eleventh new frame."}, "figure": {"caption": "Clean keys and values, injected in the first part of the trajectory only; after that the noised past stands at the input. 6 clips."}}
-figure, axis = plt.subplots(figsize=(5.5, 2.8))
-viz.plot_lines(axis, shares, curves, marker="o")
-axis.set(xlabel="share of the trajectory with injection", ylabel="PSNR (dB)")
-axis.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=8);
+print("share    PSNR at new frame 1, 5, 11   (6 clips)")
+for share in (0.0, 0.4, 0.8, 1.0):
+    clips = continue_clips(partial(injection, share=share), truth)
+    print(f"{share:5.1f}  {score(clips, truth)}")
 
 # %% [markdown]
+# And over the 32 clips of the study, beside the other dial, how *much* of the past's keys and values replaces the window's own:
+
+# %%
+DIALS = {
+    "blend": {0: "independent"}
+    | {lam: f"injection:append=False,blend={lam}" for lam in (0.25, 0.5, 0.75, 1)},
+    "share of the trajectory": {s: f"injection:share={s}" for s in (0, 0.2, 0.4, 0.6, 0.8)}
+    | {1: "injection"},
+}
+
+
+def over_dial(dial, n):
+    return [by_clip(rows, "psnr", frame=n, **rows_of(text)).mean() for text in dial.values()]
+
+
+for name, dial in DIALS.items():
+    print(f"\n{name:24}", "".join(f"{x:7}" for x in dial))
+    for n in (1, 5, 11):
+        print(f"  PSNR at new frame {n:2}    ", "".join(f"{x:7.1f}" for x in over_dial(dial, n)))
+
+# %% mystnb={"image": {"alt": "Two panels of PSNR at the first, fifth and eleventh new frame: against the blend of overwritten keys and values, and against the share of the trajectory in which keys and values are appended."}, "figure": {"caption": "Two dials. Left: keys and values of the clean past at the overlap's own places, blended in. Right: clean keys and values put in front, in the first part of the trajectory only; after that the noised past stands at the input. 32 held-out clips."}}
+figure, axes = plt.subplots(1, 2, figsize=(8, 3), sharey=True)
+for axis, (name, dial) in zip(axes, DIALS.items()):
+    viz.plot_lines(axis, list(dial), {n: over_dial(dial, n) for n in (1, 5, 11)}, marker="o")
+    axis.set(xlabel=name)
+axes[0].set(ylabel="PSNR (dB)")
+axes[0].legend().remove()
+axes[1].legend(title="new frame", frameon=False, bbox_to_anchor=(1, 1), loc="upper left");
+
+# %% [markdown]
+# Neither dial has a best place in the middle. Half a blend is far less than half of the gain: keys between two pictures point at neither. The share of the trajectory is milder: the first fifth of the steps, where the noise is highest, brings most of it. Where the digit goes and which one it is
+# is decided there; what comes after draws the strokes.
+#
 # ## Why does it work? Ask the features
 #
 # A linear probe: from one clean frame's features at a site, pooled to 4 x 4 places, can a line read where the digit is, how it moves, and which digit it is? The probe learns on clips
@@ -308,7 +356,12 @@ def misplaced(denoiser, past):
 
 
 wrong = continue_clips(misplaced, truth)
-print("right positions:", score(made[0], truth), "   wrong ones:", score(wrong, truth))
+print("PSNR of new frame 1, 5, 11 against the truth")
+print("  right positions:", score(made[0], truth), "   wrong ones:", score(wrong, truth))
+again = {"right": made[0], "wrong": wrong}
+again = {n: metrics.psnr(x[:, :, K : 2 * K].clamp(-1, 1), x[:, :, :K]) for n, x in again.items()}
+print("PSNR of new frames 1 to 5 against the five given ones (a copy has a high one)")
+print("  ".join(f"{n} positions: {x.mean():.1f}" for n, x in again.items()))
 
 # %% mystnb={"image": {"alt": "Three film strips: the truth, the continuation with right positions, and one with wrong positions that starts over from the first given frames."}, "figure": {"caption": "Given: five frames (blue). Below, the new frames were told that they stand where the past stands."}}
 viz.film_strip(
@@ -318,6 +371,9 @@ viz.film_strip(
 );
 
 # %% [markdown]
+# Told the past's own positions, the new frames are the past over again, the very copy that one is warned of: it comes from a wrong time and not from too much of the past. With the right time injection fails as the window does, slowly: what
+# is copied from copy to copy drifts (the rollouts of chapter 10).
+#
 # ## Recap
 #
 # Injection is only as good as the way by which the new frames hear of it. Outputs written over at the overlap are heard faintly; keys and values put in front are heard in every block. With a

@@ -12,7 +12,8 @@ MAIN = ["independent", "copy_last", "replacement", "reconstruction:weight=10", "
         "fractional_history:weight=1.5,level=500", "anchored_history", "injection", "injection:sites=temporal",
         "injection:sites=temporal+motion", OUTPUTS, "history_encoder:encoder=digits32_5_8"]
 TUNED = ["history_cfg:weight=2", "reconstruction:weight=40"]  # best by their mean on the tuning split
-BY_STEPS = ["replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5", "anchored_history", "injection"]
+REPEATED = "reconstruction:weight=10,repeats=3"  # what helps reconstruction guidance, at three times the passes
+BY_STEPS = ["replacement", "reconstruction:weight=10", REPEATED, "history_cfg", "history_cfg:weight=1.5", "anchored_history", "injection"]
 LONG = ["copy_last", "independent", "replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5", "anchored_history",
         "injection"]
 FINE = ["anchored_history"]  # with as many steps as the main table
@@ -27,7 +28,7 @@ TUNING = {
 GUIDED = "reconstruction:weight=10"
 NORMS = [GUIDED, *(f"reconstruction:norm=root,weight={w}" for w in (10, 40, 160)),
          *(f"reconstruction:norm=pigdm,weight={w}" for w in (0.1, 0.3, 1))]
-HELP = [f"{GUIDED},{more}" for more in ("replace=False", "start=900", "start=600", "start=300", "repeats=1", "repeats=3")]
+HELP = [f"{GUIDED},{more}" for more in ("replace=False", "start=900", "start=600", "start=300", "repeats=1", "repeats=3", "repeats=10")]
 SEEDS = ["replacement", GUIDED, "reconstruction:weight=40", f"{GUIDED},start=600", "history_cfg"]
 SITES = ["independent", "replacement", "injection:sites=encoder,append=False,source=same", "injection:sites=decoder,append=False,source=same",
          OUTPUTS, "injection:sites=encoder+middle+decoder,append=False", "injection:append=False,source=same", "injection:source=same",
@@ -49,7 +50,7 @@ def main(small):
         run("norms", [*NORMS, *HELP, "replacement", "replacement:repeats=3"], "--clips", 32, "--split", "train")
         run("seeds", SEEDS, "--clips", 16, "--seeds", 8, details=True)
         run("sites", SITES + BLENDS + SHARES, "--clips", 32, details=True)
-    run("main", MAIN + TUNED, "--clips", 64, "--seeds", 1 if small else 5)
+    run("main", [*MAIN, *TUNED, REPEATED], "--clips", 64, "--seeds", 1 if small else 5)
     run("costs", MAIN, "--clips", 4, "--seeds", 3, "--steps", 10, memory=True)
     for steps in (6, 12, 25, 50):
         run(f"steps_{steps}", BY_STEPS, "--clips", 16 if small else 64, "--steps", steps)
