@@ -12,7 +12,8 @@ MAIN = ["independent", "copy_last", "replacement", "reconstruction:weight=10", "
         "fractional_history:weight=1.5,level=500", "anchored_history", "injection", "injection:sites=temporal",
         "injection:sites=temporal+motion", OUTPUTS, "history_encoder:encoder=digits32_5_8"]
 TUNED = ["history_cfg:weight=2", "reconstruction:weight=40"]  # best by their mean on the tuning split
-REPEATED = "reconstruction:weight=10,repeats=3"  # what helps reconstruction guidance, at three times the passes
+GUIDED = "reconstruction:weight=10"
+REPEATED = f"{GUIDED},repeats=3"  # what helps reconstruction guidance, at three times the passes
 BY_STEPS = ["replacement", "reconstruction:weight=10", REPEATED, "history_cfg", "history_cfg:weight=1.5", "anchored_history", "injection"]
 LONG = ["copy_last", "independent", "replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5", "anchored_history",
         "injection"]
@@ -25,11 +26,10 @@ TUNING = {
     "injection": ["injection", "injection:share=0.8", "injection:share=0.6", "injection:sites=temporal", "injection:sites=joint",
                   "injection:source=same"],
 }
-GUIDED = "reconstruction:weight=10"
 NORMS = [GUIDED, *(f"reconstruction:norm=root,weight={w}" for w in (10, 40, 160)),
          *(f"reconstruction:norm=pigdm,weight={w}" for w in (0.1, 0.3, 1))]
 HELP = [f"{GUIDED},{more}" for more in ("replace=False", "start=900", "start=600", "start=300", "repeats=1", "repeats=3", "repeats=10")]
-SEEDS = ["replacement", GUIDED, "reconstruction:weight=40", f"{GUIDED},start=600", "history_cfg"]
+SEEDS = ["replacement", GUIDED, "reconstruction:weight=40", f"{GUIDED},start=600", REPEATED, "history_cfg"]
 SITES = ["independent", "replacement", "injection:sites=encoder,append=False,source=same", "injection:sites=decoder,append=False,source=same",
          OUTPUTS, "injection:sites=encoder+middle+decoder,append=False", "injection:append=False,source=same", "injection:source=same",
          "injection:sites=temporal", "injection:sites=joint", "injection:sites=motion", "injection:sites=temporal+motion", "injection"]
@@ -48,6 +48,7 @@ def main(small):
         for name, methods in TUNING.items():
             run(f"tune_{name}", methods, "--split", "train")
         run("norms", [*NORMS, *HELP, "replacement", "replacement:repeats=3"], "--clips", 32, "--split", "train")
+        run("repeats", [f"{GUIDED},repeats=10"], "--clips", 64)  # as the main table; five seeds of it would take an hour
         run("seeds", SEEDS, "--clips", 16, "--seeds", 8, details=True)
         run("sites", SITES + BLENDS + SHARES, "--clips", 32, details=True)
     run("main", [*MAIN, *TUNED, REPEATED], "--clips", 64, "--seeds", 1 if small else 5)
