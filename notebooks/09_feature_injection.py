@@ -199,12 +199,12 @@ for name, text in variants.items():
 # %%
 about, rows = read_table("../data/results/compare_sites.csv")
 print(about["command"])
-print(f"{'':34}  PSNR at new frame 1, 5, 11   same   off at 1, 11")
+print(f"{'':32}  PSNR at 1, 5, 11    same   off at 1, 11")
 for name, text in variants.items():
     of = rows_of(text)
     db = "  ".join(f"{by_clip(rows, 'psnr', frame=n, **of).mean():5.1f}" for n in (1, 5, 11))
     off = "".join(f"{by_clip(rows, 'off', frame=n, **of).mean():7.1f}" for n in (1, 11))
-    print(f"{name:34}  {db} {values(rows, 'identity', **of).mean():14.2f} {off}")
+    print(f"{name:32} {db} {values(rows, 'identity', **of).mean():7.2f} {off}")
 
 # %% mystnb={"image": {"alt": "Two panels of dots with intervals, one line for each variant of injection: the share of frames with the right digit, and the distance from the true place at the last new frame. Keys and values along time have the digit and not the place; those of the foresight alone have neither; both together have both."}, "figure": {"caption": "What each variant carries over. Left: share of new frames that show the right digit. Right: distance of the digit from its true place at the eleventh new frame. 32 held-out clips, 95% intervals."}}
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")

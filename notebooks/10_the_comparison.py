@@ -411,7 +411,7 @@ def at_the_end(rows, text):
     last = [by_clip(rows, "right", frame=f, **rows_of(text)) for f in at[-5:]]
     mean, low, high = metrics.bootstrap(torch.stack(last).mean(0))
     end = by_clip(rows, "right", frame=200, **rows_of(text)).mean()
-    return f"{mean:.2f} ({low:.2f} to {high:.2f})   {last[-1].mean():14.2f} {end:11.2f}"
+    return f"{mean:.2f} ({low:.2f} to {high:.2f})   {last[-1].mean():.2f}   {end:.2f}"
 
 
 print(
