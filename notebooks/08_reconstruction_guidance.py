@@ -313,7 +313,7 @@ for text in (GUIDED, "reconstruction:weight=40", f"{GUIDED},start=600"):
     print(f"{name:20} {share[0]:>8} {share[1]:>11}        {ends_of} {len(loss):8}")
 
 # %% [markdown]
-# The descent is smooth: the loss rises seldom, stands still hardly ever, and ends hundreds of times below where it began, whichever clip and seed. A smaller loss of the overlap is not a better future, though.
+# The descent is smooth: the loss rises seldom, stands still hardly ever, and ends far below where it began. A smaller loss of the overlap is not a better future, though.
 #
 # ## Does it matter where it starts?
 #

@@ -7,15 +7,15 @@ import sys
 
 from vdiff_lite import cli
 
+GUIDED = "reconstruction:weight=10"
 OUTPUTS = "injection:sites=encoder+middle+decoder,append=False,source=same"
-MAIN = ["independent", "copy_last", "replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5",
+MAIN = ["independent", "copy_last", "replacement", GUIDED, "history_cfg", "history_cfg:weight=1.5",
         "fractional_history:weight=1.5,level=500", "anchored_history", "injection", "injection:sites=temporal",
         "injection:sites=temporal+motion", OUTPUTS, "history_encoder:encoder=digits32_5_8"]
 TUNED = ["history_cfg:weight=2", "reconstruction:weight=40"]  # best by their mean on the tuning split
-GUIDED = "reconstruction:weight=10"
 REPEATED = f"{GUIDED},repeats=3"  # what helps reconstruction guidance, at three times the passes
-BY_STEPS = ["replacement", "reconstruction:weight=10", REPEATED, "history_cfg", "history_cfg:weight=1.5", "anchored_history", "injection"]
-LONG = ["copy_last", "independent", "replacement", "reconstruction:weight=10", "history_cfg", "history_cfg:weight=1.5", "anchored_history",
+BY_STEPS = ["replacement", GUIDED, REPEATED, "history_cfg", "history_cfg:weight=1.5", "anchored_history", "injection"]
+LONG = ["copy_last", "independent", "replacement", GUIDED, "history_cfg", "history_cfg:weight=1.5", "anchored_history",
         "injection"]
 FINE = ["anchored_history"]  # with as many steps as the main table
 LONGEST = ["history_cfg", "anchored_history"]
