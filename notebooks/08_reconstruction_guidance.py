@@ -21,7 +21,7 @@
 # Let the network denoise the whole window as one clip, look at what it takes the overlap for, and push the window along the gradient of that error. It needs no training at all. We build
 # it, ask the Gaussian model how right it can be, and then watch it step by step: loss, gradient, and how much the outcome depends on the noise it starts from.
 #
-# *Time to run: about a minute and a half on two CPU cores, a few seconds on a GPU.*
+# *Time to run: about a minute on two CPU cores, a few seconds on a GPU.*
 
 # %% [markdown]
 # **You will learn** where Ho's equation comes from and what it leaves out; why its weights do not carry over from one norm to another; how to tell whether guidance converges.
@@ -44,7 +44,7 @@ from vdiff_lite.methods import (
     replacement,
 )
 from vdiff_lite.oracle import GaussianVideo, posterior_error
-from vdiff_lite.tables import by_clip, name_of, read_table, rows_of, values
+from vdiff_lite.tables import by_clip, by_name, read_table, rows_of, values
 
 vd.keep_memory()
 device = vd.pick_device()
@@ -290,9 +290,7 @@ print(f"the loss rises at {100 * rises:.0f}% of the steps")
 # %%
 about, rows = read_table("../data/results/compare_seeds.csv")
 print(about["command"])
-runs = {}
-for row in rows:
-    runs.setdefault(name_of(row), []).append(row)
+runs = by_name(rows)
 
 
 def losses_of(text):
@@ -452,7 +450,7 @@ for repeats in (1, 3):
 # %%
 about, rows = read_table("../data/results/compare_norms.csv")
 print(about["command"])
-mean_psnr = {text: by_clip(rows, "psnr", **rows_of(text)) for text in map(name_of, rows)}
+mean_psnr = {text: by_clip(of, "psnr") for text, of in by_name(rows).items()}
 clips = len(mean_psnr[GUIDED])
 better = {
     text: metrics.bootstrap(db - mean_psnr[GUIDED])
@@ -473,14 +471,10 @@ for text, db in mean_psnr.items():
 
 # %% mystnb={"image": {"alt": "Horizontal bars of difference in mean PSNR to reconstruction guidance with the sum and w = 10, one line a variant, with intervals and a line at zero."}, "figure": {"caption": "How much better or worse each variant predicts than the sum with w = 10, in mean PSNR over the eleven new frames; 95% intervals over clips. Left of the line: worse."}}
 figure, axis = plt.subplots(figsize=(6, 0.27 * len(better) + 0.6))
-for line, (mean, low, high) in enumerate(better.values()):
-    axis.plot([low, high], [line, line], color=viz.COLOURS[0], lw=2)
-    axis.plot(mean, line, "o", color=viz.COLOURS[0], ms=4)
-axis.axvline(0, color="#666666", lw=0.8)
 names = [text.removeprefix("reconstruction:").replace("weight", "w") for text in better]
-axis.set(xlabel="better by (dB)", yticks=range(len(better)), yticklabels=names)
-axis.invert_yaxis()
-axis.spines[["top", "right"]].set_visible(False);
+viz.plot_intervals(axis, dict(zip(names, better.values())))
+axis.axvline(0, color="#666666", lw=0.8)
+axis.set_xlabel("better by (dB)");
 
 # %%
 for text in (GUIDED, *(f"{GUIDED},repeats={n}" for n in (1, 3, 10))):

@@ -21,7 +21,7 @@
 # We record the features of the previous frames through the tap, put them into the new window's pass, and find the one place where this is not a trick but an identity: keys and values of
 # a clean past. There injection *is* the condition of chapter 7, with two thirds of its passes. Everywhere else we measure what it does.
 #
-# *Time to run: about a minute and a half on two CPU cores, a few seconds on a GPU.*
+# *Time to run: about a minute on two CPU cores, a few seconds on a GPU.*
 
 # %% [markdown]
 # **You will learn** what can be injected, where, and how; why appended keys and values work and overwritten outputs do not; what the features carry.
@@ -210,14 +210,11 @@ for name, text in variants.items():
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
 kinds = (("identity", {}, "right digit (share)"), ("off", {"frame": F - K}, "off (pixels)"))
 for axis, (metric, where, label) in zip(axes, kinds):
-    for line, text in enumerate(variants.values()):
-        scores = by_clip(rows, metric, **where, **rows_of(text))
-        mean, low, high = metrics.bootstrap(scores)
-        axis.plot([low, high], [line, line], color=viz.COLOURS[0], lw=2)
-        axis.plot(mean, line, "o", color=viz.COLOURS[0], ms=4)
-    axis.set(xlabel=label, xlim=0, yticks=range(len(variants)), yticklabels=variants)
-    axis.spines[["top", "right"]].set_visible(False)
-axes[0].invert_yaxis()
+    scores = {
+        name: by_clip(rows, metric, **where, **rows_of(text)) for name, text in variants.items()
+    }
+    viz.plot_intervals(axis, {name: metrics.bootstrap(x) for name, x in scores.items()})
+    axis.set(xlabel=label, xlim=0)
 
 # %% [markdown]
 # The last rows take the conversation apart. Keys and values *along time* alone keep the digit and lose the place: the right digit is on nearly every frame, and by the last of them it is pixels away. Those of the *foresight* alone, a few hundred

@@ -9,7 +9,7 @@ from vdiff_lite.comparison import bind, compare, extend, parse_method, summary
 from vdiff_lite.data import BouncingDigits
 from vdiff_lite.device import peak_memory
 from vdiff_lite.methods import METHODS
-from vdiff_lite.tables import COLUMNS, by_clip, name_of, read_table, rows_of, values
+from vdiff_lite.tables import COLUMNS, by_clip, by_name, name_of, read_table, rows_of, values
 
 SETTINGS = dict(clips=4, seeds=2, frames=4, window=6, overlap=3, steps=2, batch=2, bar=False)
 
@@ -183,6 +183,13 @@ def test_several_seeds_of_a_clip_count_as_one_clip():
     assert by_clip(rows, "psnr", method="m").tolist() == [11.0, 21.0, 31.0]
     assert by_clip(rows, "psnr", method="m", seed=2).tolist() == [12.0, 22.0, 32.0]
     assert len(by_clip(rows, "ssim")) == 0
+
+
+def test_the_rows_of_a_table_by_name_in_its_order():
+    columns = [("b", ""), ("a", "w=1"), ("b", ""), ("a", "w=2")]
+    rows = [dict(method=method, setting=setting, value=i) for i, (method, setting) in enumerate(columns)]
+    assert {text: [row["value"] for row in of] for text, of in by_name(rows).items()} == {"b": [0, 2], "a:w=1": [1], "a:w=2": [3]}
+    assert list(by_name(rows)) == ["b", "a:w=1", "a:w=2"]
 
 
 @pytest.mark.parametrize("text", ["injection", "injection:sites=encoder+middle,append=False"])

@@ -77,3 +77,11 @@ def test_two_sliders_have_two_names(clip):
 def test_a_slider_wants_one_picture_a_value(clip, n, values):
     with pytest.raises(ValueError, match=f"{n} pictures for {len(values)} values"):
         sliders.picture_slider(sliders.frame_pictures([clip] * n), values, "w", "x")
+
+
+def test_intervals_are_dots_on_bars_from_top_to_bottom():
+    axis = viz.plot_intervals(matplotlib.figure.Figure().subplots(), {"first": (1.0, 0.5, 1.25), "second": (2.0, 1.5, 3.0)})
+    bars, dots = axis.lines[::2], axis.lines[1::2]
+    assert [list(bar.get_xdata()) for bar in bars] == [[0.5, 1.25], [1.5, 3.0]] and [float(dot.get_xdata()[0]) for dot in dots] == [1.0, 2.0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["first", "second"]
+    assert axis.transData.transform((0, 0))[1] > axis.transData.transform((0, 1))[1]

@@ -17,7 +17,7 @@ from .device import peak_memory
 from .methods import METHODS, load_history
 from .rollout import rollout
 from .samplers import SAMPLERS, resampled, trailing_times
-from .tables import by_clip, name_of, open_table, read_table, values
+from .tables import by_clip, by_name, name_of, open_table, read_table, values
 
 SEEDED = {"replacement", "injection"}  # methods that draw noise of their own
 PREDICTED = 33  # new frames, of which PSNR and SSIM are kept: three windows
@@ -234,8 +234,7 @@ def summary(path, at=(1, 5, 11)):
     titles = [f"{name} {where.get('frame', '')}".strip() for name, where in shown]
     price = dict(passes="  passes", seconds=" s/frame") | (dict(memory="      MB") if len(values(rows, "memory")) else {})
     lines = ["".ljust(44) + "".join(title.rjust(14) for title in titles) + "".join(title.rjust(9) for title in price.values())]
-    for text in dict.fromkeys(map(name_of, rows)):
-        of = [row for row in rows if name_of(row) == text]
+    for text, of in by_name(rows).items():
         cells = []
         for name, where in shown:
             scores = by_clip(of, name, **where)

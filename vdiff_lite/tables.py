@@ -46,6 +46,14 @@ def name_of(row):
     return row["method"] + (":" + row["setting"] if row["setting"] else "")
 
 
+def by_name(rows):
+    """The rows of each method, by the text that `rows_of` takes, in the order of the table: {text: [row, ...]}."""
+    methods = {}
+    for row in rows:
+        methods.setdefault(name_of(row), []).append(row)
+    return methods
+
+
 def rows_of(text):
     """The columns of a method's rows: `values(rows, "psnr", **rows_of("reconstruction:weight=10"))`."""
     return dict(zip(("method", "setting"), text.partition(":")[::2]))

@@ -162,3 +162,13 @@ def plot_lines(axis, x, lines, **style):
     axis.legend(frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     return axis
+
+
+def plot_intervals(axis, intervals):
+    """Plot {label: (mean, low, high)} as dots on horizontal bars, the first on top: what `metrics.bootstrap` gives. Returns the axis."""
+    for line, (mean, low, high) in enumerate(intervals.values()):
+        axis.plot([low, high], [line, line], color=COLOURS[0], lw=2)
+        axis.plot(mean, line, "o", color=COLOURS[0], ms=4)
+    axis.set(yticks=range(len(intervals)), yticklabels=intervals, ylim=(len(intervals) - 0.5, -0.5))
+    axis.spines[["top", "right"]].set_visible(False)
+    return axis

@@ -24,7 +24,7 @@ def execute(path):
     for i, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{i:02d}"
         if cell.cell_type == "code":
-            cell.outputs = [tidy(output) for output in cell.outputs if keep(output)]
+            cell.outputs = merged([tidy(output) for output in cell.outputs if keep(output)])
     notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = {"name": "python"}
     nbformat.write(notebook, path.with_suffix(".ipynb"))
@@ -41,6 +41,17 @@ def tidy(output):
         if "image/png" in output.data:
             output.data.pop("text/plain", None)
     return output
+
+
+def merged(outputs):
+    """Outputs in which printed text that follows printed text is one: where it is cut differs from run to run."""
+    kept = []
+    for output in outputs:
+        if kept and output.output_type == kept[-1].output_type == "stream":
+            kept[-1].text += output.text
+        else:
+            kept.append(output)
+    return kept
 
 
 if __name__ == "__main__":

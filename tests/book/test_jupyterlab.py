@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 import sys
+import time
+from functools import partial
 
 import nbformat
 import pytest
@@ -45,15 +47,16 @@ def lab(tmp_path):
     own = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
     settings = {name: str(tmp_path / name.lower()) for name in own} | dict(PYTHONPATH=str(ROOT))
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--port=0", "--ServerApp.ip=127.0.0.1", *root],
-                              cwd=tmp_path, env=os.environ | settings, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "server.log"  # a pipe that nobody empties would stop the server when it is full
+    with log.open("w") as stderr:
+        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--port=0", "--ServerApp.ip=127.0.0.1", *root],
+                                  cwd=tmp_path, env=os.environ | settings, stderr=stderr)
     try:
-        for line in server.stderr:
-            found = re.search(r"(http://127\.0\.0\.1:\d+/)lab\?token=(\w+)", line)
-            if found:
-                break
-        else:
-            pytest.fail("JupyterLab did not say where it is")
+        until = time.monotonic() + PATIENCE
+        while not (found := re.search(r"(http://127\.0\.0\.1:\d+/)lab\?token=(\w+)", log.read_text())):
+            if server.poll() is not None or time.monotonic() > until:
+                pytest.fail(f"JupyterLab did not say where it is:\n{log.read_text()}")
+            time.sleep(0.2)
         yield "{}lab/tree/slider.ipynb?token={}&reset".format(*found.groups())
     finally:
         server.terminate()
@@ -63,16 +66,32 @@ def lab(tmp_path):
 def test_moving_the_slider_samples_a_new_clip(browser, lab):
     browser.get(lab)
     # JupyterLab draws cells anew as it pleases.
-    wait = lambda condition: WebDriverWait(browser, PATIENCE, 0.2, [StaleElementReferenceException, IndexError]).until(lambda _: condition())
+    waiting = WebDriverWait(browser, PATIENCE, 0.2, [StaleElementReferenceException, IndexError])
+    wait = lambda what, condition: waiting.until(lambda _: condition(), f"waited for {what}")
     find = lambda selector: browser.find_elements(By.CSS_SELECTOR, selector)
-    wait(lambda: len(find(".jp-Notebook .jp-CodeCell")) == len(CELLS))
-    wait(lambda: find(".jp-Notebook-ExecutionIndicator[data-status=idle]"))
-    find(".jp-Notebook .jp-CodeCell .cm-content")[0].click()
-    for _ in CELLS:  # running a cell moves on to the next
-        ActionChains(browser).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
-    wait(lambda: find(".jupyter-widgets .noUi-handle"))
+    cells = lambda part="": find(f".jp-Notebook .jp-CodeCell {part}")
+    handle = lambda: find(".jupyter-widgets .noUi-handle")[0]
     picture = lambda: find(".jp-OutputArea-output .jupyter-widgets img")[0]
-    before = wait(lambda: picture().get_attribute("src"))
-    wait(lambda: find(".jupyter-widgets .noUi-handle")[0].send_keys(Keys.ARROW_RIGHT) or True)
-    wait(lambda: "guidance weight w: 1.0" in picture().get_attribute("alt") and not find(".jupyter-widgets em"))
+
+    def ran(cell):
+        """Run a cell; keys that met one that was being drawn anew are lost, and are pressed again."""
+        if cells(".jp-InputPrompt")[cell].text.strip() not in ("", "[ ]:"):
+            return True
+        cells(".cm-content")[cell].click()
+        ActionChains(browser).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
+
+    def moved():
+        """Move the slider by one step, unless it has moved."""
+        if handle().get_attribute("aria-valuenow") != start:
+            return True
+        handle().send_keys(Keys.ARROW_RIGHT)
+
+    wait("the cells", lambda: len(cells()) == len(CELLS))
+    wait("the kernel", lambda: find(".jp-Notebook-ExecutionIndicator[data-status=idle]"))
+    for cell in range(len(CELLS)):
+        wait(f"cell {cell} to run", partial(ran, cell))
+    start = wait("the slider", lambda: handle().get_attribute("aria-valuenow"))
+    before = wait("the first clip", lambda: picture().get_attribute("src"))
+    wait("the slider to move", moved)
+    wait("the second clip", lambda: "guidance weight w: 1.0" in picture().get_attribute("alt") and not find(".jupyter-widgets em"))
     assert picture().get_attribute("src") != before
