@@ -1,6 +1,6 @@
 """Run the study that chapters 7 to 10 read: every table in data/results that begins with compare_.
 
-    python book/_tools/study.py [--small]        goes on where it was cut off; --small: fewer seeds and clips, half an hour
+    python book/_tools/study.py [--small]        goes on where it was cut off; --small: fewer seeds and clips, an hour of one core
 """
 
 import sys
