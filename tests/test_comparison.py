@@ -1,3 +1,4 @@
+import math
 import sys
 
 import pytest
@@ -33,10 +34,16 @@ def test_methods_are_read_from_text():
     assert parse_method("history_cfg") == ("history_cfg", {})
     assert parse_method("reconstruction:weight=10,norm=sum,replace=False") == ("reconstruction", dict(weight=10, norm="sum", replace=False))
     assert parse_method("injection:sites=temporal+joint,share=0.8")[1] == dict(sites=("temporal", "joint"), share=0.8)
+    assert parse_method("temporal_history:weights={3:1.5,1:0.5},start=600")[1] == dict(weights={3: 1.5, 1: 0.5}, start=600)
+    assert parse_method("history_cfg:weight=-inf")[1] == dict(weight=-math.inf)
 
 
 @pytest.mark.parametrize("text, says", [("magic", "method 'magic'"), ("injection:fast", "'fast'"), ("replacement:repeats=0", "repeats=0"),
-                                        ("copy_last:start=a", "start=a"), ("reconstruction:record=1", "no setting record")])
+                                        ("copy_last:start=a", "start=a"), ("reconstruction:record=1", "no setting record"),
+                                        ("injection:share=much", "share='much' must be a number"),
+                                        ("injection:append=1", "append=1 must be True"), ("injection:sites=3", "sites=3 must be a name"),
+                                        ("history_cfg:weight=True", "weight=True must be a number"),
+                                        ("reconstruction:norm=2", "norm=2 must be text"), ("temporal_history", "weights={5:1.5,2:0.5}")])
 def test_unknown_methods_are_refused(text, says):
     with pytest.raises(ValueError, match=says):
         bind(text)
@@ -53,6 +60,7 @@ def test_cost_counts_the_frames_that_pass_the_network(denoiser, past, text, pass
 
 
 @pytest.mark.parametrize("text", [*(m for m in METHODS if m not in ("temporal_history", "history_encoder")), "replacement:fresh=True",
+                                  "temporal_history:weights={3:1.5,1:0.5}",
                                   "injection:sites=decoder,append=False,source=same"])
 def test_every_method_rolls_out_and_repeats_itself(denoiser, past, text):
     a, b = (extend(denoiser, text, past, 4, window=6, overlap=3, steps=2, seed=5)[0] for _ in range(2))

@@ -31,7 +31,7 @@ class Recorder:
     """A denoiser that remembers what it was asked."""
 
     def __init__(self):
-        self.schedule, self.asked = NoiseSchedule(), []
+        self.schedule, self.device, self.asked = NoiseSchedule(), torch.device("cpu"), []
 
     def __call__(self, xt, t):
         self.asked.append((xt, t))
@@ -254,7 +254,9 @@ def test_injection_stops_after_its_share():
 
 @pytest.mark.parametrize("options, says", [
     (dict(blend=1.5, append=False), "blend=1.5"), (dict(share=-0.1), "share=-0.1"), (dict(source="old"), "source='old'"),
-    (dict(sites=("decoder",)), "append=False"), (dict(blend=0.5), "append=False"), (dict(sites=("nowhere",)), "nowhere")])
+    (dict(sites=("decoder",)), "append=False"), (dict(blend=0.5), "append=False"), (dict(sites=("nowhere",)), "nowhere"),
+    (dict(sites=("encoder.7",), append=False), r"encoder.7; .* encoder.0.temporal"), (dict(sites=()), "nothing"),
+    (dict(sites=("decoder.0",)), "append=False"), (dict(sites=("middle.0",), append=False), "middle.0; ")])
 def test_bad_settings_of_injection(small_denoiser, options, says):
     with pytest.raises(ValueError, match=says):
         injection(small_denoiser, clip(2), **options)
@@ -290,11 +292,11 @@ def test_rollout_without_end_is_lazy(small_denoiser):
 
 
 @pytest.mark.parametrize("options, says", [
-    (dict(overlap=6), "overlap=6 leaves no new frames in a window of 6; choose overlap between 1 and 5"),
-    (dict(overlap=0), "overlap=0"), (dict(overlap=4), "k >= 4"), (dict(n=-1), "num_frames=-1")])
+    (dict(overlap=6), "overlap=6 does not fit a window of 6"), (dict(overlap=0), "overlap=0"), (dict(overlap=4), "k >= 4"),
+    (dict(n=-1), "num_frames=-1"), (dict(method=partial(history_cfg, weight=float("inf"))), "weight=inf")])
 def test_bad_settings_of_rollout_come_before_any_work(options, says):
     with pytest.raises(ValueError, match=says):
-        rollout(None, clip(3), options.pop("n", 5), **(dict(window=6, overlap=2) | options))
+        rollout(Recorder(), clip(3), options.pop("n", 5), **(dict(window=6, overlap=2) | options))
 
 
 def test_grow_by_hand(small_denoiser):

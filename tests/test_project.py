@@ -1,5 +1,6 @@
 """What the repository promises about itself: pairs in step, outputs present, files generated, no machine's paths."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -121,6 +122,12 @@ def test_code_is_clean():
 def test_modules_are_short():
     long = {path.name: n for path in (ROOT / "vdiff_lite").rglob("*.py") if (n := len(path.read_text().split("\n"))) > 300}
     assert long == {}
+
+
+@pytest.mark.parametrize("name", ["vdiff_lite", "vdiff_lite.methods"])
+def test_what_a_package_names_is_there(name):
+    package = importlib.import_module(name)
+    assert [part for part in package.__all__ if not hasattr(package, part)] == []
 
 
 def test_library_is_ascii():

@@ -25,7 +25,7 @@ def main(argv=None):
     keep_memory()
     try:
         return args.run(args) or 0
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         print(f"vdiff {args.command}: {error}", file=sys.stderr)
         return 2
 
@@ -150,7 +150,9 @@ def _train(args):
     before = []
     if args.start_from:
         start = checkpoint.load(args.start_from)
-        net.load_state_dict(net.state_dict() | start.net.state_dict())
+        if start.net.config != net.config:
+            raise ValueError(f"--start-from {args.start_from}: its network is {start.net.config}, and --preset {args.preset} is {net.config}")
+        net.load_state_dict(start.net.state_dict())
         before = checkpoint.stages(start.card)
     config = _recipe(args)
     data = _data(args, net.config.size, net.config.in_channels)
@@ -202,8 +204,9 @@ def _side_by_side(clips):
 
 
 def _sample(args):
-    from .viz import save_clip
+    from .viz import check_clip_path, save_clip
 
+    check_clip_path(args.out)
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
     generator = torch.Generator().manual_seed(args.seed)
     draw = partial(grow, first=args.first) if args.first else sample
@@ -215,8 +218,9 @@ def _sample(args):
 
 
 def _extend(args):
-    from .viz import save_clip
+    from .viz import check_clip_path, save_clip
 
+    check_clip_path(args.out)
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
     generator = torch.Generator().manual_seed(args.seed)
     truth = BouncingDigits(split="test", num_frames=args.overlap + args.frames).sample(1, generator).video

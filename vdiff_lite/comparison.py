@@ -3,6 +3,7 @@
 import ast
 import csv
 import math
+import re
 import time
 from functools import partial
 from inspect import signature
@@ -34,28 +35,42 @@ def parse_method(text):
     name, _, rest = text.partition(":")
     if name not in METHODS:
         raise ValueError(f"method {name!r} is unknown; choose from {', '.join(METHODS)}")
-    options = {}
-    for item in filter(None, rest.split(",")):
+    options, settings = {}, {key: p.default for key, p in signature(METHODS[name]).parameters.items() if key not in GIVEN}
+    for item in filter(None, re.split(r",(?![^{]*\})", rest)):
         key, value = parse_setting(item)
         options[key] = tuple(value.split("+")) if isinstance(value, str) and "+" in value else value
-    known = [*(key for key in signature(METHODS[name]).parameters if key not in GIVEN), *WALK]
+    known = [*settings, *WALK]
     if set(options) - set(known):
         raise ValueError(f"{text!r}: {name} has no setting {', '.join(sorted(set(options) - set(known)))}; it has {', '.join(known)}")
+    for key, default in settings.items():
+        _check_kind(text, key, options.get(key, default), default)
     for key in WALK:
         if type(options.get(key, 1)) is not int or options.get(key, 1) < 1:
             raise ValueError(f"{text!r}: {key}={options[key]} must be a whole number of 1 or more")
     return name, options
 
 
+def _check_kind(text, key, value, default):
+    """Raise ValueError unless a setting is of the kind of its default: a number, True or False, text, or several texts."""
+    if key == "weights" and not isinstance(value, dict):
+        raise ValueError(f"{text!r}: weights must be {{frames: weight, ...}}, as in temporal_history:weights={{5:1.5,2:0.5}}")
+    for kind, of, said in ((bool, bool, "True or False"), ((int, float), (int, float), "a number"), (str, str, "text"),
+                           (tuple, (str, tuple), "a name, or several with + between them")):
+        if isinstance(default, kind):
+            if not isinstance(value, of) or (kind is not bool and isinstance(value, bool)):
+                raise ValueError(f"{text!r}: {key}={value!r} must be {said}")
+            return
+
+
 def parse_setting(text):
-    """'weight=10' -> ("weight", 10), with a value in Python's notation or any other text. Raises ValueError where there is no =."""
+    """'weight=10' -> ("weight", 10), with a value in Python's notation, nan, inf, or any other text. Raises ValueError where there is no =."""
     key, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"{text!r} is no setting; write NAME=VALUE")
     try:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):
-        return key, value
+        return key, float(value) if value.strip("+-") in ("nan", "inf") else value
 
 
 def bind(text, generator=None, given=None, encoder=None, record=None):
@@ -109,19 +124,27 @@ def extend(denoiser, text, past, frames, window=16, overlap=5, sampler="ddim", s
     """Continue clips with a method given as text. Returns (clips with the past in front, cost).
 
     past: (b, c, k, h, w);  cost: network passes (windows' worth of frames) and seconds, both per new frame and clip;
-    record: a list that gets what the method records of each step.
+    record: a list that gets what the method records of each step. Raises ValueError, before any work, for what does not fit.
     """
+    to_come, counting = _begun(denoiser, text, past, frames, window, overlap, sampler, steps, seed, bar, record)
+    started = time.perf_counter()
+    made, share = list(to_come), frames * past.shape[0]
+    cost = dict(passes=counting.frames / window / share, seconds=(time.perf_counter() - started) / share)
+    return torch.cat([past.to(denoiser.device), torch.stack(made, dim=2)], dim=2).cpu(), cost
+
+
+def _begun(denoiser, text, past, frames, window, overlap, sampler, steps, seed=0, bar=False, record=None):
+    """The rollout of `extend` before its first step, and the denoiser that counts what it asks."""
+    if frames < 1:
+        raise ValueError(f"frames={frames} new frames; ask for 1 or more")
     # A method's own noise comes from another generator, so that every method gets the same noise in every window.
     generator, own = (torch.Generator().manual_seed(s) for s in (seed, seed + 2**32))
     denoiser, encoder = with_encoder(denoiser, text)
-    counting, started = Counting(denoiser), time.perf_counter()
+    counting = Counting(denoiser)
     begin, repeats = map(parse_method(text)[1].get, WALK)
     levels = trailing_times(begin or denoiser.schedule.num_timesteps, steps)
     walk = partial(resampled, steps=levels, repeats=repeats) if repeats else partial(SAMPLERS[sampler], steps=levels)
-    made = list(rollout(counting, past, frames, window, overlap, bind(text, own, past, encoder, record), walk, generator, bar, begin))
-    share = frames * past.shape[0]
-    cost = dict(passes=counting.frames / window / share, seconds=(time.perf_counter() - started) / share)
-    return torch.cat([past.to(denoiser.device), torch.stack(made, dim=2)], dim=2).cpu(), cost
+    return rollout(counting, past, frames, window, overlap, bind(text, own, past, encoder, record), walk, generator, bar, begin), counting
 
 
 def judge(clip, truth, given, stride):
@@ -171,15 +194,19 @@ def compare(denoiser, path, methods, clips=64, seeds=1, frames=11, window=16, ov
     methods: texts as `parse_method` reads them;  clips are drawn from held-out handwriting ("test") or, to choose settings by,
     from training handwriting ("train"); clip n is the same for every method and seed.  details: also write what `look_closer` finds.
     The file begins with lines "# key: value" (settings, and `about`); rows have COLUMNS. Blocks that the file holds already are
-    skipped. Raises ValueError when the file was written with other settings.
+    skipped. Raises ValueError when the file was written with other settings, and, before any work, for settings that do not fit.
     """
+    if min(clips, seeds) < 1:
+        raise ValueError(f"clips={clips} and seeds={seeds} must be 1 or more")
+    size, channels = denoiser.net.config.size, denoiser.net.config.in_channels
+    for text in methods:
+        _begun(denoiser, text, torch.zeros(1, channels, max(overlap, 0), size, size), frames, window, overlap, sampler, steps)
     header = dict(about or {}, frames=frames, window=window, overlap=overlap, sampler=sampler, steps=steps, split=split)
     header |= dict(details=True) if details else {}
     done = open_table(Path(path), header)
     jobs = [(text, seed, first) for text in methods for seed in range(seeds) for first in range(first_clip, first_clip + clips, batch)]
     size = lambda first: min(batch, first_clip + clips - first)
     for text, seed, first in jobs:
-        bind(text)
         if done.get((text, seed, first), size(first)) != size(first):
             raise ValueError(f"{path} holds {done[text, seed, first]} clips from clip {first} on, not {size(first)}: a block of clips that was "
                              f"begun cannot grow; ask for a multiple of {batch} clips, or choose another file")

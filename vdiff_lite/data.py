@@ -70,7 +70,9 @@ class BouncingDigits:
         return self.digit_size + 2 * MARGIN
 
     def sample(self, batch, generator=None):
-        """Draw `batch` new clips. Returns Clips on the CPU, where the generator lives."""
+        """Draw `batch` new clips. Returns Clips on the CPU, where the generator lives. Raises ValueError for a batch below 1."""
+        if batch < 1:
+            raise ValueError(f"batch={batch} clips; ask for 1 or more")
         pool, labels = glyphs(self.digit_size, self.split)
         b, n, f = batch, self.num_digits, self.num_frames
         which = torch.randint(len(pool), (b, n), generator=generator)

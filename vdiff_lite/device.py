@@ -8,8 +8,15 @@ import torch
 
 
 def pick_device(name=None):
-    """The device to compute on: `name` if given, else CUDA if there is one, else the CPU. MPS only if asked for."""
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """The device to compute on: `name` if given, else CUDA if there is one, else the CPU. MPS only if asked for.
+
+    Raises ValueError for a device that this machine does not have.
+    """
+    here = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
+    name = str(name or ("cuda" if "cuda" in here else "cpu"))
+    if name.partition(":")[0] not in here:
+        raise ValueError(f"device {name!r} is not available here; choose from {', '.join(here)}")
+    return torch.device(name)
 
 
 def keep_memory():

@@ -90,8 +90,8 @@ def neighbours(denoiser, clips=64, steps=25, seed=0):
     A model that copies would score near `redrawn`: training glyphs, moved by a fraction of a pixel and cut out again.
     Returns three tensors (clips,) of root mean squared differences: made, held_out, redrawn.
     """
-    made = from_noise(denoiser, clips, steps=steps, seed=seed, draw=grow)[1]
     held_out, training = (BouncingDigits(split=split).sample(clips, torch.Generator().manual_seed(seed)).video for split in ("test", "train"))
+    made = from_noise(denoiser, clips, steps=steps, seed=seed, draw=grow)[1]
     return {name: metrics.nearest_handwriting(clip)[0] for name, clip in dict(made=made, held_out=held_out, redrawn=training).items()}
 
 

@@ -51,8 +51,10 @@ def export(denoiser, folder, frames=16, overlap=5, **about):
     """Write `model.onnx` and `model.json` into a folder: the network of `Window`, and what a sampler has to know.
 
     Returns the path of model.onnx. Wants the packages onnx and onnxscript (pip install 'vdiff-lite[book]'); raises ImportError
-    with that line when they are missing.
+    with that line when they are missing, and ValueError unless 1 <= overlap < frames.
     """
+    if not 1 <= overlap < frames:
+        raise ValueError(f"overlap={overlap} does not fit a window of {frames}: 1 <= overlap < window")
     try:
         import onnxscript  # noqa: F401 - torch.onnx asks for it in the middle of its work
     except ImportError as error:

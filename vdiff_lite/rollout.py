@@ -20,20 +20,21 @@ def rollout(denoiser, past, num_frames=None, window=16, overlap=5, method=histor
     start: None - a window begins with pure noise - or a level t: it begins with `noised_start` at t, and so must the sampler's levels.
     Yields frames (b, c, h, w). Memory does not grow with num_frames: only the overlap is kept. To go on later, start again with the
     last frames as the past.
-    Raises ValueError before any work when window, overlap and past do not fit together.
+    Raises ValueError before any work when window, overlap and past do not fit together, and what the method has to say about its settings.
     """
     if not 1 <= overlap < window:
-        raise ValueError(f"overlap={overlap} leaves no new frames in a window of {window}; "
-                         f"choose overlap between 1 and {window - 1}")
+        raise ValueError(f"overlap={overlap} does not fit a window of {window}: it needs at least one given frame and one new frame, "
+                         "1 <= overlap < window")
     if past.ndim != 5 or past.shape[2] < overlap:
         raise ValueError(f"past has shape {tuple(past.shape)}; overlap={overlap} wants (b, c, k, h, w) with k >= {overlap}")
     if num_frames is not None and num_frames < 0:
         raise ValueError(f"num_frames={num_frames} must be 0 or more, or None for no end")
-    frames = _frames(denoiser, past[:, :, -overlap:].to(denoiser.device), num_frames, window, overlap, method, sampler, generator, start)
+    past = past[:, :, -overlap:].to(denoiser.device)
+    frames = _frames(denoiser, past, num_frames, window, overlap, method, sampler, generator, start, guided=method(denoiser, past))
     return tqdm(frames, total=num_frames, unit="frame", desc=f"{past.shape[0]} clips") if bar else frames
 
 
-def _frames(denoiser, past, num_frames, window, overlap, method, sampler, generator, start):
+def _frames(denoiser, past, num_frames, window, overlap, method, sampler, generator, start, guided):
     made = 0
     for _ in count():
         if num_frames is not None and made >= num_frames:
@@ -41,12 +42,12 @@ def _frames(denoiser, past, num_frames, window, overlap, method, sampler, genera
         shape = (*past.shape[:2], window, *past.shape[3:])
         with torch.no_grad():
             xt = noised_start(denoiser, past, window, start, generator) if start else torch.randn(shape, generator=generator).to(past)
-            clip = finish(sampler(method(denoiser, past), xt, denoiser.schedule, generator=generator))
+            clip = finish(sampler(guided or method(denoiser, past), xt, denoiser.schedule, generator=generator))
         for frame in clip[:, :, overlap:].unbind(2):
             if num_frames is None or made < num_frames:
                 made += 1
                 yield frame
-        past = clip[:, :, -overlap:]
+        past, guided = clip[:, :, -overlap:], None
 
 
 def grow(denoiser, clips=1, num_frames=16, sampler=partial(ddim, eta=0.5), steps=25, generator=None, first=3, window=16,  # noqa: B008

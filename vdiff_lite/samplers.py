@@ -49,8 +49,10 @@ def ddim(denoiser, xt, schedule: NoiseSchedule, steps=25, eta=0.0, generator=Non
         x_{t_next} = sqrt(ab') x0_hat + sqrt(1 - ab' - s^2) eps_hat + s z,
         s = eta sqrt((1 - ab') / (1 - ab)) sqrt(1 - ab / ab')                 (Song et al. 2021, Eq. 12 and 16)
 
-    eta = 0 is deterministic; eta = 1 is DDPM.  Arguments and Steps as in `ddpm`.
+    eta = 0 is deterministic; eta = 1 is DDPM.  Arguments and Steps as in `ddpm`. Raises ValueError for eta outside 0 .. 1.
     """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta={eta} must lie between 0, no fresh noise, and 1, as much as ddpm")
     for t, t_next in _pairs(schedule, steps):
         x0_hat = denoiser(xt, _level(xt, t))
         yield Step(t, xt, x0_hat)
@@ -125,8 +127,10 @@ def finish(steps):
 def sample(denoiser, clips=1, num_frames=16, sampler=ddim, steps=25, generator=None, **options):
     """Clips from noise, with a Denoiser (whose network gives the frame size and whose schedule is used).
 
-    Returns (clips, c, num_frames, h, w), about in [-1, 1], on the denoiser's device.
+    Returns (clips, c, num_frames, h, w), about in [-1, 1], on the denoiser's device. Raises ValueError for less than one clip or frame.
     """
+    if clips < 1 or num_frames < 1:
+        raise ValueError(f"clips={clips} and num_frames={num_frames} must be 1 or more")
     config = denoiser.net.config
     xt = torch.randn(clips, config.in_channels, num_frames, config.size, config.size, generator=generator)
     with torch.no_grad():

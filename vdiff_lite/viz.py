@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -139,18 +140,20 @@ def find_ffmpeg():
 
 
 def save_clip(clip, path, fps=8, enlarge=4):
-    """Write a clip (c, f, h, w) to a .gif or .mp4 file, enlarged. Raises ValueError for another ending or no ffmpeg."""
-    path = str(path)
-    if path.endswith(".gif"):
-        data = encode_gif(clip, fps, enlarge)
-    elif path.endswith(".mp4"):
-        data = encode_mp4(clip, fps, enlarge)
-        if data is None:
-            raise ValueError(f"{path} needs ffmpeg and there is none: pip install imageio-ffmpeg, or write a .gif")
-    else:
+    """Write a clip (c, f, h, w) to a .gif or .mp4 file, enlarged. Raises as `check_clip_path` does."""
+    check_clip_path(path)
+    encode = encode_gif if str(path).endswith(".gif") else encode_mp4
+    Path(path).write_bytes(encode(clip, fps, enlarge))
+
+
+def check_clip_path(path):
+    """Raise ValueError unless `save_clip` can write there: a .gif, or an .mp4 where there is ffmpeg, in a folder that is there."""
+    if not str(path).endswith((".gif", ".mp4")):
         raise ValueError(f"{path} has an unknown ending; write a .gif or an .mp4")
-    with open(path, "wb") as file:
-        file.write(data)
+    if str(path).endswith(".mp4") and not find_ffmpeg():
+        raise ValueError(f"{path} needs ffmpeg and there is none: pip install imageio-ffmpeg, or write a .gif")
+    if not Path(path).parent.is_dir():
+        raise ValueError(f"{path} cannot be written: there is no folder {Path(path).parent}")
 
 
 def plot_lines(axis, x, lines, **style):

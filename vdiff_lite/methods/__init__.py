@@ -13,5 +13,5 @@ METHODS = {"independent": independent, "copy_last": copy_last, "history_cfg": hi
            "temporal_history": temporal_history, "anchored_history": anchored_history, "history_encoder": history_encoder,
            "replacement": replacement, "reconstruction": reconstruction, "injection": injection}
 
-__all__ = [*METHODS, "METHODS", "NORMS", "SITES", "GuidanceError", "Hearing", "HistoryEncoder", "SourceFeatures", "load_history",
+__all__ = [*METHODS, "METHODS", "NORMS", "SITES", "GuidanceError", "HistoryEncoder", "SourceFeatures", "load_history",
            "noised_start", "save_history", "train_history"]

@@ -60,7 +60,7 @@ def temporal_history(denoiser, past, weights):
 
 def check_weight(name, weight):
     """Raise ValueError unless a guidance weight is a finite number."""
-    if not math.isfinite(weight):
+    if isinstance(weight, str) or not math.isfinite(weight):
         raise ValueError(f"{name}={weight} must be finite; 1 is the conditional model, 1.5 a usual guidance weight")
 
 

@@ -1,7 +1,5 @@
 """Direct feature injection: what the network computed for the past is put into its pass over the new window."""
 
-import re
-
 import torch
 
 SITES = ("input", "encoder", "middle", "decoder", "temporal", "joint", "motion", "attention")
@@ -49,21 +47,18 @@ def injection(denoiser, past, sites=("attention",), blend=1.0, append=True, sour
     noised from `generator`, one pass a step.  share: the part of the trajectory, from pure noise down, in which features are
     injected; then the window goes on with the noised past at its input.  features: a SourceFeatures to reuse.
     Returns denoiser(xt, t) -> x0_hat; blend = 0 injects nothing, bit for bit.
-    Raises ValueError for an unknown site or source, a blend or share outside 0 .. 1, and a stage's output to append.
+    Raises ValueError for an unknown site or source, a blend or share outside 0 .. 1, and what is not keys and values to append.
     """
     sites = (sites,) if isinstance(sites, str) else tuple(sites)
-    own_name = re.compile(r"(encoder|decoder|middle)\.\d+(\.temporal(\.(seen|centre|\d+\.motion))?|\.joint)?")
-    unknown = [site for site in sites if site not in SITES and not own_name.fullmatch(site)]
-    if unknown or not sites:
-        raise ValueError(f"sites={sites} names {unknown or 'nothing'}; choose from {', '.join(SITES)} or a tap's own names")
     for name, value in (("blend", blend), ("share", share)):
         if not 0 <= value <= 1:
             raise ValueError(f"{name}={value} must lie between 0 and 1")
     if source not in ("clean", "same"):
         raise ValueError(f"source={source!r} is unknown; choose 'clean' or 'same'")
-    if append and (blend != 1 or set(sites) & {"input", "encoder", "middle", "decoder"}):
-        raise ValueError(f"append=True puts keys and values in front, whole: sites={sites} with blend={blend} wants append=False")
     features, k = features or SourceFeatures(denoiser, past, generator), past.shape[2]
+    outputs = _outputs(sites, features)
+    if append and (blend != 1 or outputs):
+        raise ValueError(f"append=True puts keys and values in front, whole: sites={sites} with blend={blend} wants append=False")
     stop = round((1 - share) * denoiser.schedule.num_timesteps)
     matches = _matcher(sites)
 
@@ -82,6 +77,16 @@ def injection(denoiser, past, sites=("attention",), blend=1.0, append=True, sour
         return denoiser(with_input(blend) if "input" in sites else xt, t, tap=_blending(held, matches, blend), **more)
 
     return injected
+
+
+def _outputs(sites, features):
+    """Which of the sites are no keys and values. A tap's own names are those that a pass over the clean past shows."""
+    own = set(sites) - set(SITES)
+    seen = features.at(0) if own else {}
+    if not sites or own - set(seen):
+        names = ", or one of a tap's own names: " + ", ".join(seen) if own else ""
+        raise ValueError(f"sites={sites} names {', '.join(sorted(own - set(seen))) or 'nothing'}; choose from {', '.join(SITES)}{names}")
+    return [site for site in sites if (not isinstance(seen[site], tuple) if site in own else site in ("input", "encoder", "middle", "decoder"))]
 
 
 def _matcher(sites):
