@@ -46,7 +46,7 @@ from vdiff_lite.methods import (
     temporal_history,
 )
 from vdiff_lite.oracle import GaussianVideo, posterior_error
-from vdiff_lite.tables import read_table, values
+from vdiff_lite.tables import command_of, read_table, values
 
 vd.keep_memory()
 device = vd.pick_device()
@@ -322,7 +322,7 @@ viz.film_strip(
 
 # %%
 about, of_histories = read_table("../data/results/histories.csv")
-print(about["command"], "  checkpoint", about["sha256"][:12])
+print(command_of(about), "\ncheckpoint", about["sha256"][:12])
 forms = {"in the window": ("history_cfg", "frames={}")}
 for size in (64, 8):
     setting = f"frames={{}} size={size}"
@@ -333,8 +333,8 @@ for size in (64, 8):
 measured = {row["setting"].split()[0] for row in of_histories if row["method"] == "draft"}
 lengths = sorted(int(of.removeprefix("frames=")) for of in measured)
 loss_of_detail = {}
-print("PSNR at new frame 1, 5, 11, and share of frames with the right digit (64 clips)")
-print("frames given      ", *(f"{k:>21}" for k in lengths))
+print("PSNR at new frame 1, 5, 11, and share of the right digit (64 clips)")
+print("frames given     ", *(f"{k:>18}" for k in lengths))
 for name, (method, setting) in forms.items():
     by_length = [
         [
@@ -351,9 +351,9 @@ for name, (method, setting) in forms.items():
     ]
     loss_of_detail[name] = torch.tensor(by_length)
     cells = (
-        f"{a:4.1f} {b:4.1f} {c:4.1f}  {d:.2f}" for (a, b, c), d in zip(by_length, digits)
+        f"{a:4.1f} {b:4.1f} {c:4.1f} {d:.2f}" for (a, b, c), d in zip(by_length, digits)
     )
-    print(f"{name:20}", "   ".join(cells))
+    print(f"{name:17}", " ".join(cells))
 
 # %%
 for size in (64, 8):

@@ -44,7 +44,7 @@ from vdiff_lite.methods import (
     replacement,
 )
 from vdiff_lite.oracle import GaussianVideo, posterior_error
-from vdiff_lite.tables import by_clip, by_name, read_table, rows_of, values
+from vdiff_lite.tables import by_clip, by_name, command_of, read_table, rows_of, values
 
 vd.keep_memory()
 device = vd.pick_device()
@@ -210,10 +210,11 @@ def exact_step(model, past):
 rows["equation (3), exact"] = against_the_truth(exact_step)
 
 # %%
-print(f"{'':28} bias at new frame 1, 2, 4      spread at 1, 2, 4   (right: 0 and 1)")
+print(f"{'':27} bias at new frame 1, 2, 4   spread at 1, 2, 4")
+print(f"{'(right)':27}   0.00    0.00    0.00     1.00    1.00    1.00")
 for name, (bias, spread) in rows.items():
     a, b = ("  ".join(f"{x:6.2f}" for x in column[[0, 1, 3]]) for column in (bias, spread))
-    print(f"{name:28} {a}      {b}")
+    print(f"{name:27} {a}   {b}")
 
 # %% [markdown]
 # The exact step arrives, as it must. None of the others does, and the order is plain. Replacement does worst: the network sees a noised past but is asked about the whole clip, and what it says about the
@@ -289,7 +290,7 @@ print(f"the loss rises at {100 * rises:.0f}% of the steps")
 
 # %%
 about, rows = read_table("../data/results/compare_seeds.csv")
-print(about["command"])
+print(command_of(about))
 runs = by_name(rows)
 
 
@@ -342,10 +343,9 @@ apart = {
     "from a noised still": still,
     "in the window": reference,
 }
+print("first seed                PSNR at new frame 1, 5, 11    seam")
 for name, clips in apart.items():
-    print(
-        f"{name:24} PSNR at new frame 1, 5, 11, and seam, first seed: {score(clips[0], truth[:3])}"
-    )
+    print(f"{name:24}   {score(clips[0], truth[:3])}")
 
 # %% mystnb={"image": {"alt": "Three curves of the spread over seeds against the new frame, which grow along the clip."}, "figure": {"caption": "Standard deviation of pixels over four seeds, by new frame. A method that is sure of the right future would lie at zero; so does one that is sure of a wrong one."}}
 spreads = {name: spread_over_seeds(clips) for name, clips in apart.items()}
@@ -449,7 +449,7 @@ for repeats in (1, 3):
 
 # %%
 about, rows = read_table("../data/results/compare_norms.csv")
-print(about["command"])
+print(command_of(about))
 mean_psnr = {text: by_clip(of, "psnr") for text, of in by_name(rows).items()}
 clips = len(mean_psnr[GUIDED])
 better = {
@@ -457,17 +457,17 @@ better = {
     for text, db in mean_psnr.items()
     if len(db) == clips and text != GUIDED
 }
-print(f"\n{'':22}PSNR at 1, 5, 11  better by (95%)      seam  same  passes")
+print(f"\n{'':21}PSNR at 1, 5, 11  better by (95%)     seam same passes")
 for text, db in mean_psnr.items():
     of, name = rows_of(text), text.removeprefix("reconstruction:").replace("weight", "w")
     if len(db) < clips:
-        print(f"{name:22} exploded in {clips - len(db)} of {clips} clips")
+        print(f"{name:21} exploded in {clips - len(db)} of {clips} clips")
         continue
     frames = "".join(f"{by_clip(rows, 'psnr', frame=n, **of).mean():5.1f}" for n in (1, 5, 11))
-    gain = "{:+5.1f} ({:+5.1f} to {:+5.1f})".format(*better.get(text, (0, 0, 0)))
-    checks = "".join(f"{values(rows, m, **of).mean():6.2f}" for m in ("seam", "identity"))
+    gain = "{:+5.1f} ({:+.1f} to {:+.1f})".format(*better.get(text, (0, 0, 0)))
+    checks = "".join(f"{values(rows, m, **of).mean():5.2f}" for m in ("seam", "identity"))
     passes = values(rows, "passes", **of).median()
-    print(f"{name:22}{frames}  {gain}{checks}{passes:8.2f}")
+    print(f"{name:21}{frames}  {gain:21}{checks}{passes:7.2f}")
 
 # %% mystnb={"image": {"alt": "Horizontal bars of difference in mean PSNR to reconstruction guidance with the sum and w = 10, one line a variant, with intervals and a line at zero."}, "figure": {"caption": "How much better or worse each variant predicts than the sum with w = 10, in mean PSNR over the eleven new frames; 95% intervals over clips. Left of the line: worse."}}
 figure, axis = plt.subplots(figsize=(6, 0.27 * len(better) + 0.6))
@@ -479,11 +479,11 @@ axis.set_xlabel("better by (dB)");
 # %%
 for text in (GUIDED, *(f"{GUIDED},repeats={n}" for n in (1, 3, 10))):
     found = (mean_psnr[text] > 25).float().mean()
-    print(f"{text:35} found the way (mean PSNR above 25 dB) in {100 * found:3.0f}% of the clips")
+    print(f"{text:35} above 25 dB in {100 * found:3.0f}% of the clips")
 
 # %% [markdown]
 # No norm beats the sum, once each has a weight that suits it; guidance alone, with the overlap not put in, may explode. A noised still makes the join a little smoother and the future no better. One thing helps, and by far: to take each step again. What one pass decides at high noise cannot be taken back; going up again
-# loosens it, and guidance meets a window whose new frames have begun to agree with the overlap. Clips that went astray find the way: more of them with three passes a step, and with ten all of these. (For replacement, for which resampling was invented, it mends the join and the digit, and does not find the way:
+# loosens it, and guidance meets a window whose new frames have begun to agree with the overlap. Clips that went astray find the way (above 25 dB, say): more of them with three passes a step, and with ten all of these. (For replacement, for which resampling was invented, it mends the join and the digit, and does not find the way:
 # nothing there says in which *direction* the new frames are wrong.) The price is that many times the passes; chapter 10 compares at equal price.
 #
 # ## Play

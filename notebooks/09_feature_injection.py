@@ -41,7 +41,7 @@ import vdiff_lite as vd
 from vdiff_lite import metrics, sliders, viz
 from vdiff_lite.comparison import bind
 from vdiff_lite.methods import SourceFeatures, history_cfg, injection
-from vdiff_lite.tables import by_clip, read_table, rows_of, values
+from vdiff_lite.tables import by_clip, command_of, read_table, rows_of, values
 
 vd.keep_memory()
 device = vd.pick_device()
@@ -198,7 +198,7 @@ for name, text in variants.items():
 
 # %%
 about, rows = read_table("../data/results/compare_sites.csv")
-print(about["command"])
+print(command_of(about))
 print(f"{'':32}  PSNR at 1, 5, 11    same   off at 1, 11")
 for name, text in variants.items():
     of = rows_of(text)

@@ -1,4 +1,5 @@
 import math
+import shlex
 import sys
 
 import pytest
@@ -10,7 +11,7 @@ from vdiff_lite.comparison import bind, compare, extend, parse_method, summary
 from vdiff_lite.data import BouncingDigits
 from vdiff_lite.device import peak_memory
 from vdiff_lite.methods import METHODS
-from vdiff_lite.tables import COLUMNS, by_clip, by_name, name_of, read_table, rows_of, values
+from vdiff_lite.tables import COLUMNS, by_clip, by_name, command_of, name_of, read_table, rows_of, values
 
 SETTINGS = dict(clips=4, seeds=2, frames=4, window=6, overlap=3, steps=2, batch=2, bar=False)
 
@@ -191,6 +192,13 @@ def test_several_seeds_of_a_clip_count_as_one_clip():
     assert by_clip(rows, "psnr", method="m").tolist() == [11.0, 21.0, 31.0]
     assert by_clip(rows, "psnr", method="m", seed=2).tolist() == [12.0, 22.0, 32.0]
     assert len(by_clip(rows, "ssim")) == 0
+
+
+def test_a_command_is_cut_into_lines_that_a_shell_takes_as_one():
+    command = "vdiff compare --methods " + " ".join(f"history_cfg:weight={w}" for w in range(9)) + " --out 'a b.csv'"
+    lines = command_of(dict(command=command), 60)
+    assert max(map(len, lines.split("\n"))) <= 60 < len(command)
+    assert shlex.split(lines.replace("\\\n", "")) == shlex.split(command)
 
 
 def test_the_rows_of_a_table_by_name_in_its_order():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
 import torch
@@ -39,6 +40,21 @@ def read_table(path):
     header = {key: json.loads(value) for key, value in (line[2:].split(": ", 1) for line in lines if line.startswith("# "))}
     rows = list(csv.DictReader(line for line in lines if not line.startswith("# ")))
     return header, [row | {"value": float(row["value"])} for row in rows]
+
+
+def command_of(header, width=76):
+    """The command that made a table, in lines of at most `width` characters that a shell takes as one."""
+    words, lines = [], [""]
+    for word in map(shlex.quote, shlex.split(header["command"])):
+        if words and words[-1].startswith("--") and " " not in words[-1]:  # an option stays beside its value
+            words[-1] += " " + word
+        else:
+            words.append(word)
+    for word in words:
+        if lines[-1] and len(lines[-1] + word) > width - 3:  # a space before the word, and " \\" at the end
+            lines.append("   ")
+        lines[-1] += " " * bool(lines[-1]) + word
+    return " \\\n".join(lines)
 
 
 def name_of(row):

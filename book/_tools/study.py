@@ -16,7 +16,7 @@ TUNED = ["history_cfg:weight=2", "reconstruction:weight=40"]  # best by their me
 REPEATED = f"{GUIDED},repeats=3"  # what helps reconstruction guidance, at three times the passes
 BY_STEPS = ["replacement", GUIDED, REPEATED, "history_cfg", "history_cfg:weight=1.5", "anchored_history", "injection"]
 LONG = ["copy_last", "independent", "replacement", GUIDED, "history_cfg", "history_cfg:weight=1.5", "anchored_history",
-        "injection"]
+        "injection", REPEATED]
 FINE = ["anchored_history"]  # with as many steps as the main table
 LONGEST = ["history_cfg", "anchored_history"]
 ANCESTRAL = ["history_cfg", "history_cfg:weight=1.5", "injection:share=0.8"]  # injected at 800 of the 1000 steps
@@ -48,7 +48,7 @@ def main(small):
         for name, methods in TUNING.items():
             run(f"tune_{name}", methods, "--split", "train")
         run("norms", [*NORMS, *HELP, "replacement", "replacement:repeats=3"], "--clips", 32, "--split", "train")
-        run("repeats", [f"{GUIDED},repeats=10"], "--clips", 64)  # as the main table; five seeds of it would take an hour
+        run("repeats", [f"{GUIDED},repeats=10"], "--clips", 64, "--seeds", 5)  # as the main table
         run("seeds", SEEDS, "--clips", 16, "--seeds", 8, details=True)
         run("sites", SITES + BLENDS + SHARES, "--clips", 32, details=True)
     run("main", [*MAIN, *TUNED, REPEATED], "--clips", 64, "--seeds", 1 if small else 5)
