@@ -147,9 +147,13 @@ with_history = go_on(history_cfg)
 without = go_on(lambda denoiser, past: denoiser)
 with_history.shape
 
-# %% mystnb={"image": {"alt": "Two long film strips from the same five given frames. With the past in the window the same digit moves on without a jump; without it, the digit and its place change at every join."}, "figure": {"caption": "Every second frame of 38; the frames in blue were given. Joins lie after frames 15 and 26."}}
+# %% mystnb={"image": {"alt": "Two long film strips from the same five given frames. With the past in the window the same digit moves on without a jump; without it, the digit and its place change at every join."}, "figure": {"caption": "Every second frame of 38; the frames in blue were given. New windows begin at frames 16 and 27 (orange bar: the first one shown)."}}
 viz.film_strip(
-    [with_history[0], without[0]], ["overlap of 5", "no memory"], given=5, every=2
+    [with_history[0], without[0]],
+    ["overlap of 5", "no memory"],
+    given=5,
+    every=2,
+    joins=[16, 27],
 );
 
 # %%

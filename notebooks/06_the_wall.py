@@ -53,10 +53,10 @@ def draw_clips(clips, frames, seed, steps=15):
 # %% [markdown]
 # ## Two walls
 
-# %% mystnb={"image": {"alt": "A film strip of 48 frames, every second shown; at frames 16 and 32 the digit changes and jumps."}, "figure": {"caption": "Three clips put one after the other. The digit changes at frames 16 and 32."}}
+# %% mystnb={"image": {"alt": "A film strip of 48 frames, every second shown; at frames 16 and 32 the digit changes and jumps."}, "figure": {"caption": "Three clips put one after the other. The digit changes at frames 16 and 32 (orange bars)."}}
 clips = draw_clips(3, F, seed=1)
 stacked = rearrange(clips, "n c f h w -> 1 c (n f) h w")
-viz.film_strip(stacked, ["one after the other"], every=2);
+viz.film_strip(stacked, ["one after the other"], every=2, joins=[16, 32]);
 
 # %%
 viz.show_clips(
@@ -182,8 +182,10 @@ torch.testing.assert_close(
     mine[:, :, K:], torch.stack(list(frames), dim=2), rtol=1e-3, atol=1e-3
 )
 
-# %% mystnb={"image": {"alt": "Two film strips of 49 frames, every third shown: the truth, and a continuation by the model from five given frames, in which a digit keeps moving."}, "figure": {"caption": "Above the truth, below four windows made by the model. Given: the first five frames (blue). New windows begin at frames 16, 27 and 38."}}
-viz.film_strip([truth[0], mine[0]], ["truth", "made"], given=[49, 5], every=3);
+# %% mystnb={"image": {"alt": "Two film strips of 49 frames, every third shown: the truth, and a continuation by the model from five given frames, in which a digit keeps moving."}, "figure": {"caption": "Above the truth, below four windows made by the model. Given: the first five frames (blue). New windows begin at frames 16, 27 and 38 (orange bar: the first frame shown)."}}
+viz.film_strip(
+    [truth[0], mine[0]], ["truth", "made"], given=[49, 5], every=3, joins=[16, 27, 38]
+);
 
 # %% [markdown]
 # ## What a long clip is judged by

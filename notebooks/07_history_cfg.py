@@ -448,12 +448,13 @@ for name, method in methods.items():
     by_window = right.unfold(1, stretch, stretch).mean(dim=(0, 2))
     print(f"{name:28}", "  ".join(f"{x:4.2f}" for x in by_window))
 
-# %% mystnb={"image": {"alt": "Three long film strips of one clip: the truth, its continuation from the last five frames of each window, and one that also keeps five frames from the beginning in sight."}, "figure": {"caption": "Every fifth frame of 71. Given: the first five (blue). Six windows, begun every eleven frames, F = 16, K = 5."}}
+# %% mystnb={"image": {"alt": "Three long film strips of one clip: the truth, its continuation from the last five frames of each window, and one that also keeps five frames from the beginning in sight."}, "figure": {"caption": "Every fifth frame of 71. Given: the first five (blue). Six windows, begun every eleven frames (orange bar: the first frame shown), F = 16, K = 5."}}
 viz.film_strip(
     [far[0].cpu(), *(clips[0] for clips in rolled.values())],
     ["truth", "last five", "with anchor"],
     given=[far.shape[2], K, K],
     every=5,
+    joins=range(F, far.shape[2], F - K),
 );
 
 # %% [markdown]

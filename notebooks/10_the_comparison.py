@@ -71,12 +71,13 @@ for name, text in CONTENDERS.items():
         denoiser, text, truth[:, :, :K].to(device), 22, F, K, steps=12, seed=1
     )
 
-# %% mystnb={"image": {"alt": "Film strips of 27 frames: the truth and its continuation by every method from the first five frames; without memory the digit jumps at the joins, repeated it stands still, in the window it follows the true path longest."}, "figure": {"caption": "Given: the first five frames (blue). Two windows of eleven new frames each, begun at frames 5 and 16; every second frame is shown. F = 16, K = 5, stride 11."}}
+# %% mystnb={"image": {"alt": "Film strips of 27 frames: the truth and its continuation by every method from the first five frames; without memory the digit jumps at the joins, repeated it stands still, in the window it follows the true path longest."}, "figure": {"caption": "Given: the first five frames (blue). Two windows of eleven new frames each, begun at frames 5 and 16 (orange bar); every second frame is shown. F = 16, K = 5, stride 11."}}
 viz.film_strip(
     [truth[0], *(clips[0] for clips in live.values())],
     ["truth", *live],
     given=[27] + [K] * len(live),
     every=2,
+    joins=[F],
 );
 
 # %% [markdown]

@@ -35,6 +35,13 @@ def test_a_strip_shows_every_frame_and_marks_the_given_ones(clip):
     assert len([a for a in viz.film_strip([clip], every=2).axes if a.get_visible()]) == 3
 
 
+def test_a_strip_marks_where_windows_join(clip):
+    figure = viz.film_strip([clip, clip], given=[6, 2], every=2, joins=[3])
+    orange = matplotlib.colors.to_rgba(viz.COLOURS[1])
+    marked = [axis.spines["left"].get_edgecolor() == orange for axis in figure.axes if axis.get_visible()]
+    assert marked == [False, False, False, False, False, True]  # the truth is not joined; frame 3 is not shown, 4 is
+
+
 def test_gifs_hold_the_frames(clip):
     image = Image.open(io.BytesIO(viz.encode_gif(clip, enlarge=3)))
     assert image.n_frames == 6 and image.size == (96, 96) and image.info["loop"] == 0

@@ -23,12 +23,13 @@ def to_uint8(clip):
     return rearrange(frames, "1 f h w -> f h w" if frames.shape[0] == 1 else "c f h w -> f h w c").numpy()
 
 
-def film_strip(clips, labels=None, given=0, every=1, title=None, scale=0.62):
+def film_strip(clips, labels=None, given=0, every=1, title=None, scale=0.62, joins=()):
     """Draw clips as rows of frames, on one time axis.
 
     clips: list of (c, f, h, w) or one tensor (b, c, f, h, w), all in [-1, 1];  labels: a name for each row;
     given: how many first frames were given, not made (one number, or one a row): they get a blue frame and a mark;
-    every: show each n-th frame.  Returns the matplotlib figure.
+    every: show each n-th frame;  joins: frames with which a new window begins: the first of them that is shown gets an orange bar at its
+    left, where it is not given.  Returns the matplotlib figure.
     """
     import matplotlib.pyplot as plt
 
@@ -47,10 +48,13 @@ def film_strip(clips, labels=None, given=0, every=1, title=None, scale=0.62):
             axis.set(xticks=[], yticks=[])
             axis.set_visible(False)
         for axis, f in zip(line, frames):
+            begins = f >= k and any(f - every < join <= f for join in joins)
             axis.set_visible(True)
             axis.imshow(row[f], cmap="gray", vmin=0, vmax=255)
             for spine in axis.spines.values():
                 spine.set(color=COLOURS[0] if f < k else "#999999", linewidth=2.5 if f < k else 0.5)
+            if begins:
+                axis.spines["left"].set(color=COLOURS[1], linewidth=5)
         line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
     for axis, f in zip(axes[0], shown[0]):
         axis.set_title(f"{f} given" if f < given[0] and f == 0 else str(f), fontsize=8, pad=2)
