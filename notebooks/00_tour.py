@@ -158,13 +158,13 @@ viz.film_strip(
 
 # %%
 viz.show_clips(
-    [with_history[0], without[0]],
+    [viz.framed(clip[0], given=5, joins=[16, 27]) for clip in (with_history, without)],
     ["overlap of 5 frames", "no memory"],
     alt="A digit goes on bouncing past the window",
 )
 
 # %% [markdown]
-# Without memory the digit is swapped and jumps at each join. With five clean frames in the window it moves on without a jump. Look at the
+# Bright borders: the frames that were given, and for a moment (above and below) each join. Without memory the digit is swapped and jumps there. With five clean frames in the window it moves on without a jump. Look at the
 # strokes, too: are they still those of the digit that was given? And are those that the model draws from nothing as well formed? What is kept, for how
 # long, by which method and at what price is the subject of the rest of the book.
 #
@@ -183,7 +183,7 @@ xt = torch.randn(1, 1, 16, 32, 32, generator=torch.Generator().manual_seed(5)).t
 def listen(weight):
     method = history_cfg(denoiser, past, weight)
     for step in vd.ddim(method, xt, denoiser.schedule, 12):
-        yield step.x0_hat[0].cpu()
+        yield viz.framed(step.x0_hat[0].cpu(), given=5)
 
 
 sliders.guidance_slider(

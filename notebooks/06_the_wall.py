@@ -60,7 +60,7 @@ viz.film_strip(stacked, ["one after the other"], every=2, joins=[16, 32]);
 
 # %%
 viz.show_clips(
-    stacked,
+    [viz.framed(stacked[0], joins=[16, 32])],
     ["three clips, joined"],
     alt="A digit bounces, and is swapped for another twice",
 )
@@ -264,7 +264,7 @@ for name, clip in broken.items():
 # %% [markdown]
 # ## Play
 #
-# The overlap $K$ is what the next window knows. With 1 frame it knows where, with 2 also where to; more frames help against blur and cost new frames per window. Same past, same seed:
+# The overlap $K$ is what the next window knows. With 1 frame it knows where, with 2 also where to; more frames help against blur and cost new frames per window. Same past, same seed; a flash above and below: a new window begins.
 
 # %%
 past12 = truth[:, :, :12]
@@ -280,14 +280,16 @@ def walk(k):
         generator=torch.Generator().manual_seed(3),
     )
     made = torch.cat([past12, torch.stack(list(frames), dim=2)], dim=2)[0]
-    return torch.cat([truth[0, :, :32], made], dim=-1).cpu()
+    begins = range(12 + F - k, 32, F - k)  # windows after the first
+    both = viz.framed(truth[0, :, :32], 32), viz.framed(made, 12, begins)
+    return torch.cat(both, dim=-1).cpu()
 
 
 sliders.guidance_slider(
     walk,
     [1, 2, 5, 8, 12],
     "overlap K",
-    "Left the truth, right the model; the first 12 frames were given.",
+    "Left the truth, right the model; bright border: the first 12 frames, given.",
     start=2,
     fine=range(1, 13),
 )

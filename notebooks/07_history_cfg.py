@@ -224,7 +224,7 @@ viz.film_strip(
 # %% [markdown]
 # ## Play
 #
-# The weight, on one clip. Left the truth, right the model. In a running notebook every move samples anew.
+# The weight, on one clip. Left the truth, right the model. Bright borders: frames that were given. In a running notebook every move samples anew.
 
 # %%
 one = truth[5:6]
@@ -232,7 +232,7 @@ one = truth[5:6]
 
 def play(weight):
     clip = continue_clips(partial(history_cfg, weight=weight), one, steps=8)[0]
-    return torch.cat([one[0], clip], dim=-1).cpu()
+    return torch.cat([viz.framed(one[0], F), viz.framed(clip, K)], dim=-1).cpu()
 
 
 sliders.guidance_slider(

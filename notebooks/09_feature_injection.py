@@ -305,7 +305,7 @@ for site in train[0]:
 #
 # ## Play
 #
-# Which keys and values, how much of them, and for which part of the trajectory, counted from pure noise. Left the truth, right what is made; the overlap stays in the window and is
+# Which keys and values, how much of them, and for which part of the trajectory, counted from pure noise. Left the truth, right what is made, with a bright border where frames were given; the overlap stays in the window and is
 # made along with the rest.
 
 # %%
@@ -315,7 +315,7 @@ one = truth[4:5]
 def inject(site, blend, share):
     method = partial(injection, sites=site, blend=blend, share=share, append=False)
     clip = torch.cat([one[:, :, :K].cpu(), continue_clips(method, one)[:, :, K:]], dim=2)
-    return torch.cat([one[0].cpu(), clip[0]], dim=-1)
+    return torch.cat([viz.framed(one[0].cpu(), F), viz.framed(clip[0], K)], dim=-1)
 
 
 sliders.explore_slider(

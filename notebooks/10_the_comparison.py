@@ -442,11 +442,13 @@ plot_survival(*curves, lw=1.2);
 # %% [markdown]
 # ## Play
 #
-# Method against method, in step. Choose what plays on either side.
+# Method against method, in step. Choose what plays on either side. Bright borders: given frames; a flash above and below: the second window begins.
 
 # %%
 sliders.versus_slider(
-    sliders.clip_pictures([truth[1], *(clips[1] for clips in live.values())]),
+    sliders.clip_pictures(
+        [viz.framed(truth[1], 27), *(viz.framed(x[1], K, [F]) for x in live.values())]
+    ),
     ["truth", *live],
     alt="A clip whose first five frames were given:",
     start=(0, 4),

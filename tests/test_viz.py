@@ -42,6 +42,13 @@ def test_a_strip_marks_where_windows_join(clip):
     assert marked == [False, False, False, False, False, True]  # the truth is not joined; frame 3 is not shown, 4 is
 
 
+def test_a_border_tells_given_frames_from_made_ones(clip):
+    out = viz.framed(clip, given=2, joins=[4, 9])
+    assert torch.equal(out[:, :, 2:-2, 2:-2], clip) and out.shape[1:] == (6, 36, 36)
+    assert out[0, :, 0, 9].tolist() == pytest.approx([1, 1, 0.1, 0.1, 1, 0.1])  # above: given, and where a window begins
+    assert out[0, :, 9, -1].tolist() == pytest.approx([1, 1, 0.1, 0.1, 0.1, 0.1])  # at a side: given
+
+
 def test_gifs_hold_the_frames(clip):
     image = Image.open(io.BytesIO(viz.encode_gif(clip, enlarge=3)))
     assert image.n_frames == 6 and image.size == (96, 96) and image.info["loop"] == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 
 # Okabe and Ito's colour-blind-safe colours, each with a line style as a second cue.
@@ -61,6 +62,20 @@ def film_strip(clips, labels=None, given=0, every=1, title=None, scale=0.62, joi
     if title:
         figure.suptitle(title, fontsize=10, y=0.99, va="top")
     return figure
+
+
+def framed(clip, given=0, joins=()):
+    """A clip to play, with a border that says which frames were given: bright round those, dim round the ones that were made.
+
+    clip: (c, f, h, w) in [-1, 1];  given: how many first frames were given;  joins: frames with which a new window begins: bright above
+    and below.  Returns (c, f, h + 4, w + 4).
+    """
+    edge, joins = [0, 1, -2, -1], [join for join in joins if join < clip.shape[1]]
+    out = F.pad(clip, (2, 2, 2, 2), value=0.1)
+    for frames in (slice(given), joins):
+        out[:, frames, 0:2] = out[:, frames, -2:] = 1.0
+    out[:, :given, :, edge] = 1.0
+    return out
 
 
 def show_clips(clips, labels=None, alt=None, fps=8, height=128, columns=6):

@@ -44,14 +44,7 @@ def hero(denoiser, clips=4, frames=75):
     past = vd.BouncingDigits(split="test").sample(clips, torch.Generator().manual_seed(21)).video[:, :, :5].to(denoiser.device)
     made = vd.rollout(denoiser, past, frames, sampler=partial(vd.ddim, steps=25), generator=torch.Generator().manual_seed(0))
     long = torch.cat([past, torch.stack(list(made), dim=2)], dim=2).cpu()
-    framed = []
-    for clip in long:
-        border = torch.full((1, clip.shape[1], 36, 36), -1.0)
-        border[:, :, :, [0, 1, -2, -1]] = border[:, :, [0, 1, -2, -1], :] = 0.1
-        border[:, :5, :, [0, 1, -2, -1]] = border[:, :5, [0, 1, -2, -1], :] = 1.0
-        border[:, :, 2:-2, 2:-2] = clip
-        framed.append(border)
-    wide = torch.cat(framed, dim=-1)
+    wide = torch.cat([viz.framed(clip, given=5) for clip in long], dim=-1)
     viz.save_clip(wide, ROOT / "data" / "clips" / "hero.gif", fps=10, enlarge=4)
     alt = "Four handwritten digits go on bouncing in their boxes for 80 frames; a bright border marks the five frames that were given"
     html = viz.show_clips([wide], [""], alt=alt, fps=10, height=144).data
