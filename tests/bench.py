@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 import vdiff_lite as vd
 from vdiff_lite.device import peak_memory
@@ -47,6 +47,16 @@ def convolution_peak(device):
         flops = 2 * 9 * channels**2 * side**2 * images
         rates.append(flops / best(lambda x=x, w=w: F.conv2d(x, w, padding=1), device, 3.0) / 1e9)
     return max(rates)
+
+
+def gflop_a_forward(net, device):
+    """Multiplications and additions of a forward pass of one clip, in billions: convolutions, matrix products, attention."""
+    # torch's counter does not know the CPU's kernel of attention.
+    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    known = {attention: lambda q, k, v, *args, out_shape=None, **more: sdpa_flop_count(q, k, v)}
+    with FlopCounterMode(display=False, custom_mapping=known) as counter, torch.no_grad():
+        net(torch.zeros(1, 1, 16, 32, 32, device=device), torch.full((1,), 500, device=device))
+    return counter.get_total_flops() / 1e9
 
 
 def peer(device):
@@ -135,9 +145,7 @@ def main():
     count = lambda module: sum(p.numel() for p in module.parameters())
     print("measuring: convolution peak, our network, its peer, samplers ...", flush=True)
     peak = convolution_peak(device)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(torch.zeros(1, 1, 16, 32, 32, device=device), torch.full((1,), 500, device=device))
-    gflop = counter.get_total_flops() / 1e9
+    gflop = gflop_a_forward(net, device)
     forward, step = measure(net, net, device, batch)
     peer_net, peer_call = peer(device)
     peer_forward, peer_step = measure(peer_net, peer_call, device, 2)

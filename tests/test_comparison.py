@@ -7,11 +7,12 @@ import torch
 
 from vdiff_lite import Denoiser, NoiseSchedule, VideoUNet, VideoUNetConfig, checkpoint
 from vdiff_lite.cli import main
-from vdiff_lite.comparison import bind, compare, extend, parse_method, summary
+from vdiff_lite.comparison import bind, compare, extend, parse_method, summary, true_clips
 from vdiff_lite.data import BouncingDigits
 from vdiff_lite.device import peak_memory
+from vdiff_lite.features import describe
 from vdiff_lite.methods import METHODS
-from vdiff_lite.tables import COLUMNS, by_clip, by_name, command_of, name_of, read_table, rows_of, values
+from vdiff_lite.tables import COLUMNS, by_clip, by_name, command_of, features_of, name_of, read_table, rows_of, values
 
 SETTINGS = dict(clips=4, seeds=2, frames=4, window=6, overlap=3, steps=2, batch=2, bar=False)
 
@@ -106,6 +107,22 @@ def test_details_are_places_and_the_steps_of_guidance(denoiser, tmp_path):
     two_windows = {level: values(rows, f"loss at {level}", method="reconstruction") for level in (1000, 500)}
     assert all(len(loss) == 2 * 4 * 2 and (loss > 0).all() for loss in two_windows.values())
     assert len(values(rows, "cosine at 500")) == 16 and len(values(rows, "loss at 1000", method="copy_last")) == 0
+
+
+def test_features_are_those_of_whole_windows(denoiser, tmp_path):
+    path = tmp_path / "t.csv"
+    compare(denoiser, path, ["copy_last", "history_cfg:weight=2"], features=True, **(SETTINGS | dict(frames=7)))
+    header, rows = read_table(path)
+    assert header["features"] is True
+    assert {int(row["frame"]) for row in rows if row["metric"].startswith("feature")} == {3, 6}, "first, and middle and last"
+    found = features_of(rows, 3, **rows_of("copy_last"))
+    assert found.shape == (8, 64) and len(features_of(rows, 4)) == 0
+    truth = true_clips(2, 2, 10)[:, :, :3]
+    still = torch.cat([truth, truth[:, :, -1:].expand(-1, -1, 3, -1, -1)], dim=2)
+    torch.testing.assert_close(found[2:4], describe(still), rtol=1e-3, atol=1e-3)
+    assert "frechet 6" in summary(path)
+    with pytest.raises(ValueError, match="frames=2 must be 3 or more"):
+        compare(denoiser, tmp_path / "u.csv", ["copy_last"], features=True, **(SETTINGS | dict(frames=2)))
 
 
 def test_a_cut_off_table_goes_on_and_ends_the_same(denoiser, tmp_path):

@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 
 from . import checkpoint
-from .comparison import compare, extend, judge, measure_memory, parse_setting, summary
+from .comparison import compare, extend, measure_memory, parse_setting, summary
 from .data import BouncingDigits, MovingMNIST, VideoFolder
 from .device import keep_memory, pick_device
+from .judging import judge
 from .methods import METHODS
 from .rollout import grow
 from .samplers import SAMPLERS, ddim, sample
@@ -96,6 +97,7 @@ def _parser():
     match.add_argument("--memory", action="store_true", help="measure each method's peak memory too, in a process of its own")
     match.add_argument("--details", action="store_true",
                        help="write where the digit is on every new frame too, and what reconstruction guidance did at every step")
+    match.add_argument("--features", action="store_true", help="write what the clips look like to a small network, for the Frechet distance")
     for parser_of_methods in (longer, match):
         parser_of_methods.add_argument("--checkpoint", default="digits32")
         parser_of_methods.add_argument("--window", type=int, default=16, help="frames the network sees at once")
@@ -240,7 +242,8 @@ def _compare(args):
         words += [f"--{name}"] * value if isinstance(value, bool) else [f"--{name}", str(value)]
     command = shlex.join(words)
     compare(denoiser, args.out, args.methods, args.clips, args.seeds, args.frames, args.window, args.overlap, args.sampler, args.steps,
-            args.split, details=args.details, about=dict(command=command, checkpoint=args.checkpoint, sha256=denoiser.card["sha256"]))
+            args.split, details=args.details, features=args.features,
+            about=dict(command=command, checkpoint=args.checkpoint, sha256=denoiser.card["sha256"]))
     if args.memory:
         measure_memory(args.out, args.methods, args.checkpoint, min(4, args.clips), args.window, args.overlap, args.sampler, args.device)
     print(summary(args.out))

@@ -15,13 +15,14 @@ from tqdm.auto import tqdm
 from . import checkpoint, metrics
 from .data import BouncingDigits
 from .device import peak_memory
+from .features import describe_real, frechet
+from .judging import described, judge, look_closer
 from .methods import METHODS, load_history
 from .rollout import rollout
 from .samplers import SAMPLERS, resampled, trailing_times
-from .tables import by_clip, by_name, name_of, open_table, read_table, values
+from .tables import by_clip, by_name, features_of, name_of, open_table, read_table, values
 
 SEEDED = {"replacement", "injection"}  # methods that draw noise of their own
-PREDICTED = 33  # new frames, of which PSNR and SSIM are kept: three windows
 GIVEN = {"denoiser", "past", "anchor", "generator", "features", "record"}  # arguments of methods that are no settings
 WALK = ("start", "repeats")  # settings that any method takes: the level a window begins at (`rollout`), and how often each step is taken
 ANCHORED = {"anchored_history"}  # methods that keep the frames given at the start
@@ -147,62 +148,30 @@ def _begun(denoiser, text, past, frames, window, overlap, sampler, steps, seed=0
     return rollout(counting, past, frames, window, overlap, bind(text, own, past, encoder, record), walk, generator, bar, begin), counting
 
 
-def judge(clip, truth, given, stride):
-    """Every measure of every clip: yields (clip, frame, metric, value); frame is None for measures of a whole clip.
-
-    The first `given` frames were given; a new window begins with every `stride`-th frame after them.  PSNR and SSIM are of the first
-    PREDICTED new frames: later ones cannot be foreseen.  right: whether no check fails, at the last frame of every window.
-    """
-    made, future = clip[:, :, given:].clamp(-1, 1), truth[:, :, given:]
-    soon = [x[:, :, :PREDICTED] for x in (made, future)]
-    for name, by_frame in (("psnr", metrics.psnr(*soon)), ("ssim", metrics.ssim(*soon))):
-        yield from ((b, n, name, value) for b, row in enumerate(by_frame.tolist()) for n, value in enumerate(row, 1))
-    whole = torch.cat([truth[:, :, :given], made], dim=2)
-    same, joins = metrics.identity(whole, truth), range(given, clip.shape[2], stride)
-    values = dict(motion=metrics.motion(whole, truth), ink=metrics.ink(made).mean(1) / metrics.ink(future).mean(1),
-                  seam=metrics.seam(whole, joins, truth), identity=same[:, given:].float().mean(1))
-    for name, column in values.items():
-        yield from ((b, None, name, value) for b, value in enumerate(column.tolist()))
-    failed = metrics.faults(whole, truth, given, same=same)
-    right = ~torch.stack(list(failed.values())).any(0)[:, given:]
-    for n in sorted({*range(stride, right.shape[1] + 1, stride), right.shape[1]}):
-        yield from ((b, n, "right", float(value)) for b, value in enumerate(right[:, n - 1].tolist()))
-    first, why = metrics.horizon(failed, given)
-    for b, (frame, reason) in enumerate(zip(first.tolist(), why)):
-        yield b, None, "horizon", frame
-        yield b, None, f"failed:{reason}", 1.0
-
-
-def look_closer(clip, truth, given, record):
-    """What `compare` writes with details: yields (clip, frame, metric, value).
-
-    x, y: where the digit is on each new frame (`metrics.place`);  off: how far from its true place, in pixels;  "loss at t",
-    "gradient_norm at t", "cosine at t": what reconstruction guidance recorded at noise level t, window after window.
-    """
-    places, true = (metrics.place(x[:, :, given:]) for x in (clip, truth))
-    for name, by_frame in zip(("x", "y", "off"), (*places.unbind(-1), (places - true).norm(dim=-1))):
-        yield from ((b, n, name, value) for b, row in enumerate(by_frame.tolist()) for n, value in enumerate(row, 1))
-    for step in record:
-        for name in ("loss", "gradient_norm", "cosine"):
-            yield from ((b, None, f"{name} at {step['t']}", value) for b, value in enumerate(step[name]))
+def true_clips(first=0, clips=16, frames=16, split="test"):
+    """The clips from number `first` on, in a block of `clips`, as `compare` continues them: (clips, 1, frames, 32, 32)."""
+    return BouncingDigits(split=split, num_frames=frames).sample(clips, torch.Generator().manual_seed(1_000 + first)).video
 
 
 def compare(denoiser, path, methods, clips=64, seeds=1, frames=11, window=16, overlap=5, sampler="ddim", steps=25, split="test",
-            batch=16, first_clip=0, about=None, bar=True, details=False):
+            batch=16, first_clip=0, about=None, bar=True, details=False, features=False):
     """Run methods on the same clips and seeds and add what they scored to the table at `path`.
 
     methods: texts as `parse_method` reads them;  clips are drawn from held-out handwriting ("test") or, to choose settings by,
     from training handwriting ("train"); clip n is the same for every method and seed.  details: also write what `look_closer` finds.
+    features: also write what `described` finds, from which `summary` takes the Frechet distance.
     The file begins with lines "# key: value" (settings, and `about`); rows have COLUMNS. Blocks that the file holds already are
     skipped. Raises ValueError when the file was written with other settings, and, before any work, for settings that do not fit.
     """
     if min(clips, seeds) < 1:
         raise ValueError(f"clips={clips} and seeds={seeds} must be 1 or more")
+    if features and frames < window - overlap:
+        raise ValueError(f"features are those of whole windows: frames={frames} must be {window - overlap} or more")
     size, channels = denoiser.net.config.size, denoiser.net.config.in_channels
     for text in methods:
         _begun(denoiser, text, torch.zeros(1, channels, max(overlap, 0), size, size), frames, window, overlap, sampler, steps)
     header = dict(about or {}, frames=frames, window=window, overlap=overlap, sampler=sampler, steps=steps, split=split)
-    header |= dict(details=True) if details else {}
+    header |= {name: True for name, wanted in dict(details=details, features=features).items() if wanted}
     done = open_table(Path(path), header)
     jobs = [(text, seed, first) for text in methods for seed in range(seeds) for first in range(first_clip, first_clip + clips, batch)]
     size = lambda first: min(batch, first_clip + clips - first)
@@ -212,8 +181,7 @@ def compare(denoiser, path, methods, clips=64, seeds=1, frames=11, window=16, ov
                              f"begun cannot grow; ask for a multiple of {batch} clips, or choose another file")
     for text, seed, first in tqdm([job for job in jobs if job not in done], disable=not bar, unit="block"):
         n = size(first)
-        generator = torch.Generator().manual_seed(1_000 + first)
-        truth = BouncingDigits(split=split, num_frames=overlap + frames).sample(batch, generator).video[:n]
+        truth = true_clips(first, batch, overlap + frames, split)[:n]
         past = truth[:, :, :overlap].to(denoiser.device)
         name, setting = text.partition(":")[::2]
         rows, record = [], [] if details else None
@@ -221,6 +189,7 @@ def compare(denoiser, path, methods, clips=64, seeds=1, frames=11, window=16, ov
             made, cost = extend(denoiser, text, past, frames, window, overlap, sampler, steps, seed * 10_000 + first, record=record)
             found = [*judge(made, truth, overlap, window - overlap)]
             found += look_closer(made, truth, overlap, record) if details else []
+            found += described(made, overlap, window) if features else []
             rows += [(first + b, "" if f is None else f, metric, f"{value:.6g}") for b, f, metric, value in found]
             rows += [("", "", metric, f"{value:.6g}") for metric, value in cost.items()]
         except FloatingPointError as error:
@@ -253,13 +222,19 @@ ask(text="copy_last")"""
 def summary(path, at=(1, 5, 11)):
     """A table as text: one line a method, each number the mean over clips and seeds with half of its 95% interval over clips.
 
-    Passes and seconds are medians: other work on the machine adds to the time of a few blocks.
+    Passes and seconds are medians: other work on the machine adds to the time of a few blocks.  Where the table holds features, a column
+    tells the Frechet distance of the last whole window from real clips.
     """
     header, rows = read_table(path)
     shown = [("psnr", dict(frame=n)) for n in at if n <= header["frames"]]
     shown += [(name, {}) for name in ("seam", "motion", "ink", "identity", "horizon")] + [("right", dict(frame=header["frames"]))]
     titles = [f"{name} {where.get('frame', '')}".strip() for name, where in shown]
     price = dict(passes="  passes", seconds=" s/frame") | (dict(memory="      MB") if len(values(rows, "memory")) else {})
+    stride = header["window"] - header["overlap"]
+    at_end = dict(frame=header["frames"] // stride * stride) if header.get("features") else None
+    if at_end:
+        titles.append(f"frechet {at_end['frame']}")
+        real = describe_real(header["window"], split=header["split"])
     lines = ["".ljust(44) + "".join(title.rjust(14) for title in titles) + "".join(title.rjust(9) for title in price.values())]
     for text, of in by_name(rows).items():
         cells = []
@@ -267,6 +242,9 @@ def summary(path, at=(1, 5, 11)):
             scores = by_clip(of, name, **where)
             mean, low, high = metrics.bootstrap(scores) if len(scores) else (math.nan,) * 3
             cells.append(f"{mean:8.2f} ({(high - low) / 2:.2f})".rjust(14))
+        if at_end:
+            seen = features_of(of, **at_end)
+            cells.append(f"{frechet(seen, real) if len(seen) > 1 else math.nan:8.2f}".rjust(14))
         cost = [values(of, name) for name in price]
         lines.append(f"{text:44}" + "".join(cells) + "".join(f"{c.median():9.3f}" for c in cost))
     return "\n".join(lines)

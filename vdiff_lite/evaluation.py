@@ -1,10 +1,13 @@
 """The table that a checkpoint is judged by: how well it continues a clip, and what its clips from noise are like."""
 
+import math
+
 import torch
 from tqdm.auto import tqdm
 
 from . import metrics
 from .data import BouncingDigits
+from .features import describe, describe_real, frechet
 from .methods import history_cfg
 from .rollout import grow
 from .samplers import ddim, finish, sample
@@ -41,7 +44,8 @@ def from_noise(denoiser, clips=64, frames=16, steps=25, seed=0, data=None, bar=F
     draw: `sample`, all frames at once, or `grow`, the beginning first.
     Returns a dict: speed and ink as ratios to the data's (1 is right); same_digit, the share of clips in which the digit read on the
     first frame is the one read on the last; same_shape, the share in which the last frame's shape is that of the first
-    (`metrics.recognised`);  `real_same_digit` and `real_same_shape`: these shares on held-out clips.
+    (`metrics.recognised`);  frechet, the distance from 2,048 real clips (`features.frechet`);  real_same_digit, real_same_shape and
+    real_frechet: these on held-out clips, the last on as many as were drawn.
     """
     data = data or BouncingDigits(num_frames=frames, split="test")
     generator = torch.Generator().manual_seed(seed)
@@ -51,9 +55,11 @@ def from_noise(denoiser, clips=64, frames=16, steps=25, seed=0, data=None, bar=F
                       for n in tqdm(sizes, disable=not bar, desc="clips from noise")])
     share = lambda clip: (lambda read: (read[:, 0] == read[:, -1]).float().mean().item())(metrics.read_digits(clip))
     shape = lambda clip: metrics.recognised(clip).float().mean().item()
+    away = lambda clip: frechet(describe(clip), describe_real(frames)) if len(clip) > 1 else math.nan
     return dict(speed=(metrics.speed(made).mean() / metrics.speed(real).mean()).item(),
                 ink=(metrics.ink(made).mean() / metrics.ink(real).mean()).item(),
-                same_digit=share(made), real_same_digit=share(real), same_shape=shape(made), real_same_shape=shape(real[:clips])), made
+                same_digit=share(made), real_same_digit=share(real), same_shape=shape(made), real_same_shape=shape(real[:clips]),
+                frechet=away(made), real_frechet=away(real[:clips])), made
 
 
 def evaluate(denoiser, clips=64, steps=25, seed=0, bar=False):
@@ -72,9 +78,11 @@ def table(result):
     lines += [f"{i:9}   {mean:4.1f} +- {error:3.1f}    {still:4.1f}" for i, (mean, error, still) in enumerate(rows, 1)]
     both = [result[how] for how in ("from_noise", "grown")]
     lines += ["clips from noise           all at once   beginning first   real clips", f"{'':31}eta 0           eta 0.5"]
-    for name, real in (("speed", 1), ("ink", 1), ("same digit", both[0]["real_same_digit"]), ("same shape", both[0]["real_same_shape"])):
+    for name, real in (("speed", 1), ("ink", 1), ("same digit", both[0]["real_same_digit"]), ("same shape", both[0]["real_same_shape"]),
+                       ("frechet", both[0]["real_frechet"])):
         lines.append(f"    {name:22}" + "".join(f"{one[name.replace(' ', '_')]:12.3f}{'':4}" for one in both) + f"{real:13.3f}")
-    lines += ["speed and ink: ratios to the data's", "same digit (as read), same shape: shares of clips that end with what they begin with"]
+    lines += ["speed and ink: ratios to the data's", "same digit (as read), same shape: shares of clips that end with what they begin with",
+              "frechet: distance from real clips, in the features of a small network that reads digit, place and motion"]
     return "\n".join(lines)
 
 

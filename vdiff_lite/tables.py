@@ -91,5 +91,14 @@ def by_clip(rows, metric, **where):
     return torch.tensor([sum(of) / len(of) for of in clips.values()])
 
 
+def features_of(rows, frame, **where):
+    """What `vdiff compare --features` wrote of the window that ends with new frame `frame`: (clips and seeds, features)."""
+    found, end = {}, str(frame)
+    for row in rows:
+        if row["frame"] == end and row["metric"].startswith("feature ") and all(str(row[k]) == str(v) for k, v in where.items()):
+            found.setdefault((row["method"], row["setting"], row["seed"], row["clip"]), []).append(row["value"])
+    return torch.tensor(list(found.values()))
+
+
 def _found(rows, metric, where):
     return (row for row in rows if row["metric"] == metric and all(str(row[k]) == str(v) for k, v in where.items()))

@@ -17,9 +17,9 @@ from tqdm.auto import tqdm
 
 import vdiff_lite as vd
 from vdiff_lite import checkpoint
-from vdiff_lite.comparison import judge
 from vdiff_lite.device import peak_memory
 from vdiff_lite.evaluation import continuation
+from vdiff_lite.judging import judge
 from vdiff_lite.methods import HistoryEncoder, history_cfg, history_encoder, save_history, train_history
 from vdiff_lite.tables import read_table, start_table
 

@@ -18,6 +18,9 @@ BY_STEPS = ["replacement", GUIDED, REPEATED, "history_cfg", "history_cfg:weight=
 LONG = ["copy_last", "independent", "replacement", GUIDED, "history_cfg", "history_cfg:weight=1.5", "anchored_history",
         "injection", REPEATED]
 FINE = ["anchored_history"]  # with as many steps as the main table
+CROWD = ["copy_last", "independent", "history_cfg", "injection", "history_cfg:weight=1.5", "anchored_history", "replacement", GUIDED, OUTPUTS,
+         "history_encoder:encoder=digits32_5_8", REPEATED]  # of which the Frechet distance is taken
+CROWD_LONG = ["copy_last", "history_cfg", "anchored_history", "history_cfg:weight=1.5", "replacement"]
 LONGEST = ["history_cfg", "anchored_history"]
 ANCESTRAL = ["history_cfg", "history_cfg:weight=1.5", "injection:share=0.8"]  # injected at 800 of the 1000 steps
 TUNING = {
@@ -37,10 +40,9 @@ BLENDS = [f"injection:append=False,blend={lam}" for lam in (0.25, 0.5, 0.75, 1)]
 SHARES = [f"injection:share={share}" for share in (0, 0.2, 0.4, 0.6, 0.8)]
 
 
-def run(name, methods, *options, memory=False, details=False):
+def run(name, methods, *options):
     print(f"== compare_{name}")
-    more = [*map(str, options), *["--memory"] * memory, *["--details"] * details]
-    assert cli.main(["compare", "--methods", *methods, "--out", f"data/results/compare_{name}.csv", *more]) == 0
+    assert cli.main(["compare", "--methods", *methods, "--out", f"data/results/compare_{name}.csv", *map(str, options)]) == 0
 
 
 def main(small):
@@ -49,15 +51,17 @@ def main(small):
             run(f"tune_{name}", methods, "--split", "train")
         run("norms", [*NORMS, *HELP, "replacement", "replacement:repeats=3"], "--clips", 32, "--split", "train")
         run("repeats", [f"{GUIDED},repeats=10"], "--clips", 64, "--seeds", 5)  # as the main table
-        run("seeds", SEEDS, "--clips", 16, "--seeds", 8, details=True)
-        run("sites", SITES + BLENDS + SHARES, "--clips", 32, details=True)
+        run("seeds", SEEDS, "--clips", 16, "--seeds", 8, "--details")
+        run("sites", SITES + BLENDS + SHARES, "--clips", 32, "--details")
     run("main", [*MAIN, *TUNED, REPEATED], "--clips", 64, "--seeds", 1 if small else 5)
-    run("costs", MAIN, "--clips", 4, "--seeds", 3, "--steps", 10, memory=True)
+    run("costs", MAIN, "--clips", 4, "--seeds", 3, "--steps", 10, "--memory")
     for steps in (6, 12, 25, 50):
         run(f"steps_{steps}", BY_STEPS, "--clips", 16 if small else 64, "--steps", steps)
     run("long", LONG, "--clips", 16 if small else 64, "--frames", 200, "--steps", 12)
     if not small:
         run("long_25", FINE, "--clips", 64, "--seeds", 2, "--frames", 200, "--steps", 25)
+        run("crowd", CROWD, "--clips", 128, "--features")
+        run("crowd_long", CROWD_LONG, "--clips", 64, "--frames", 200, "--steps", 12, "--features")
         run("longest", LONGEST, "--clips", 16, "--frames", 1000, "--steps", 12)
         run("ddpm", ANCESTRAL, "--clips", 16, "--sampler", "ddpm", "--steps", 1000)
 

@@ -1,0 +1,103 @@
+"""The Frechet distance: its formula, the network behind it, and whether it sees what is wrong with clips that were broken on purpose."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vdiff_lite import checkpoint, features, metrics
+from vdiff_lite.data import BouncingDigits, centroid, draw
+from vdiff_lite.features import describe, describe_real, frechet
+
+CLIPS = 128
+
+
+@pytest.fixture(scope="module")
+def real():
+    return BouncingDigits(split="test").sample(CLIPS, torch.Generator().manual_seed(1))
+
+
+def test_the_distance_of_known_gaussians():
+    g = torch.Generator().manual_seed(0)
+    a = torch.randn(200_000, 2, generator=g) @ torch.diag(torch.tensor([1.0, 3.0]))
+    b = torch.randn(200_000, 2, generator=g) @ torch.diag(torch.tensor([2.0, 1.0])) + torch.tensor([1.0, -2.0])
+    assert frechet(a, b) == pytest.approx(1 + 4 + (2 - 1) ** 2 + (3 - 1) ** 2, rel=0.02)  # commuting covariances: squared differences
+    assert frechet(a, a) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_distance_of_turned_gaussians_is_that_of_scipy():
+    from scipy.linalg import sqrtm
+
+    g = torch.Generator().manual_seed(2)
+    a, b = (torch.randn(500, 5, generator=g).double() @ torch.randn(5, 5, generator=g).double() for _ in range(2))
+    ca, cb = (torch.cov(x.T) for x in (a, b))
+    cross = torch.from_numpy(sqrtm((ca @ cb).numpy()).real)
+    assert frechet(a, b) == pytest.approx(((a.mean(0) - b.mean(0)) ** 2).sum().item() + (ca + cb - 2 * cross).trace().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("a, b", [((4, 3), (4, 2)), ((1, 3), (4, 3)), ((4, 3, 1), (4, 3))])
+def test_features_that_do_not_go_together_are_refused(a, b):
+    with pytest.raises(ValueError, match="shapes"):
+        frechet(torch.zeros(a), torch.zeros(b))
+
+
+def test_clips_of_another_kind_are_refused():
+    with pytest.raises(ValueError, match=r"\(2, 1, 16, 64, 64\)"):
+        describe(torch.zeros(2, 1, 16, 64, 64))
+
+
+def test_the_network_reads_handwriting_that_it_has_not_seen(real):
+    net = features.load_features()
+    seen = net.by_frame(real.video)
+    assert (net.digit(seen).mean(1).argmax(-1) == real.labels[:, 0]).float().mean() > 0.9
+    assert (15.5 + 8 * net.place(seen) - real.positions[:, 0]).norm(dim=-1).mean() < 0.5, "pixels"
+    assert (net.velocity(seen) - real.velocities[:, 0]).norm(dim=-1).mean() < 0.25, "pixels a frame"
+
+
+def test_its_numbers_are_usual_for_real_clips_and_count_frames_of_any_number(real):
+    usual = describe(BouncingDigits().sample(512, torch.Generator().manual_seed(3)).video)
+    told = usual.std(0) > 0
+    assert usual.mean().abs() < 0.1 and (usual.std(0)[told] - 1).abs().mean() < 0.15 and told.float().mean() > 0.5
+    assert describe(real.video[:2, :, :1]).isfinite().all() and describe(real.video[:2, :, :7]).shape == usual[:2].shape
+
+
+def broken(clip):
+    after = lambda other: torch.cat([clip[:, :, :5], other[:, :, 5:]], dim=2)
+    fade = torch.cat([torch.ones(5), torch.linspace(1, 0.3, 11)])[:, None, None]
+    digits = metrics.centred_frames(clip).unflatten(0, (len(clip), 16)).roll(1, 0)
+    corner = centroid((clip[:, 0] + 1) / 2) - 7.5
+    other = draw(digits.flatten(0, 1)[:, None], corner.flatten(0, 1)[:, None, None], 32)[:, 0, 0].unflatten(0, (len(clip), 1, 16))
+    return {
+        "frozen": after(clip[:, :, 4:5].expand_as(clip)),
+        "another clip": after(clip.roll(1, 0)),
+        "teleported": after(clip.flip(-1).flip(-2)),
+        "another digit": after(2 * other - 1),
+        "fading": (clip + 1) * fade - 1,
+        "doubled": torch.maximum(clip, clip.roll(1, 0)),
+        "blurred": F.avg_pool2d(clip.flatten(1, 2), 3, 1, 1, count_include_pad=False).unflatten(1, (1, -1)),
+        "shuffled": clip[:, :, torch.randperm(16, generator=torch.Generator().manual_seed(4))],
+    }
+
+
+def test_real_clips_are_near_and_broken_ones_are_not(real):
+    near = frechet(describe(real.video), describe_real())
+    for name, clip in broken(real.video).items():
+        assert frechet(describe(clip), describe_real()) > 1.5 * near, name
+    assert frechet(describe(real.video.flip(2)), describe_real()) < 1.2 * near, "a film run backwards is as real"
+
+
+def test_a_few_steps_teach_where_the_digit_is():
+    data = BouncingDigits().sample(64, torch.Generator().manual_seed(9))
+    torch.manual_seed(0)
+    born, taught = (features.label_loss(net, data) for net in (features.ClipFeatures(), features.train_features(25, 8, bar=False)))
+    assert taught[1] < 0.3 * born[1] and sum(taught) < sum(born)
+
+
+def test_a_damaged_network_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("VDIFF_CHECKPOINTS", str(tmp_path))
+    path = features.save_features(tmp_path / "features" / "x", features.ClipFeatures())
+    assert features.load_features("x").usual.shape == (64,)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    features.load_features.cache_clear()
+    with pytest.raises(checkpoint.CheckpointError, match="damaged"):
+        features.load_features("x")
+    features.load_features.cache_clear()
