@@ -37,6 +37,7 @@ from einops import rearrange
 
 import vdiff_lite as vd
 from vdiff_lite import metrics, sliders, viz
+from vdiff_lite.features import describe, describe_real, frechet, load_features
 from vdiff_lite.methods import history_cfg
 
 vd.keep_memory()
@@ -262,6 +263,70 @@ for name, clip in broken.items():
 # handwriting, sometimes changes its mind about the same digit between pixels. That is the ceiling to compare with.
 
 # %% [markdown]
+# ### Clips as a crowd
+#
+# All of these ask about one thing each, and most need the truth. Papers on video often give one number that needs neither: take a network that knows videos, let it describe every clip by some numbers, and compare the *distribution* of these
+# with that of real clips. Both are taken for Gaussians, and the distance between two Gaussians is known {cite:p}`heusel2017gans`:
+#
+# $$d^2 = \lVert \mu_a - \mu_b \rVert^2 + \operatorname{tr}\!\big(C_a + C_b - 2\,(C_a C_b)^{1/2}\big). \tag{2}$$
+#
+# For videos it is called FVD {cite:p}`unterthiner2018towards`, and its network was trained to tell human actions apart. Ours was trained on bouncing digits, to read which digit it sees, where, and how fast it goes (`vdiff_lite.features`). A clip is described by the mean
+# and the deviation over its frames of what the last layer says, each number scaled so that it varies by 1 over real clips.
+
+# %%
+def my_frechet(a, b):
+    (mean_a, cov_a), (mean_b, cov_b) = (
+        (x.mean(0), torch.cov(x.T)) for x in (a.double(), b.double())
+    )
+    # the trace of a root is the sum of the roots of the eigenvalues
+    root = torch.linalg.eigvals(cov_a @ cov_b).sqrt().real.sum()
+    return ((mean_a - mean_b) ** 2).sum() + cov_a.trace() + cov_b.trace() - 2 * root
+
+
+about_real = describe_real(frames=F)  # of 2,048 held-out clips
+one, other = describe(real[:64, :, :F]), describe(real[64:, :, :F])
+by_hand, twin = my_frechet(one, other).item(), frechet(one, other)
+torch.testing.assert_close(by_hand, twin, rtol=1e-4, atol=1e-4)
+size = sum(p.numel() for p in load_features().parameters())
+print(
+    f"{size:,} parameters; {len(about_real)} real clips, {about_real.shape[1]} numbers each"
+)
+
+# %% [markdown]
+# **Predict.** Real clips against real clips: is the distance 0? And which of the broken ones does it catch - a film run backwards among them? Sixteen frames around the first join:
+
+# %%
+def away(clip):
+    return frechet(describe(clip), about_real)
+
+
+part = slice(F - 8, F + 8)
+crowds = {
+    name: clip[:, :, part] for name, clip in broken.items() if name != "model, no memory"
+}
+order = torch.randperm(F, generator=torch.Generator().manual_seed(0))
+crowds["run backwards"] = crowds["real"].flip(2)
+crowds["frames shuffled"] = crowds["real"][:, :, order]
+print(f"distance from real clips, {len(real)} clips each")
+for name, clip in crowds.items():
+    print(f"{name:22}{away(clip):8.1f}")
+
+# %%
+print("real clips again, fewer of them")
+for n in (16, 32, 64, 128):
+    print(f"{n:22}{away(crowds['real'][:n]):8.1f}")
+others = [
+    vd.BouncingDigits(split="test").sample(128, torch.Generator().manual_seed(seed))
+    for seed in (1, 2, 3, 4)
+]
+print(f"{'128 others, four times':22}", "  ".join(f"{away(x.video):7.1f}" for x in others))
+
+# %% [markdown]
+# It sees every fault, and knows no limits to set. But it is a number about a crowd: it cannot say *which* clip is wrong, nor what is wrong with it, and a clip that is plausible but not the true future costs it nothing (run backwards, a film of bouncing digits is a film of bouncing digits). And real
+# clips are not at 0: a few clips have another mean and covariance than many, and the fewer, the more so; and among as many it is a matter of luck, which digits are rare in a crowd, say (ours is an unlucky one). So a distance says something only beside that of *as many* real
+# clips, at best of the true futures of the *same* clips. Chapter 10 keeps to that.
+
+# %% [markdown]
 # ## Play
 #
 # The overlap $K$ is what the next window knows. With 1 frame it knows where, with 2 also where to; more frames help against blur and cost new frames per window. Same past, same seed; a flash above and below: a new window begins.
@@ -353,7 +418,7 @@ print(
 # ## Recap
 #
 # A model of 16 frames cannot be asked for more: joined clips do not fit, longer windows drift and cost ever more. The way on is a sliding window whose new frames are conditioned on
-# the overlap. What a long clip must be is: predictable, seamless, moving, inked, and itself - five numbers, each calibrated on clips broken on purpose.
+# the overlap. What a long clip must be is: predictable, seamless, moving, inked, and itself - five numbers, each calibrated on clips broken on purpose - and many of them together must be a crowd like that of real clips.
 #
 # ## Exercises
 #
@@ -370,4 +435,4 @@ print(
 # ## Sources
 #
 # Sliding windows for video diffusion: {cite:t}`ho2022video`; long-range alternatives to them: {cite:t}`harvey2022flexible`. Errors that add up, and how noise on the
-# past holds them down: {cite:t}`chen2024diffusion`. Exact metrics from simple worlds have precedents; see {cite:t}`harvey2022flexible`.
+# past holds them down: {cite:t}`chen2024diffusion`. The distance between crowds: {cite:t}`heusel2017gans` for pictures, {cite:t}`unterthiner2018towards` for videos. Exact metrics from simple worlds have precedents; see {cite:t}`harvey2022flexible`.

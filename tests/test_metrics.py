@@ -107,6 +107,15 @@ def test_a_broken_clip_is_caught_by_the_check_meant_for_it(long, fault):
     assert (alive[meant] >= 40).float().mean() > 0.9, "not before the fault"
 
 
+@pytest.mark.parametrize("digits", ["none", "two"])
+def test_a_digit_that_vanishes_or_is_doubled_is_caught_by_its_ink(long, digits):
+    other = -torch.ones_like(long) if digits == "none" else torch.maximum(long, long.roll(1, 0).flip(-1))
+    failed = metrics.faults(after(49, long, other), long, GIVEN)
+    alive, why = metrics.horizon(failed, GIVEN)
+    assert failed["ink"][:, 53:].float().mean() > 0.9, "ink fails from there on"
+    assert ((alive >= 40) & (alive <= 47)).float().mean() > 0.9, (alive, why)
+
+
 def test_one_odd_frame_does_not_fail_the_last_one(long):
     odd = torch.cat([long[:, :, :-1], -torch.ones_like(long[:, :, -1:])], dim=2)
     failed, before = metrics.faults(odd, long, GIVEN), metrics.faults(long, long, GIVEN)
