@@ -34,10 +34,11 @@ class Follow(nn.Module):
 
     def shift(self, y, centre):
         """Move the content of each frame by -centre pixels: (n, h, w, c), (n, 2) -> (n, h, w, c)."""
-        y = rearrange(y, "n h w (p q c) -> n c (h p) (w q)", p=self.cell, q=self.cell)
-        rows, columns = (self.places(size, centre[:, axis]) for axis, size in enumerate(y.shape[2:]))
+        # Pixels with their channels last: what has to be copied then lies in longer pieces.
+        y = rearrange(y, "n h w (p q c) -> n (h p) (w q) c", p=self.cell, q=self.cell)
+        rows, columns = (self.places(size, centre[:, axis]) for axis, size in enumerate(y.shape[1:3]))
         grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), dim=-1)
-        y = F.grid_sample(y, grid, align_corners=False)
+        y = F.grid_sample(rearrange(y, "n h w c -> n c h w"), grid, align_corners=False).contiguous(memory_format=torch.channels_last)
         return rearrange(y, "n c (h p) (w q) -> n h w (p q c)", p=self.cell, q=self.cell)
 
     @staticmethod
