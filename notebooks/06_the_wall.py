@@ -200,6 +200,7 @@ viz.film_strip(
 # | freezing, rushing | **motion**: speed / true speed | 1 |
 # | fading, doubling | **ink** / true ink | 1 |
 # | another digit | **identity**: digit read on a frame = digit read on the first | 1 |
+# | clips that no camera would see | **Fréchet distance** of many clips, see below | that of as many real ones |
 
 # %%
 def seam(clip, joins):
@@ -266,7 +267,7 @@ for name, clip in broken.items():
 # ### Clips as a crowd
 #
 # All of these ask about one thing each, and most need the truth. Papers on video often give one number that needs neither: take a network that knows videos, let it describe every clip by some numbers, and compare the *distribution* of these
-# with that of real clips. Both are taken for Gaussians, and the distance between two Gaussians is known {cite:p}`heusel2017gans`:
+# with that of real clips. Both are taken for Gaussians; the *Fréchet distance* of two Gaussians is known {cite:p}`heusel2017gans`:
 #
 # $$d^2 = \lVert \mu_a - \mu_b \rVert^2 + \operatorname{tr}\!\big(C_a + C_b - 2\,(C_a C_b)^{1/2}\big). \tag{2}$$
 #
@@ -322,7 +323,7 @@ others = [
 print(f"{'128 others, four times':22}", "  ".join(f"{away(x.video):7.1f}" for x in others))
 
 # %% [markdown]
-# It sees every fault, and knows no limits to set. But it is a number about a crowd: it cannot say *which* clip is wrong, nor what is wrong with it, and a clip that is plausible but not the true future costs it nothing (run backwards, a film of bouncing digits is a film of bouncing digits). And real
+# It sees every fault, some better than others, and needs no limits to be set. But it is a number about a crowd: it cannot say *which* clip is wrong, nor what is wrong with it, and a clip that is plausible but not the true future costs it nothing (run backwards, a film of bouncing digits is a film of bouncing digits). And real
 # clips are not at 0: a few clips have another mean and covariance than many, and the fewer, the more so; and among as many it is a matter of luck, which digits are rare in a crowd, say (ours is an unlucky one). So a distance says something only beside that of *as many* real
 # clips, at best of the true futures of the *same* clips. Chapter 10 keeps to that.
 

@@ -231,11 +231,11 @@ axis.legend(frameon=False, bbox_to_anchor=(1, 1), loc="upper left")
 axis.set(xlabel="new frame", ylabel="PSNR (dB)");
 
 # %% [markdown]
-# The two orders are not the same: repeating the last frame begins above replacement and reconstruction guidance, and ends below all others. (And it is the very thing that moves least: see *motion* above.)
+# The two orders are not the same: repeating the last frame begins above replacement and reconstruction guidance, and ends below all others.
 #
 # ## As a crowd
 #
-# PSNR asks each clip for *its* future. The Frechet distance of chapter 6 asks all of them together whether they could be real clips, and does not mind if a clip takes another way than the true one. It is of windows of 16 frames that end with a new frame: those that end with
+# PSNR asks each clip for *its* future. The Fréchet distance of chapter 6 asks all of them together whether they could be real clips, and does not mind if a clip takes another way than the true one. It is of windows of 16 frames that end with a new frame: those that end with
 # frame 11 begin with the given ones and hold the join. (Papers differ on whether given frames count.) **Predict.** Which method predicts badly and makes real clips all the same? Which is it the other way around?
 
 # %%
@@ -243,7 +243,7 @@ about_real = describe_real(frames=F)
 
 
 def crowds(path, clips, at):
-    """Print the distance from real clips of what each method made, and of the true futures of the same clips."""
+    """Distances from real clips: of the true futures, and of what each method made."""
     header, table = read_table(RESULTS / path)
     print(command_of(header), "\n")
     blocks = range(0, clips, 16)
