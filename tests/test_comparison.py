@@ -10,7 +10,7 @@ from vdiff_lite.cli import main
 from vdiff_lite.comparison import bind, compare, extend, parse_method, summary, true_clips
 from vdiff_lite.data import BouncingDigits
 from vdiff_lite.device import peak_memory
-from vdiff_lite.features import describe
+from vdiff_lite.features import describe, load_features
 from vdiff_lite.methods import METHODS
 from vdiff_lite.tables import COLUMNS, by_clip, by_name, command_of, features_of, name_of, read_table, rows_of, values
 
@@ -113,7 +113,7 @@ def test_features_are_those_of_whole_windows(denoiser, tmp_path):
     path = tmp_path / "t.csv"
     compare(denoiser, path, ["copy_last", "history_cfg:weight=2"], features=True, **(SETTINGS | dict(frames=7)))
     header, rows = read_table(path)
-    assert header["features"] is True
+    assert header["features"] == load_features().card["sha256"]
     assert {int(row["frame"]) for row in rows if row["metric"].startswith("feature")} == {3, 6}, "first, and middle and last"
     found = features_of(rows, 3, **rows_of("copy_last"))
     assert found.shape == (8, 64) and len(features_of(rows, 4)) == 0

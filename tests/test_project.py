@@ -159,6 +159,7 @@ def test_no_file_is_large():
 
 def test_results_name_their_checkpoint():
     from vdiff_lite import checkpoint
+    from vdiff_lite.features import load_features
     from vdiff_lite.tables import read_table
 
     result = json.loads((ROOT / "data" / "results" / "digits32.json").read_text())
@@ -168,6 +169,7 @@ def test_results_name_their_checkpoint():
     headers = [read_table(path)[0] for path in tables]
     assert len(tables) >= 2 and {header["sha256"] for header in headers} == {result["sha256"]}
     assert all(header["command"].startswith("vdiff compare --methods") for header in headers)
+    assert {header["features"] for header in headers if "features" in header} == {load_features().card["sha256"]}
     assert "memory" in {row["metric"] for row in read_table(ROOT / "data" / "results" / "compare_costs.csv")[1]}
 
 

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from . import checkpoint, metrics
 from .data import BouncingDigits
 from .device import peak_memory
-from .features import describe_real, frechet
+from .features import describe_real, frechet, load_features
 from .judging import described, judge, look_closer
 from .methods import METHODS, load_history
 from .rollout import rollout
@@ -159,7 +159,7 @@ def compare(denoiser, path, methods, clips=64, seeds=1, frames=11, window=16, ov
 
     methods: texts as `parse_method` reads them;  clips are drawn from held-out handwriting ("test") or, to choose settings by,
     from training handwriting ("train"); clip n is the same for every method and seed.  details: also write what `look_closer` finds.
-    features: also write what `described` finds, from which `summary` takes the Frechet distance.
+    features: also write what `described` finds, from which `summary` takes the Frechet distance; the header names the network's sha256.
     The file begins with lines "# key: value" (settings, and `about`); rows have COLUMNS. Blocks that the file holds already are
     skipped. Raises ValueError when the file was written with other settings, and, before any work, for settings that do not fit.
     """
@@ -171,7 +171,8 @@ def compare(denoiser, path, methods, clips=64, seeds=1, frames=11, window=16, ov
     for text in methods:
         _begun(denoiser, text, torch.zeros(1, channels, max(overlap, 0), size, size), frames, window, overlap, sampler, steps)
     header = dict(about or {}, frames=frames, window=window, overlap=overlap, sampler=sampler, steps=steps, split=split)
-    header |= {name: True for name, wanted in dict(details=details, features=features).items() if wanted}
+    header |= dict(details=True) if details else {}
+    header |= dict(features=load_features().card["sha256"]) if features else {}
     done = open_table(Path(path), header)
     jobs = [(text, seed, first) for text in methods for seed in range(seeds) for first in range(first_clip, first_clip + clips, batch)]
     size = lambda first: min(batch, first_clip + clips - first)

@@ -98,10 +98,11 @@ def save_features(path, net, **about):
 
 @functools.cache
 def load_features(name=SHIPPED):
-    """The shipped ClipFeatures, in eval mode, on the CPU. Raises CheckpointError when it is missing or damaged."""
+    """The shipped ClipFeatures with `.card`, in eval mode, on the CPU. Raises CheckpointError when it is missing or damaged."""
     path, card = checkpoint.verified(checkpoint.folder() / "features" / name, FORMAT)
     net = ClipFeatures(card["width"])
     net.load_state_dict(checkpoint.read_tensors(path)[0])
+    net.card = card
     return net.eval().requires_grad_(False)
 
 
