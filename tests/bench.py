@@ -37,6 +37,12 @@ def best(work, device, seconds=6.0):
     return min(times[1:])
 
 
+def in_turns(works, device):
+    """Shortest time of a call of each, taken in turns: a slow minute of the machine then meets all of them, and ratios hold."""
+    rounds = [[best(work, device, 2.0) for work in works] for _ in range(1 if QUICK else 4)]
+    return [min(times) for times in zip(*rounds)]
+
+
 def convolution_peak(device):
     """GFLOP/s of the fastest of a few large 3x3 convolutions."""
     rates = []
@@ -72,19 +78,21 @@ def peer(device):
     return net, lambda x, t: net(x, t if t.ndim == 1 else t[:, 0], text.expand(x.shape[0], -1, -1)).sample
 
 
-def measure(net, call, device, batch):
-    """Seconds of a forward pass of one clip, and of a training step of `batch` clips (forward, backward, no optimiser)."""
+def passes(net, call, device, batch):
+    """What is timed: a forward pass of one clip, and a training step of `batch` clips (forward, backward, no optimiser)."""
     x, t = torch.randn(1, 1, 16, 32, 32, device=device), torch.full((1,), 500, device=device)
-    with torch.no_grad():
-        forward = best(lambda: call(x, t), device)
     xs, levels = torch.randn(batch, 1, 16, 32, 32, device=device), torch.full((batch, 16), 500, device=device)
     schedule = vd.NoiseSchedule()
+
+    def forward():
+        with torch.no_grad():
+            call(x, t)
 
     def step():
         net.zero_grad()
         v_loss(call, schedule, xs, levels, xs).backward()
 
-    return forward, best(step, device)
+    return forward, step
 
 
 def rollout_memory(frames):
@@ -146,9 +154,9 @@ def main():
     print("measuring: convolution peak, our network, its peer, samplers ...", flush=True)
     peak = convolution_peak(device)
     gflop = gflop_a_forward(net, device)
-    forward, step = measure(net, net, device, batch)
     peer_net, peer_call = peer(device)
-    peer_forward, peer_step = measure(peer_net, peer_call, device, 2)
+    ours, theirs = passes(net, net, device, batch), passes(peer_net, peer_call, device, 2)
+    (forward, peer_forward), (step, peer_step) = (in_turns(pair, device) for pair in zip(ours, theirs))
 
     denoiser = vd.Denoiser(net.eval().requires_grad_(False), vd.NoiseSchedule())
     samplers = {}
