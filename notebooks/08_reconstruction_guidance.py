@@ -36,6 +36,7 @@ import torch
 
 import vdiff_lite as vd
 from vdiff_lite import metrics, sliders, viz
+from vdiff_lite.comparison import true_clips
 from vdiff_lite.methods import (
     GuidanceError,
     history_cfg,
@@ -366,10 +367,7 @@ SHOWN = {
     "each step 3 times": f"{GUIDED},repeats=3",
     "in the window": "history_cfg",
 }
-studied = vd.BouncingDigits(split="test", num_frames=F).sample(
-    16, torch.Generator().manual_seed(1000)
-)  # the clips of the study
-true_path = metrics.place(studied.video)
+true_path = metrics.place(true_clips(frames=F))  # of the 16 clips of the study
 
 
 def paths_of(text, clip):

@@ -1,8 +1,9 @@
 import pytest
 import torch
+from broken import after, fading, other_digit
 
 from vdiff_lite import metrics
-from vdiff_lite.data import BouncingDigits, centroid, draw
+from vdiff_lite.data import BouncingDigits
 from vdiff_lite.evaluation import loss_curve
 
 
@@ -65,26 +66,14 @@ def long():
     return BouncingDigits(split="test", num_frames=FRAMES).sample(32, torch.Generator().manual_seed(3)).video
 
 
-def after(f, clip, other):
-    return torch.cat([clip[:, :, :f], other[:, :, f:]], dim=2)
-
-
 def broken(long):
     """Clips broken on purpose at frame 49, which is a join, and the check that is meant for each."""
-    fade = torch.cat([torch.ones(49), torch.linspace(1, 0.3, FRAMES - 49)])[:, None, None]
     return {
         "motion": after(49, long, long[:, :, 48:49].expand_as(long)),  # frozen
         "jump": after(49, long, long.flip(-1).flip(-2)),  # teleported to the opposite corner
-        "ink": (long + 1) * fade - 1,  # fading
-        "identity": after(49, long, _other_digit(long)),  # another digit on the same path
+        "ink": fading(49, long),
+        "identity": after(49, long, other_digit(long)),  # another digit on the same path
     }
-
-
-def _other_digit(long):
-    digits = metrics.centred_frames(long).unflatten(0, (len(long), FRAMES)).roll(1, 0)
-    corner = centroid((long[:, 0] + 1) / 2) - 7.5
-    frames = draw(digits.flatten(0, 1)[:, None], corner.flatten(0, 1)[:, None, None], 32)
-    return 2 * frames[:, 0, 0].unflatten(0, (len(long), 1, FRAMES)) - 1
 
 
 def test_real_clips_are_perfect(long):

@@ -40,12 +40,15 @@ def save(path, net, schedule, **about):
     Each file is written beside its place and moved there, so a crash leaves the old file or the new one.
     Returns the path of the weights.
     """
+    return write(path, net.state_dict(), FORMAT, unet=net.config.to_dict(), schedule=schedule.config(),
+                 parameters=sum(p.numel() for p in net.parameters()), **about)
+
+
+def write(path, tensors, kind, **about):
+    """Write tensors, and a card beside them with `kind` as its format, their sha256, and `about`: what `verified` reads. Returns the path."""
     path = Path(path).with_suffix(".safetensors")
-    weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
-    write_tensors(path, weights)
-    card = dict(format=FORMAT, unet=net.config.to_dict(), schedule=schedule.config(),
-                parameters=sum(p.numel() for p in net.parameters()), sha256=sha256(path), **about)
-    write_json(path.with_suffix(".json"), card)
+    write_tensors(path, {name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+    write_json(path.with_suffix(".json"), dict(format=kind, sha256=sha256(path), **about))
     return path
 
 

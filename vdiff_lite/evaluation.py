@@ -38,6 +38,17 @@ def continuation(denoiser, clips=64, given=5, frames=16, steps=25, seed=0, data=
     return torch.cat(made), truth
 
 
+def drawn(denoiser, clips=64, frames=16, steps=25, seed=0, data=None, bar=False, draw=sample):
+    """Clips from noise, and held-out ones to compare them with, 256 or more: (clips, c, frames, h, w) each. Arguments as in `from_noise`."""
+    data = data or BouncingDigits(num_frames=frames, split="test")
+    generator = torch.Generator().manual_seed(seed)
+    real = data.sample(max(clips, 256), generator).video
+    sizes = [min(16, clips - i) for i in range(0, clips, 16)]
+    made = torch.cat([draw(denoiser, n, frames, steps=steps, generator=generator).cpu()
+                      for n in tqdm(sizes, disable=not bar, desc="clips from noise")])
+    return made, real
+
+
 def from_noise(denoiser, clips=64, frames=16, steps=25, seed=0, data=None, bar=False, draw=sample):
     """Draw clips from noise and compare what they show with held-out clips.
 
@@ -47,12 +58,7 @@ def from_noise(denoiser, clips=64, frames=16, steps=25, seed=0, data=None, bar=F
     (`metrics.recognised`);  frechet, the distance from 2,048 real clips (`features.frechet`);  real_same_digit, real_same_shape and
     real_frechet: these on held-out clips, the last on as many as were drawn.
     """
-    data = data or BouncingDigits(num_frames=frames, split="test")
-    generator = torch.Generator().manual_seed(seed)
-    real = data.sample(max(clips, 256), generator).video
-    sizes = [min(16, clips - i) for i in range(0, clips, 16)]
-    made = torch.cat([draw(denoiser, n, frames, steps=steps, generator=generator).cpu()
-                      for n in tqdm(sizes, disable=not bar, desc="clips from noise")])
+    made, real = drawn(denoiser, clips, frames, steps, seed, data, bar, draw)
     share = lambda clip: (lambda read: (read[:, 0] == read[:, -1]).float().mean().item())(metrics.read_digits(clip))
     shape = lambda clip: metrics.recognised(clip).float().mean().item()
     away = lambda clip: frechet(describe(clip), describe_real(frames)) if len(clip) > 1 else math.nan
@@ -99,7 +105,7 @@ def neighbours(denoiser, clips=64, steps=25, seed=0):
     Returns three tensors (clips,) of root mean squared differences: made, held_out, redrawn.
     """
     held_out, training = (BouncingDigits(split=split).sample(clips, torch.Generator().manual_seed(seed)).video for split in ("test", "train"))
-    made = from_noise(denoiser, clips, steps=steps, seed=seed, draw=grow)[1]
+    made, _ = drawn(denoiser, clips, steps=steps, seed=seed, draw=grow)
     return {name: metrics.nearest_handwriting(clip)[0] for name, clip in dict(made=made, held_out=held_out, redrawn=training).items()}
 
 

@@ -1,7 +1,6 @@
 """What a clip looks like to a small video network trained on the labels, and how far two sets of clips are apart in its eyes."""
 
 import functools
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +42,11 @@ class ClipFeatures(nn.Module):
     def forward(self, clip):
         seen = self.by_frame(clip)
         return (torch.cat([seen.mean(dim=1), seen.std(dim=1, correction=0)], dim=-1) - self.usual) * self.scale
+
+    def read(self, clip):
+        """What it says of every frame: digit (b, f, 10) as logits, place (b, f, 2) in pixels, velocity (b, f, 2) in pixels a frame."""
+        seen, size = self.by_frame(clip), clip.shape[-1]
+        return self.digit(seen), (size - 1) / 2 + size / 4 * self.place(seen), self.velocity(seen)
 
     def calibrate(self, clip):
         """Take these clips for the real ones: afterwards their numbers have mean 0 and deviation 1."""
@@ -88,12 +92,8 @@ def train_features(steps=3000, batch=64, lr=2e-3, seed=0, bar=True):
 
 def save_features(path, net, **about):
     """Write the network and its card beside it. Returns the path of the weights."""
-    path = Path(path).with_suffix(".safetensors")
-    checkpoint.write_tensors(path, {name: value.contiguous() for name, value in net.state_dict().items()})
-    card = dict(format=FORMAT, width=len(net.usual) // 2, parameters=sum(p.numel() for p in net.parameters()),
-                sha256=checkpoint.sha256(path), **about)
-    checkpoint.write_json(path.with_suffix(".json"), card)
-    return path
+    return checkpoint.write(path, net.state_dict(), FORMAT, width=len(net.usual) // 2,
+                            parameters=sum(p.numel() for p in net.parameters()), **about)
 
 
 @functools.cache

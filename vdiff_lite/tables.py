@@ -93,12 +93,16 @@ def by_clip(rows, metric, **where):
 
 def features_of(rows, frame, **where):
     """What `vdiff compare --features` wrote of the window that ends with new frame `frame`: (clips and seeds, features)."""
-    found, end = {}, str(frame)
+    found = {}
     for row in rows:
-        if row["frame"] == end and row["metric"].startswith("feature ") and all(str(row[k]) == str(v) for k, v in where.items()):
-            found.setdefault((row["method"], row["setting"], row["seed"], row["clip"]), []).append(row["value"])
+        if row["metric"].startswith("feature ") and _fits(row, where | dict(frame=frame)):
+            found.setdefault((name_of(row), row["seed"], row["clip"]), []).append(row["value"])
     return torch.tensor(list(found.values()))
 
 
 def _found(rows, metric, where):
-    return (row for row in rows if row["metric"] == metric and all(str(row[k]) == str(v) for k, v in where.items()))
+    return (row for row in rows if row["metric"] == metric and _fits(row, where))
+
+
+def _fits(row, where):
+    return all(str(row[k]) == str(v) for k, v in where.items())

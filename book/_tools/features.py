@@ -12,12 +12,11 @@ from vdiff_lite import checkpoint, features
 def held_out(net, clips=512):
     """On other people's handwriting: share of clips read right, and mean errors in pixels and pixels a frame."""
     real = vd.BouncingDigits(split="test").sample(clips, torch.Generator().manual_seed(1))
-    seen = torch.cat([net.by_frame(part) for part in real.video.split(64)])
-    read = net.digit(seen).mean(1).argmax(-1)
-    place = 15.5 + 8 * net.place(seen)
+    digit, place, velocity = (torch.cat(parts) for parts in zip(*map(net.read, real.video.split(64))))
+    read = digit.mean(1).argmax(-1)
     off = lambda guess, true: (guess - true[:, 0]).norm(dim=-1).mean().item()
     return dict(digit=(read == real.labels[:, 0]).float().mean().item(), place=off(place, real.positions),
-                velocity=off(net.velocity(seen), real.velocities))
+                velocity=off(velocity, real.velocities))
 
 
 def main():

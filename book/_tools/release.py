@@ -33,7 +33,7 @@ def main():
     (results / f"{NAME}_neighbours.txt").write_text(near)
     print(near)
     denoiser = vd.load(NAME, vd.pick_device())
-    _, made = evaluation.from_noise(denoiser, clips=32, draw=vd.grow)
+    made, _ = evaluation.drawn(denoiser, clips=32, draw=vd.grow)
     figure = viz.film_strip(made, given=0, scale=0.45)
     figure.savefig(results / f"{NAME}_samples.png", dpi=100)
     hero(denoiser)

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -176,14 +175,10 @@ def _descend(groups, loss_of, steps, first, on_step):
 
 def save_history(path, denoiser, encoder, base, **about):
     """Write an encoder and the modulation trained with it; `base`: the name of the checkpoint that the rest is taken from."""
-    path = Path(path).with_suffix(".safetensors")
     tensors = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
     tensors |= {f"net.{name}": value for name, value in trained_parts(denoiser.net).items()}
-    checkpoint.write_tensors(path, {name: value.detach().cpu().contiguous() for name, value in tensors.items()})
-    card = dict(format=FORMAT, base=base, base_sha256=checkpoint.read_card(base)["sha256"], encoder=encoder.config,
-                parameters=sum(p.numel() for p in encoder.parameters()), sha256=checkpoint.sha256(path), **about)
-    checkpoint.write_json(path.with_suffix(".json"), card)
-    return path
+    return checkpoint.write(path, tensors, FORMAT, base=base, base_sha256=checkpoint.read_card(base)["sha256"], encoder=encoder.config,
+                            parameters=sum(p.numel() for p in encoder.parameters()), **about)
 
 
 def load_history(path, device="cpu"):
