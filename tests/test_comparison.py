@@ -103,6 +103,7 @@ def test_details_are_places_and_the_steps_of_guidance(denoiser, tmp_path):
     x = [values(rows, "x", method="copy_last", seed=0, frame=n) for n in range(1, 5)]
     assert all(torch.equal(x[0], later) for later in x) and x[0].min() > 0 and x[0].max() < 32
     off = values(rows, "off", method="copy_last", seed=0, frame=4)
+    assert values(rows, "saturation", method="copy_last").eq(0).all() and len(values(rows, "saturation")) == 2 * 2 * 4
     assert (off > values(rows, "off", method="copy_last", seed=0, frame=1)).float().mean() > 0.5, "it stands, the truth goes on"
     two_windows = {level: values(rows, f"loss at {level}", method="reconstruction") for level in (1000, 500)}
     assert all(len(loss) == 2 * 4 * 2 and (loss > 0).all() for loss in two_windows.values())

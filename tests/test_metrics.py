@@ -30,6 +30,14 @@ def test_ink_falls_with_fading(real):
     torch.testing.assert_close(metrics.ink((real.video + 1) * 0.5 - 1), metrics.ink(real.video) / 2)
 
 
+def test_saturation_counts_what_clamping_hides(real):
+    assert metrics.saturation(real.video).max() == 0
+    guided = -1 + 1.5 * (real.video + 1)  # extrapolated: full ink lies at 2
+    share = (real.video > 0.4).float().mean((1, 3, 4))  # the pixels that land beyond 1.1
+    torch.testing.assert_close(metrics.saturation(guided), share)
+    assert metrics.saturation(guided.clamp(-1, 1)).max() == 0 and share.min() > 0
+
+
 def test_digits_are_read(real):
     read = metrics.read_digits(real.video)
     assert (read == real.labels).float().mean() > 0.75, "held-out handwriting"

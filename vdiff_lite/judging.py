@@ -37,9 +37,11 @@ def judge(clip, truth, given, stride):
 def look_closer(clip, truth, given, record):
     """What `compare` writes with details: yields (clip, frame, metric, value).
 
-    x, y: where the digit is on each new frame (`metrics.place`);  off: how far from its true place, in pixels;  "loss at t",
-    "gradient_norm at t", "cosine at t": what reconstruction guidance recorded at noise level t, window after window.
+    x, y: where the digit is on each new frame (`metrics.place`);  off: how far from its true place, in pixels;  saturation: share of
+    the new pixels beyond the range of pictures, before they are clamped;  "loss at t", "gradient_norm at t", "cosine at t": what
+    reconstruction guidance recorded at noise level t, window after window.
     """
+    yield from ((b, None, "saturation", value) for b, value in enumerate(metrics.saturation(clip[:, :, given:]).mean(1).tolist()))
     places, true = (metrics.place(x[:, :, given:]) for x in (clip, truth))
     for name, by_frame in zip(("x", "y", "off"), (*places.unbind(-1), (places - true).norm(dim=-1))):
         yield from ((b, n, name, value) for b, row in enumerate(by_frame.tolist()) for n, value in enumerate(row, 1))

@@ -33,6 +33,14 @@ def ink(clip):
     return reduce((clip.clamp(-1, 1) + 1) / 2, "b 1 f h w -> b f", "sum")
 
 
+def saturation(clip, margin=0.1):
+    """Share of pixels that lie beyond the range of pictures, |x| > 1 + margin: (b, c, f, h, w), not clamped -> (b, f) in 0 .. 1.
+
+    What a large guidance weight extrapolates, and clamping then hides (Saharia et al. 2022, Sec. 2.3).
+    """
+    return reduce((clip.abs() > 1 + margin).float(), "b c f h w -> b f", "mean")
+
+
 def place(clip):
     """Where the digit is: the centroid of the ink on each frame, (x, y) in pixels from the upper left: (b, 1, f, h, w) -> (b, f, 2).
 

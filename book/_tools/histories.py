@@ -1,33 +1,29 @@
-"""Train the history encoders that chapter 7 compares, and measure what each loses.
+"""Train the history encoders that chapter 7 compares; judge their drafts, and what they cost.
 
     python book/_tools/histories.py [--steps N] [--given K ..]        goes on with the next encoder where it was cut off
 
-Writes data/checkpoints/history/ (those in KEPT) and data/results/histories.csv: one row for each encoder,
-clip and new frame.
+Writes data/checkpoints/history/ (an encoder that is there already is not trained again) and data/results/histories.csv: one row for each
+encoder, clip and new frame of its draft; parameters; memory. What the network makes of each, `vdiff compare` measures (book/_tools/study.py).
 """
 
 import argparse
 import csv
-from functools import partial
 from pathlib import Path
-from statistics import fmean
 
 import torch
 from tqdm.auto import tqdm
 
 import vdiff_lite as vd
 from vdiff_lite import checkpoint
+from vdiff_lite.comparison import true_clips
 from vdiff_lite.device import peak_memory
-from vdiff_lite.evaluation import continuation
 from vdiff_lite.judging import judge
-from vdiff_lite.methods import HistoryEncoder, history_cfg, history_encoder, save_history, train_history
+from vdiff_lite.methods import HistoryEncoder, load_history, save_history, train_history
 from vdiff_lite.tables import read_table, start_table
 
-ROOT = Path(__file__).resolve().parents[2]
-TABLE = ROOT / "data" / "results" / "histories.csv"
-NEW = 11
+TABLE = Path(__file__).resolve().parents[2] / "data" / "results" / "histories.csv"
+NEW, CLIPS = 11, 64
 SIZES = (8, 64)
-KEPT = ((5, 8), (10, 8), (10, 64))  # given frames and size of those that are shipped
 READY = """
 from vdiff_lite.methods import HistoryEncoder, history_cfg, history_encoder, train_history
 base, data, (past, xt) = vd.load("digits32"), vd.BouncingDigits(), (torch.zeros(4, 1, f, 32, 32) for f in (10, 10 + 11))
@@ -54,42 +50,41 @@ def main():
     if not TABLE.exists() or read_table(TABLE)[0] != header:
         start_table(TABLE, header)
     done = TABLE.read_text()
-
-    def add(rows):
-        with open(TABLE, "a", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(rows)
-
-    def judged(method, setting, made, truth, k):
-        rows = [(method, setting, 0, b, "" if n is None else n, metric, value) for b, n, metric, value in judge(made, truth, k, NEW)]
-        mean = lambda metric, n="": fmean(row[-1] for row in rows if row[4:6] == (n, metric))
-        print(f"{method}:{setting}", [round(mean("psnr", n), 1) for n in (1, 5, NEW)], f"{mean('identity'):.2f}", flush=True)
-        return [(*row, f"{value:.5g}") for *row, value in rows if row[-1] in ("psnr", "identity")]
-
     for k in lengths:
-        continued = lambda denoiser, method, k=k: continuation(denoiser, given=k, frames=k + NEW, method=method)
-        if f"history_cfg,frames={k}," not in done:
-            add(judged("history_cfg", f"frames={k}", *continued(base, history_cfg), k))
+        truth = torch.cat([true_clips(first, 16, k + NEW) for first in range(0, CLIPS, 16)])  # those of `vdiff compare`
         for size in SIZES:
-            setting = f"frames={k} size={size}"
-            if f"history_encoder,{setting}," in done:
-                continue
-            torch.manual_seed(0)
-            encoder = HistoryEncoder(size=size, frames=k).to(base.device)
-            with tqdm(total=1000 + steps, desc=setting) as bar:
-                heard, encoder, losses = train_history(base, encoder, vd.BouncingDigits(), steps=steps, draft_steps=1000, new=NEW,
-                                                       on_step=lambda n, loss, bar=bar: bar.update())
-            made, truth = continued(heard, partial(history_encoder, encoder=encoder))
-            rows = judged("history_encoder", setting, made, truth, k)
-            with torch.no_grad():
-                drawn = encoder.draft(encoder.embed(truth[:, :, :k].to(base.device)), range(NEW)).cpu()
-            rows += judged("draft", setting, torch.cat([truth[:, :, :k], drawn], dim=2), truth, k)
-            add([*rows, ("history_encoder", setting, 0, "", "", "parameters", sum(p.numel() for p in encoder.parameters()))])
-            if (k, size) in KEPT:
-                save_history(checkpoint.folder() / "history" / f"digits32_{k}_{size}", heard, encoder, "digits32", steps=steps,
-                             loss=sum(losses[-50:]) / len(losses[-50:]))
-
+            path, setting = checkpoint.folder() / "history" / f"digits32_{k}_{size}", f"frames={k} size={size}"
+            if not path.with_suffix(".safetensors").exists():
+                train(base, path, k, size, steps)
+            if f"draft,{setting}," not in done:
+                add(draft_rows(path, setting, truth, k))
     if 10 in lengths and ",memory of " not in done:
         add((method, "", 0, "", "", f"memory of {of}", f"{peak_memory(code, READY):.0f}") for (method, of), code in MEMORY.items())
+
+
+def add(rows):
+    with open(TABLE, "a", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def train(base, path, k, size, steps):
+    torch.manual_seed(0)
+    encoder = HistoryEncoder(size=size, frames=k).to(base.device)
+    with tqdm(total=1000 + steps, desc=path.name) as bar:
+        heard, encoder, losses = train_history(base, encoder, vd.BouncingDigits(), steps=steps, draft_steps=1000, new=NEW,
+                                               on_step=lambda n, loss: bar.update())
+    save_history(path, heard, encoder, "digits32", steps=steps, loss=sum(losses[-50:]) / len(losses[-50:]))
+
+
+def draft_rows(path, setting, truth, k):
+    """PSNR and identity of what can be drawn from the embedding without the network, and the encoder's parameters."""
+    _, encoder = load_history(path)
+    with torch.no_grad():
+        drawn = encoder.draft(encoder.embed(truth[:, :, :k]), range(NEW))
+    found = judge(torch.cat([truth[:, :, :k], drawn], dim=2), truth, k, NEW)
+    rows = [("draft", setting, 0, b, "" if n is None else n, metric, f"{value:.5g}") for b, n, metric, value in found
+            if metric in ("psnr", "identity")]
+    return [*rows, ("draft", setting, 0, "", "", "parameters", sum(p.numel() for p in encoder.parameters()))]
 
 
 if __name__ == "__main__":

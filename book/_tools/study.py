@@ -23,6 +23,10 @@ CROWD = ["copy_last", "independent", "history_cfg", "injection", "history_cfg:we
 CROWD_LONG = ["copy_last", "history_cfg", "anchored_history", "history_cfg:weight=1.5", "replacement"]
 LONGEST = ["history_cfg", "anchored_history"]
 ANCESTRAL = ["history_cfg", "history_cfg:weight=1.5", "injection:share=0.8"]  # injected at 800 of the 1000 steps
+TEN = ("--window", 15, "--frames", 10)
+WEIGHTS = [f"history_cfg:weight={w}" for w in (0, 0.5, 1, 1.5, 2, 3, 4, 8)]  # what the weight does
+WEIGHTS_OF_ONE = [f"history_cfg:weight={w}" for w in (1, 2, 4, 8)]  # with one frame given
+FORMS = ["history_cfg", *(f"history_encoder:encoder=digits32_{{given}}_{size}{guided}" for size in (8, 64) for guided in ("", ",weight=2"))]
 TUNING = {
     "history": [f"history_cfg:weight={w}" for w in (0.5, 1, 1.25, 1.5, 2, 3)],
     "reconstruction": [f"reconstruction:weight={w}" for w in (1, 3, 10, 20, 40, 80)],
@@ -52,6 +56,10 @@ def main(small):
         run("norms", [*NORMS, *HELP, "replacement", "replacement:repeats=3"], "--clips", 32, "--split", "train")
         run("repeats", [f"{GUIDED},repeats=10"], "--clips", 64, "--seeds", 5)  # as the main table
         run("seeds", SEEDS, "--clips", 16, "--seeds", 8, "--details")
+        run("weights", WEIGHTS, "--clips", 64, "--details")
+        run("weights_1", WEIGHTS_OF_ONE, "--clips", 64, "--overlap", 1, "--frames", 15, "--details")
+        for given in (1, 5, 10):  # the past in the window, and squeezed to numbers
+            run(f"past_{given}", [text.format(given=given) for text in FORMS], "--overlap", given, "--window", given + 11, "--clips", 64)
         run("sites", SITES + BLENDS + SHARES, "--clips", 32, "--details")
     run("main", [*MAIN, *TUNED, REPEATED], "--clips", 64, "--seeds", 1 if small else 5)
     run("costs", MAIN, "--clips", 4, "--seeds", 3, "--steps", 10, "--memory")
@@ -63,7 +71,9 @@ def main(small):
         run("crowd", CROWD, "--clips", 128, "--features")
         run("crowd_long", CROWD_LONG, "--clips", 64, "--frames", 200, "--steps", 12, "--features")
         run("longest", LONGEST, "--clips", 16, "--frames", 1000, "--steps", 12)
-        run("ddpm", ANCESTRAL, "--clips", 16, "--sampler", "ddpm", "--steps", 1000)
+        # The reference setting: ten new frames, five of overlap; and the same with few steps.
+        run("reference", ANCESTRAL, *TEN, "--clips", 16, "--sampler", "ddpm", "--steps", 1000)
+        run("reference_25", [*ANCESTRAL, "injection"], *TEN, "--clips", 16)
 
 
 if __name__ == "__main__":
