@@ -253,6 +253,8 @@ axes[2].set(ylabel="% of the new pixels")
 axes[2].legend().remove()
 
 # %% [markdown]
+# Between 0 and 1 the network listens too little. A weight somewhat above 1 gains, and most where the past is far away; a large one takes it back, first from the frame next to the past, and pixels begin to leave the range of pictures: so far beyond 1, equation (2) extrapolates.
+#
 # At every weight from 1 up the digit moves as fast as it should: nothing freezes. Yet {cite:t}`song2025history` saw videos turn static from $w = 3$ on. Perhaps there is nothing to freeze here, since five frames tell the velocity? Give *one*: then nobody can
 # know where the digit goes, and standing still would be the cautious answer.
 
@@ -439,10 +441,11 @@ axes[0].set(ylabel="PSNR (dB)");
 # %% [markdown]
 # Read the table row by row.
 #
-# - *The embedding knows roughly where, and not which.* It is far below the window at every new frame, and the right digit is seldom on the frames: the strokes did not survive the squeeze.
-# - *One frame does not say where it goes.* With one, every form falls to the level of a guess within a few frames; five tell the velocity, ten add little. Which digit it is, one frame in the window tells as well as ten.
+# - *The embedding knows roughly where, and not which.* With five frames or ten it lies far below the window at every new frame; and with any number the right digit is seldom on the frames: the strokes did not survive the squeeze.
+# - *One frame does not say where it goes.* With one, every form falls to the level of a guess within a few frames; five tell the velocity, ten add little. Which digit it is, one frame in the window tells nearly as well as ten.
 # - *Its size matters little here.* Place and velocity are four numbers; eight have room for them. Sixty-four would have room for some of the shape, but a few minutes of training, by a loss that is content with a blur, did
 #   not put it there.
+# - *Guidance cannot bring back what was left out.* At $w = 2$ an embedding predicts a little better at best, and the right digit is as seldom there: a network can only listen more to what it was told.
 # - *The draft* has the higher PSNR, and no digits. Squared error likes a blur in the right place; judge clips by more than one number (chapter 6).
 #
 # The window keeps what was squeezed out here. Five clean frames hold the strokes five times over, and where they go; attention along time fetches the one, foresight the other (chapter 3).
