@@ -203,7 +203,7 @@ print("slowest and fastest: %.2f %.2f pixels a frame" % (speed.min(), speed.max(
 torch.testing.assert_close(speed, speed[:, :, :1].expand_as(speed))
 
 # %% [markdown]
-# Same seed, same bytes; and the training and the test split hold the handwriting of different people.
+# Same seed, same bytes; and no handwriting stands in both splits: they come from different forms, filled in by different people (but for one person at most, as far as can be told: `data/README.md`).
 
 # %%
 again = vd.BouncingDigits().sample(256, torch.Generator().manual_seed(2))

@@ -219,27 +219,29 @@ viz.film_strip(
 );
 
 # %% [markdown]
-# Eight clips and a few steps are an impression. Here is the study: 64 held-out clips, 25 steps. *Saturation* is the share of the new pixels that end beyond the range of pictures, by more than a tenth, before they are clamped.
+# Eight clips and a few steps are an impression. Here is the study: 64 held-out clips, 25 steps. *Saturation* (sat.) is the share of the new pixels that end beyond the range of pictures, by more than a tenth, before they are clamped. In brackets: half of the 95% interval over clips.
 
 # %%
 about, of_weights = read_table("../data/results/compare_weights.csv")
 print(command_of(about), "\n")
-measures = {f"PSNR {n}": ("psnr", dict(frame=n), 1) for n in (1, 5, 11)}
-measures |= {name: (name, {}, 1) for name in ("motion", "ink")}
-measures["saturation (%)"] = ("saturation", {}, 100)
+measures = {f"PSNR {n}": ("psnr", dict(frame=n), 1, 1) for n in (1, 5, 11)}
+measures |= {name: (name, {}, 1, 2) for name in ("motion", "ink")}
+measures["sat. (%)"] = ("saturation", {}, 100, 2)
 by_weight = {}
-print("   w" + "".join(f"{name:>16}" for name in measures))
+print("   w  " + "".join(f"{name:>12}" for name in measures))
 for text, of in by_name(of_weights).items():
-    by_weight[float(text.split("=")[1])] = row = {
-        name: torch.tensor(metrics.bootstrap(by_clip(of, metric, **where))) * unit
-        for name, (metric, where, unit) in measures.items()
-    }
-    cells = (f"{m:8.2f} ({(high - low) / 2:.2f})" for m, low, high in row.values())
-    print(f"{text.split('=')[1]:>4}" + "".join(f"{cell:>16}" for cell in cells))
+    w = text.split("=")[1]
+    by_weight[float(w)], cells = {}, []
+    for name, (metric, where, unit, digits) in measures.items():
+        seen = torch.tensor(metrics.bootstrap(by_clip(of, metric, **where))) * unit
+        by_weight[float(w)][name] = seen
+        half = (seen[2] - seen[1]) / 2
+        cells.append(f"{seen[0]:.{digits}f} ({half:.{digits}f})".rjust(12))
+    print(f"{w:>4}  " + "".join(cells))
 
 # %% mystnb={"image": {"alt": "Three panels against the guidance weight, with bands: PSNR at new frames 1, 5 and 11; motion and ink as shares of the truth, with a line at one; the percentage of saturated pixels."}, "figure": {"caption": "What the weight does: 64 held-out clips, 25 steps, K = 5 given and 11 made. Bands: 95% intervals over clips. Middle: 1 is right (dotted)."}}
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.7), layout="constrained")
-panels = (("PSNR 1", "PSNR 5", "PSNR 11"), ("motion", "ink"), ("saturation (%)",))
+panels = (("PSNR 1", "PSNR 5", "PSNR 11"), ("motion", "ink"), ("sat. (%)",))
 for axis, names in zip(axes, panels):
     seen = {name: torch.stack([row[name] for row in by_weight.values()]) for name in names}
     viz.plot_lines(axis, list(by_weight), {n: x[:, 0] for n, x in seen.items()}, marker="o")
@@ -249,7 +251,7 @@ for axis, names in zip(axes, panels):
 axes[0].set(ylabel="dB")
 axes[1].axhline(1, color="#999999", ls=":")
 axes[1].set(ylabel="share of the truth")
-axes[2].set(ylabel="% of the new pixels")
+axes[2].set(ylabel="% of the new pixels saturated")
 axes[2].legend().remove()
 
 # %% [markdown]
@@ -261,14 +263,13 @@ axes[2].legend().remove()
 # %%
 about, of_one = read_table("../data/results/compare_weights_1.csv")
 print(command_of(about), "\n")
-print("   w          motion             ink  saturation (%)")
+print("   w          motion             ink        sat. (%)")
 for text, of in by_name(of_one).items():
-    row = [
-        (metrics.bootstrap(by_clip(of, name)), unit)
-        for name, unit in (("motion", 1), ("ink", 1), ("saturation", 100))
-    ]
-    cells = (f"{unit * m:8.2f} ({unit * (hi - lo) / 2:.2f})" for (m, lo, hi), unit in row)
-    print(f"{text.split('=')[1]:>4}" + "".join(f"{cell:>16}" for cell in cells))
+    cells = []
+    for name, unit in (("motion", 1), ("ink", 1), ("saturation", 100)):
+        mean, low, high = (unit * x for x in metrics.bootstrap(by_clip(of, name)))
+        cells.append(f"{mean:.2f} ({(high - low) / 2:.2f})".rjust(16))
+    print(f"{text.split('=')[1]:>4}" + "".join(cells))
 
 # %% [markdown]
 # It does not stand still either, nor rush; what the weight adds is ink. A network can only be surer of what it has seen, and in this world nothing ever stands still. (That is our reading. Films of people, who often do stand still, may well be another matter.)

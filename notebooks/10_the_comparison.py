@@ -375,33 +375,31 @@ print(f"and in {(ten > window).sum()} of {len(ten)} clips")
 
 # %%
 by_step, gone_on = {}, range(1, 11)
-for label, table in (("DDPM, 1000", "reference"), ("DDIM, 25", "reference_25")):
+for label, table in (("DDPM, 1000 steps", "reference"), ("DDIM, 25 steps", "reference_25")):
     header, of_reference = read_table(RESULTS / f"compare_{table}.csv")
-    print(command_of(header), "\n")
-    for text, of in by_name(of_reference).items():
-        by_step[text, label] = of
-print(f"{'':35} PSNR at 1, 5, 10    better than the window by   passes")
-for (text, label), of in by_step.items():
-    db = "".join(f"{values(of, 'psnr', frame=n).mean():7.1f}" for n in (1, 5, 10))
-    window = by_clip(by_step["history_cfg", label], "psnr")
-    gain, low, high = metrics.bootstrap(by_clip(of, "psnr") - window)
-    passes = values(of, "passes").median()
-    print(
-        f"{text:23} {label:10} {db} {gain:9.2f} dB ({low:.2f} to {high:.2f}){passes:8.1f}"
-    )
+    by_step[label] = by_name(of_reference)
+    print(command_of(header))
+    print(f"\n{label:23}  PSNR at 1, 5, 10   better than the window by  passes")
+    for text, of in by_step[label].items():
+        db = "".join(f"{values(of, 'psnr', frame=n).mean():6.1f}" for n in (1, 5, 10))
+        window = by_clip(by_step[label]["history_cfg"], "psnr")
+        gain, low, high = metrics.bootstrap(by_clip(of, "psnr") - window)
+        passes = values(of, "passes").median()
+        print(f"{text:23}{db}{gain:8.2f} dB ({low:.2f} to {high:.2f}) {passes:9.1f}")
+    print()
 
 # %% mystnb={"image": {"alt": "Two panels, DDPM with 1000 steps and DDIM with 25: PSNR against the number of the new frame, 1 to 10, for history in the window, history guidance with w = 1.5, and injection at the first 800 levels."}, "figure": {"caption": "The reference setting: K = 5 frames given, ten made (F = 15), sixteen held-out clips, the mean over clips. Injection stops at 200 of 1000."}}
 figure, axes = plt.subplots(
     1, 2, figsize=(8, 2.9), sharex=True, sharey=True, layout="constrained"
 )
-for axis, label in zip(axes, ("DDPM, 1000", "DDIM, 25")):
+for axis, (label, methods) in zip(axes, by_step.items()):
     lines = {
         text: [values(of, "psnr", frame=n).mean() for n in gone_on]
-        for (text, name), of in by_step.items()
-        if name == label and text != "injection"
+        for text, of in methods.items()
+        if text != "injection"
     }
     viz.plot_lines(axis, gone_on, lines, marker=".")
-    axis.set(xlabel="new frame", title=f"{label} steps", xticks=gone_on)
+    axis.set(xlabel="new frame", title=label, xticks=gone_on)
 axes[0].set(ylabel="PSNR (dB)")
 axes[1].legend().remove();
 
