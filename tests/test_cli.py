@@ -98,6 +98,13 @@ def test_train_on_a_folder_of_videos(tmp_path):
     assert main(["train", "--out", str(out), "--steps", "1", "--batch", "1", "--videos", str(tmp_path)]) == 0
 
 
+@pytest.mark.parametrize("method, says", [("history_cfg", "no fault in 11 new frames"), ("copy_last", "first fault: motion, at new frame ")])
+def test_extend_says_what_failed_first(tmp_path, capsys, method, says):
+    assert main(["extend", "--method", method, "--frames", "11", "--steps", "6", "--out", str(tmp_path / "x.gif")]) == 0
+    said = capsys.readouterr().out
+    assert says in said and "identity 1.00" in said and (tmp_path / "x.gif").stat().st_size > 1000
+
+
 @pytest.mark.parametrize("command, says", [
     (["sample", "--out", "x.avi", "--clips", "1", "--frames", "1", "--steps", "1"], "unknown ending"),
     (["sample", "--out", "x.gif", "--checkpoint", "nothing"], "no checkpoint at"),

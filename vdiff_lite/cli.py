@@ -231,7 +231,11 @@ def _extend(args):
     save_clip(_side_by_side(torch.cat([truth, made])) if args.truth else made[0], args.out)
     scores = {metric: value for _, frame, metric, value in judge(made, truth, args.overlap, args.window - args.overlap) if frame is None}
     print(f"wrote {args.out}: {args.overlap} frames given, {args.frames} made by {args.method}, {cost['seconds']:.2f} s each")
+    lived, fault = int(scores.pop("horizon")), next(metric for metric in scores if metric.startswith("failed:"))
+    del scores[fault]
+    first = fault.removeprefix("failed:")
     print("  ".join(f"{metric} {value:.2f}" for metric, value in scores.items()))
+    print(f"first fault: {first}, at new frame {lived + 1}" if first else f"no fault in {lived} new frames")
 
 
 def _compare(args):
