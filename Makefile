@@ -51,7 +51,7 @@ train: .venv/ready  ## train digits32 again into data/checkpoints/retrained (goe
 bench: .venv/ready  ## measure the speed; writes data/results/bench_cpu.json
 	@$(BIN)/python tests/bench.py
 
-study: .venv/ready  ## run the study of chapters 7 to 10 again (about eight hours of one core; goes on where it was cut off)
+study: .venv/ready  ## run the study of chapters 7 to 10 again (about nine hours of one core; goes on where it was cut off)
 	@$(BIN)/python book/_tools/study.py
 
 execute: .venv/ready  ## run the notebooks and keep their outputs (after editing them)
