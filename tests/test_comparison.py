@@ -161,7 +161,7 @@ def test_the_commands(denoiser, tmp_path, capsys):
     path = checkpoint.save(tmp_path / "small", denoiser.net, denoiser.schedule)
     common = ["--checkpoint", str(path), "--frames", "4", "--window", "6", "--overlap", "3", "--steps", "2"]
     assert main(["extend", "--method", "injection", "--out", str(tmp_path / "x.gif"), "--truth", *common]) == 0
-    assert (tmp_path / "x.gif").exists() and "horizon" in capsys.readouterr().out
+    assert (tmp_path / "x.gif").exists() and "first fault: ink, at new frame 1" in capsys.readouterr().out
     assert main(["compare", "--methods", "copy_last", "--clips", "2", "--out", str(tmp_path / "t.csv"), *common]) == 0
     header, rows = read_table(tmp_path / "t.csv")
     assert len(values(rows, "memory")) == 0
