@@ -67,6 +67,7 @@ def main(small):
         run(f"steps_{steps}", BY_STEPS, "--clips", 16 if small else 64, "--steps", steps)
     run("long", LONG, "--clips", 16 if small else 64, "--frames", 200, "--steps", 12)
     if not small:
+        run("long_ten", [f"{GUIDED},repeats=10"], "--clips", 16, "--frames", 200, "--steps", 12)  # the first 16 of those clips
         run("long_25", FINE, "--clips", 64, "--seeds", 2, "--frames", 200, "--steps", 25)
         run("crowd", CROWD, "--clips", 128, "--features")
         run("crowd_long", CROWD_LONG, "--clips", 64, "--frames", 200, "--steps", 12, "--features")
