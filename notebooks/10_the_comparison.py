@@ -404,7 +404,7 @@ axes[0].set(ylabel="PSNR (dB)")
 axes[1].legend().remove();
 
 # %% [markdown]
-# The order is that of 25 steps, at forty times the passes, and each interval tells it. A thousand steps predict no better, and guidance gains less from them. (Our reading: a walk with fresh noise at every step ends at one of the futures that are possible, a short one stays nearer to their
+# The order is that of 25 steps, at forty times the passes: no interval of guidance or of injection at 800 holds zero. A thousand steps predict no better, and guidance gains less from them. (Our reading: a walk with fresh noise at every step ends at one of the futures that are possible, a short one stays nearer to their
 # mean.) Injection that stops at 800 lies a little below the window: in the last 200 levels, which draw the strokes, the past stands in the window under noise (chapter 9). Injected all the way, it is the window's equal.
 
 # %% [markdown]

@@ -1,7 +1,6 @@
 """Method against method on the same clips and seeds: one tidy table, written as it goes, taken up where it was cut off."""
 
 import ast
-import csv
 import math
 import re
 import time
@@ -20,7 +19,7 @@ from .judging import described, judge, look_closer
 from .methods import METHODS, load_history
 from .rollout import rollout
 from .samplers import SAMPLERS, resampled, trailing_times
-from .tables import by_clip, by_name, features_of, name_of, open_table, read_table, values
+from .tables import add_rows, by_clip, by_name, features_of, name_of, open_table, read_table, values
 
 SEEDED = {"replacement", "injection"}  # methods that draw noise of their own
 GIVEN = {"denoiser", "past", "anchor", "generator", "features", "record"}  # arguments of methods that are no settings
@@ -196,8 +195,7 @@ def compare(denoiser, path, methods, clips=64, seeds=1, frames=11, window=16, ov
         except FloatingPointError as error:
             print(f"{text}: {error}")
         rows += [(first, "", "done", n)]
-        with open(path, "a", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows((name, setting, seed, *row) for row in rows)
+        add_rows(path, ((name, setting, seed, *row) for row in rows))
 
 
 def measure_memory(path, methods, checkpoint, clips=4, window=16, overlap=5, sampler="ddim", device=None):
@@ -216,8 +214,7 @@ past = torch.zeros({clips}, denoiser.net.config.in_channels, {overlap}, size, si
 ask = partial(extend, denoiser, frames={window - overlap}, past=past, window={window}, overlap={overlap}, sampler={sampler!r}, steps=2)
 ask(text="copy_last")"""
         row = (*text.partition(":")[::2], "", "", "", "memory", f"{peak_memory(f'ask(text={text!r})', ready, device):.4g}")
-        with open(path, "a", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(row)
+        add_rows(path, [row])
 
 
 def summary(path, at=(1, 5, 11)):

@@ -30,6 +30,12 @@ def start_table(path, header):
     path.write_text(_lines(header) + ",".join(COLUMNS) + "\n")
 
 
+def add_rows(path, rows):
+    """Append rows of COLUMNS to a table."""
+    with open(path, "a", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
 def _lines(header):
     return "".join(f"# {key}: {json.dumps(value)}\n" for key, value in header.items())
 

@@ -2,12 +2,11 @@
 
     python book/_tools/histories.py [--steps N] [--given K ..]        goes on with the next encoder where it was cut off
 
-Writes data/checkpoints/history/ (an encoder that is there already is not trained again) and data/results/histories.csv: one row for each
+Writes data/checkpoints/history/ (an encoder of these weights and steps is not trained again) and data/results/histories.csv: one row for each
 encoder, clip and new frame of its draft; parameters; memory. What the network makes of each, `vdiff compare` measures (book/_tools/study.py).
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import torch
@@ -19,7 +18,8 @@ from vdiff_lite.comparison import true_clips
 from vdiff_lite.device import peak_memory
 from vdiff_lite.judging import judge
 from vdiff_lite.methods import HistoryEncoder, load_history, save_history, train_history
-from vdiff_lite.tables import read_table, start_table
+from vdiff_lite.methods.history_encoder import FORMAT
+from vdiff_lite.tables import add_rows, read_table, start_table
 
 TABLE = Path(__file__).resolve().parents[2] / "data" / "results" / "histories.csv"
 NEW, CLIPS = 11, 64
@@ -54,17 +54,21 @@ def main():
         truth = torch.cat([true_clips(first, 16, k + NEW) for first in range(0, CLIPS, 16)])  # those of `vdiff compare`
         for size in SIZES:
             path, setting = checkpoint.folder() / "history" / f"digits32_{k}_{size}", f"frames={k} size={size}"
-            if not path.with_suffix(".safetensors").exists():
+            if not is_trained(path, base, steps):
                 train(base, path, k, size, steps)
             if f"draft,{setting}," not in done:
-                add(draft_rows(path, setting, truth, k))
+                add_rows(TABLE, draft_rows(path, setting, truth, k))
     if 10 in lengths and ",memory of " not in done:
-        add((method, "", 0, "", "", f"memory of {of}", f"{peak_memory(code, READY):.0f}") for (method, of), code in MEMORY.items())
+        for (method, of), code in MEMORY.items():
+            add_rows(TABLE, [(method, "", 0, "", "", f"memory of {of}", f"{peak_memory(code, READY):.0f}")])
 
 
-def add(rows):
-    with open(TABLE, "a", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+def is_trained(path, base, steps):
+    """Whether the encoder is there, trained for so many steps on top of these very weights."""
+    if not path.with_suffix(".json").exists():
+        return False
+    card = checkpoint.read_card(path, FORMAT)
+    return (card["base_sha256"], card["steps"]) == (base.card["sha256"], steps)
 
 
 def train(base, path, k, size, steps):
