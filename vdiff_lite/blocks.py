@@ -8,7 +8,7 @@ from einops import rearrange, repeat
 from torch import nn
 
 from .follow import Follow, Foresee
-from .rotary import space_time_angles, turned
+from .rotary import space_time_angles, turn_by, turned
 
 
 class Context:
@@ -21,23 +21,30 @@ class Context:
 
     def __init__(self, b, time, angles, mask=None, tap=None, level=None):
         self.b, self.time, self.angles, self.mask, self.level = b, time, angles, mask, level
-        self.tap = tap or (lambda site, feature: feature)
-        self.turn = angles.cos(), angles.sin()
+        self.tap = tap
+        self.turn = turn_by(angles)
         self._joint = {}
 
     def joint_turn(self, h, w):
         """Cosines and sines for joint attention on h x w places; once for all blocks, since they cost more than the rotation."""
         if (h, w) not in self._joint:
-            angles = space_time_angles(self.angles, h, w)
-            self._joint[h, w] = angles.cos(), angles.sin()
+            self._joint[h, w] = turn_by(space_time_angles(self.angles, h, w))
         return self._joint[h, w]
+
+    def offer_keys(self, site, k, v):
+        """Show keys and values to the tap as they are."""
+        return self.tap(site, (k, v)) if self.tap else (k, v)
 
     def offer(self, site, x):
         """Show a stage's output to the tap as (b, c, f, h, w)."""
+        if not self.tap:
+            return x
         return rearrange(self.tap(site, rearrange(x, "(b f) c h w -> b c f h w", b=self.b)), "b c f h w -> (b f) c h w")
 
     def offer_centre(self, site, centre):
         """Show where a stage thinks the moving thing is to the tap, as (b, 2, f)."""
+        if not self.tap:
+            return centre
         return rearrange(self.tap(site, rearrange(centre, "(b f) two -> b two f", b=self.b)), "b two f -> (b f) two")
 
     @staticmethod
@@ -120,7 +127,7 @@ class TemporalAttention(nn.Module):
         # Every (place, head) is one head of the attention kernel: a view, no copy.
         q, k, v = (rearrange(proj(y), "(b f) h w (n d) -> b (h w n) f d", b=b, d=self.d) for proj in (self.q, self.k, self.v))
         q, k = turned(q, *at.turn), turned(k, *at.turn)
-        k, v = at.tap(site, (k, v))
+        k, v = at.offer_keys(site, k, v)
         mask = None if at.mask is None else at.mask[:, None]
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=at.wider(mask, q, k))
         y = self.out(rearrange(y, "b (h w n) f d -> (b f) h w (n d)", h=h, w=x.shape[3]))
@@ -154,7 +161,7 @@ class SpaceTimeBlock(nn.Module):
         q, k, v = (rearrange(proj(y), "b f p (n d) -> b n (f p) d", d=self.d) for proj in (self.q, self.k, self.v))
         turn = at.joint_turn(h, w)
         q, k = turned(q, *turn), turned(k, *turn)
-        k, v = at.tap(site, (k, v))
+        k, v = at.offer_keys(site, k, v)
         mask = None if at.mask is None else repeat(at.mask, "b i j -> b 1 (i p) (j q)", p=h * w, q=h * w)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=at.wider(mask, q, k))
         x = x + rearrange(self.out(rearrange(y, "b n s d -> b s (n d)")), "b (f p) c -> b f p c", p=h * w)

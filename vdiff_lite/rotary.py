@@ -24,15 +24,28 @@ def space_time_angles(temporal, h, w):
 
 def rotate(x, angles):
     """Turn each pair (x_i, x_{i + d/2}) by its angle. x: (..., f, d);  angles: (f, d/2)."""
-    return turned(x, angles.cos(), angles.sin())
+    return turned(x, *turn_by(angles))
+
+
+def turn_by(angles):
+    """(f, d/2) angles -> what `turned` wants: their cosines for both halves of x (f, d), and their sines (f, d/2)."""
+    return angles.cos().repeat(1, 2), angles.sin()
 
 
 def turned(x, cos, sin):
     """`rotate` with the cosines and sines at hand."""
     if torch.compiler.is_compiling():  # an export writes down what it sees, and does not see into _Rotate
         x1, x2 = x.chunk(2, -1)
-        return torch.cat([x1 * cos - x2 * sin, x2 * cos + x1 * sin], dim=-1)
-    return _Rotate.apply(x, cos, sin)
+        return x * cos + torch.cat([-x2 * sin, x1 * sin], dim=-1)
+    return _Rotate.apply(x, cos, sin) if torch.is_grad_enabled() and x.requires_grad else _turned(x, cos, sin)
+
+
+def _turned(x, cos, sin):
+    y = x * cos
+    (x1, x2), (y1, y2) = x.chunk(2, -1), y.chunk(2, -1)
+    y1.addcmul_(x2, sin, value=-1)
+    y2.addcmul_(x1, sin)
+    return y
 
 
 class _Rotate(torch.autograd.Function):
@@ -41,16 +54,12 @@ class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, cos, sin):
         ctx.save_for_backward(cos, sin)
-        turned = torch.empty_like(x)
-        (x1, x2), (y1, y2) = x.chunk(2, -1), turned.chunk(2, -1)
-        torch.mul(x1, cos, out=y1).addcmul_(x2, sin, value=-1)
-        torch.mul(x2, cos, out=y2).addcmul_(x1, sin)
-        return turned
+        return _turned(x, cos, sin)
 
     @staticmethod
     def backward(ctx, grad):
         cos, sin = ctx.saved_tensors
-        return _Rotate.apply(grad, cos, -sin), None, None
+        return turned(grad, cos, -sin), None, None
 
 
 def clean_mask(t):
