@@ -42,6 +42,17 @@ def test_digits32_is_shipped():
     assert "digits32" in checkpoint.shipped()
 
 
+def test_a_beginner_lies_beside_its_checkpoint(saved, small_net):
+    assert checkpoint.beginner(saved) is None
+    begin = checkpoint.save(saved.with_stem(saved.stem + "_begin"), small_net, NoiseSchedule())
+    assert checkpoint.beginner(saved) == checkpoint.beginner(saved.with_suffix("")) == begin
+    assert load(checkpoint.beginner("digits32")).card["before"][1]["sha256"] == checkpoint.read_card("digits32")["sha256"]
+    assert [one and one.card["sha256"] for one in checkpoint.load_with_beginner(saved)] == [load(p).card["sha256"] for p in (saved, begin)]
+    assert checkpoint.load_with_beginner(saved, saved)[1] is None
+    with pytest.raises(CheckpointError, match=r"no checkpoint at .*nothing"):
+        checkpoint.load_with_beginner("nothing")
+
+
 def test_a_missing_checkpoint_names_the_shipped_ones():
     with pytest.raises(CheckpointError, match=r"no checkpoint at .*nothing.safetensors; shipped ones: .*digits32"):
         load("nothing")

@@ -73,11 +73,11 @@ def test_a_run_can_begin_and_end_with_foresight(tmp_path):
     assert checkpoint.load(out).card["recipe"]["foresight"] == 2
 
 
-def test_make_train_runs_the_recipes_of_the_shipped_card():
-    said = subprocess.run(["make", "-n", "train"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.replace("\\\n", " ")
+def test_make_train_runs_the_recipes_of_the_shipped_cards():
+    said = subprocess.run(["make", "-n", "train", "beginner"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.replace("\\\n", " ")
     commands = [shlex.split(line)[1:] for line in said.splitlines() if "vdiff train" in line]
     recipes = [json.loads(json.dumps(asdict(cli._recipe(cli._parser().parse_args(command))))) for command in commands]
-    shipped = [stage["recipe"] for stage in checkpoint.stages(checkpoint.read_card("digits32"))]
+    shipped = [stage["recipe"] for stage in checkpoint.stages(checkpoint.read_card("digits32_begin"))]  # those of digits32 come before
     newer = dict(own_steps=0, image_every=0, foresight=0, foresight_after=[])  # settings that came after the card
     assert recipes == [newer | recipe for recipe in shipped]
 
@@ -144,5 +144,23 @@ def test_doctor_finds_the_checkpoints(capsys):
 
 
 def test_evaluate_prints_a_table(tmp_path, capsys):
-    assert main(["evaluate", "--clips", "2", "--steps", "2", "--out", str(tmp_path / "x.json")]) == 0
-    assert "PSNR in dB" in capsys.readouterr().out and (tmp_path / "x.json").exists()
+    command = ["evaluate", "--clips", "2", "--steps", "2", "--out", str(tmp_path / "x.json")]
+    tables, results = [], []
+    for more in ([], ["--begin", "digits32"]):  # with the network for beginnings, and by itself
+        assert main([*command, *more]) == 0
+        tables.append(capsys.readouterr().out)
+        results.append(json.loads((tmp_path / "x.json").read_text()))
+    assert all("PSNR in dB" in table and "true frames" in table for table in tables)
+    assert "by a second" in tables[0] and "by a second" not in tables[1]
+    assert results[0]["begin_sha256"] == checkpoint.read_card("digits32_begin")["sha256"] and "begin_sha256" not in results[1]
+    begun = results[0].pop("begun")
+    assert all(results[0][way] == results[1][way] for way in ("from_noise", "grown", "from_truth")) and begun != results[0]["grown"]
+
+
+def test_sample_begins_with_the_network_for_beginnings(tmp_path):
+    def draw(*options):
+        assert main(["sample", "--out", str(tmp_path / "x.gif"), "--clips", "1", "--frames", "4", "--steps", "2", *options]) == 0
+        return (tmp_path / "x.gif").read_bytes()
+
+    assert draw() == draw("--begin", "digits32_begin", "--first", "2")
+    assert draw("--begin", "digits32") != draw()

@@ -3,6 +3,7 @@ from functools import partial
 import pytest
 import torch
 
+from vdiff_lite.denoiser import Denoiser
 from vdiff_lite.methods import (
     NORMS,
     GuidanceError,
@@ -21,6 +22,7 @@ from vdiff_lite.methods import (
 from vdiff_lite.rollout import grow, rollout
 from vdiff_lite.samplers import ddim, ddpm, finish, sample
 from vdiff_lite.schedule import NoiseSchedule
+from vdiff_lite.unet import VideoUNet
 
 
 def clip(f, seed=0, b=1):
@@ -311,6 +313,21 @@ def test_grow_by_hand(small_denoiser):
     short = grow(small_denoiser, 2, 4, steps=2, generator=torch.Generator().manual_seed(0), **options)
     torch.testing.assert_close(short, made[:, :, :4])
     assert grow(small_denoiser, 1, 1, steps=2, **options).shape == (1, 1, 1, 16, 16)
+
+
+def test_another_network_begins(small_denoiser):
+    torch.manual_seed(1)
+    other = Denoiser(VideoUNet(small_denoiser.net.config).requires_grad_(False), NoiseSchedule())
+    torch.nn.init.normal_(other.net.unpatchify.weight)
+    options, draw = dict(steps=2, window=5, overlap=3), torch.Generator().manual_seed(0)
+    made = grow(small_denoiser, 2, 6, generator=torch.Generator().manual_seed(0), begin=other, **options)
+    clip = sample(other, 2, 2, ddim, 2, draw, eta=0.5)
+    for given, new in ((2, 3), (3, 1)):  # the first window, and one of the rollout, by the network itself
+        frames = rollout(small_denoiser, clip, new, 5, given, sampler=partial(ddim, eta=0.5, steps=2), generator=draw)
+        clip = torch.cat([clip, torch.stack(list(frames), dim=2)], dim=2)
+    torch.testing.assert_close(made, clip)
+    own = grow(small_denoiser, 2, 6, first=2, generator=torch.Generator().manual_seed(0), **options)
+    assert (made - own).abs().amax() > 0.1
 
 
 @pytest.mark.parametrize("options", [dict(first=0), dict(first=16), dict(num_frames=0)])

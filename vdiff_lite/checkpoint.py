@@ -95,6 +95,19 @@ def read_card(path, kind=FORMAT):
     return card
 
 
+def beginner(name_or_path):
+    """The checkpoint that draws the beginnings for another one, NAME_begin beside NAME: its path, or None where there is none."""
+    path = _find(name_or_path)
+    path = path.with_stem(path.stem + "_begin")
+    return path if path.exists() else None
+
+
+def load_with_beginner(name_or_path, begin=None, device="cpu"):
+    """A checkpoint, and what draws its beginnings, for `grow`: `begin`, or else its `beginner`; None where it does so itself."""
+    begin = begin or beginner(name_or_path)
+    return load(name_or_path, device), None if begin in (None, name_or_path) else load(begin, device)
+
+
 def stages(card):
     """How a checkpoint was trained, from its card: a list of dicts (recipe, steps, data, loss_curve, sha256), the first run first.
 

@@ -68,15 +68,13 @@ def _parser():
     draw = command("sample", _sample, "Draw clips from noise and write them to a gif or mp4.",
                    "vdiff sample --out clip.gif --clips 4 --sampler dpmpp_2m --steps 15 --seed 1")
     draw.add_argument("--out", required=True, help="file to write: .gif or .mp4")
-    draw.add_argument("--checkpoint", default="digits32", help="a shipped name or a .safetensors file")
     draw.add_argument("--clips", type=int, default=4, help="how many, side by side")
     draw.add_argument("--frames", type=int, default=16)
-    draw.add_argument("--first", type=int, default=3, help="so many frames are drawn first, the rest with these as their past; 0: all at once")
+    draw.add_argument("--first", type=int, help="so many frames are drawn first, the rest with these as their past; 0: all at once; "
+                      "the default is 2 where another network draws them, else 3")
     draw.add_argument("--sampler", choices=sorted(SAMPLERS), default="ddim")
     draw.add_argument("--eta", type=float, default=0.5, help="fresh noise on the way, for ddim: 0 none, 1 as much as ddpm")
     draw.add_argument("--steps", type=int, default=25)
-    draw.add_argument("--seed", type=int, default=0)
-    draw.add_argument("--device")
 
     longer = command("extend", _extend, "Continue a held-out clip far past the end of the window, and write it to a gif or mp4.",
                      "vdiff extend --method injection --frames 200 --out long.mp4")
@@ -108,18 +106,19 @@ def _parser():
 
     judged = command("evaluate", _evaluate, "Print the table a checkpoint is judged by, on held-out digits.",
                     "vdiff evaluate --checkpoint digits32 --clips 64")
-    judged.add_argument("--checkpoint", default="digits32")
     judged.add_argument("--clips", type=int, default=64)
     judged.add_argument("--steps", type=int, default=25)
-    judged.add_argument("--seed", type=int, default=0)
-    judged.add_argument("--device")
     judged.add_argument("--out", help="also write the numbers to this json file")
 
     near = command("neighbours", _neighbours, "Check that drawn digits are not copies of training ones.", "vdiff neighbours --clips 64")
-    near.add_argument("--checkpoint", default="digits32")
     near.add_argument("--clips", type=int, default=64)
-    near.add_argument("--seed", type=int, default=0)
-    near.add_argument("--device")
+
+    for parser_of_beginnings in (draw, judged, near):
+        parser_of_beginnings.add_argument("--checkpoint", default="digits32", help="a shipped name or a .safetensors file")
+        parser_of_beginnings.add_argument("--begin", metavar="CHECKPOINT", help="what draws the first frames; the default is NAME_begin beside "
+                                          "the checkpoint NAME, where there is one; NAME itself: the same network")
+        parser_of_beginnings.add_argument("--seed", type=int, default=0)
+        parser_of_beginnings.add_argument("--device")
 
     web = command("export", _export, "Write the model as files that a web page can run (onnx, json).", "vdiff export --out web/digits32")
     web.add_argument("--checkpoint", default="digits32")
@@ -209,9 +208,9 @@ def _sample(args):
     from .viz import check_clip_path, save_clip
 
     check_clip_path(args.out)
-    denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
+    denoiser, begin = checkpoint.load_with_beginner(args.checkpoint, args.begin, pick_device(args.device))
     generator = torch.Generator().manual_seed(args.seed)
-    draw = partial(grow, first=args.first) if args.first else sample
+    draw = sample if args.first == 0 else partial(grow, first=args.first, begin=begin)
     sampler = SAMPLERS[args.sampler]
     sampler = partial(sampler, eta=args.eta) if sampler is ddim else sampler
     clips = draw(denoiser, args.clips, args.frames, sampler, args.steps, generator)
@@ -256,9 +255,9 @@ def _compare(args):
 def _evaluate(args):
     from .evaluation import evaluate, table
 
-    denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
-    result = evaluate(denoiser, args.clips, args.steps, args.seed, bar=True)
-    result |= dict(checkpoint=args.checkpoint, sha256=denoiser.card["sha256"],
+    denoiser, begin = checkpoint.load_with_beginner(args.checkpoint, args.begin, pick_device(args.device))
+    result = evaluate(denoiser, args.clips, args.steps, args.seed, bar=True, begin=begin)
+    result |= dict(checkpoint=args.checkpoint, sha256=denoiser.card["sha256"], **(dict(begin_sha256=begin.card["sha256"]) if begin else {}),
                    command=f"vdiff evaluate --checkpoint {args.checkpoint} --clips {args.clips} --steps {args.steps} --seed {args.seed}")
     print(table(result))
     if args.out:
@@ -268,7 +267,8 @@ def _evaluate(args):
 def _neighbours(args):
     from .evaluation import neighbours, neighbours_table
 
-    print(neighbours_table(neighbours(checkpoint.load(args.checkpoint, pick_device(args.device)), args.clips, seed=args.seed)))
+    denoiser, begin = checkpoint.load_with_beginner(args.checkpoint, args.begin, pick_device(args.device))
+    print(neighbours_table(neighbours(denoiser, args.clips, seed=args.seed, begin=begin)))
 
 
 def _export(args):

@@ -1,6 +1,7 @@
 """The table that a checkpoint is judged by: how well it continues a clip, and what its clips from noise are like."""
 
 import math
+from functools import partial
 
 import torch
 from tqdm.auto import tqdm
@@ -9,7 +10,7 @@ from . import metrics
 from .data import BouncingDigits
 from .features import describe, describe_real, frechet
 from .methods import history_cfg
-from .rollout import grow
+from .rollout import grow, rollout
 from .samplers import ddim, finish, sample
 
 
@@ -52,9 +53,9 @@ def drawn(denoiser, clips=64, frames=16, steps=25, seed=0, data=None, bar=False,
 def from_noise(denoiser, clips=64, frames=16, steps=25, seed=0, data=None, bar=False, draw=sample):
     """Draw clips from noise and compare what they show with held-out clips.
 
-    draw: `sample`, all frames at once, or `grow`, the beginning first.
-    Returns a dict: speed and ink as ratios to the data's (1 is right); same_digit, the share of clips in which the digit read on the
-    first frame is the one read on the last; same_shape, the share in which the last frame's shape is that of the first
+    draw: `sample`, all frames at once, `grow`, the beginning first, or `from_truth`.
+    Returns a dict: speed and ink as ratios to the data's (1 is right), and speed_standard_error; same_digit, the share of clips in which the
+    digit read on the first frame is the one read on the last; same_shape, the share in which the last frame's shape is that of the first
     (`metrics.recognised`);  frechet, the distance from 2,048 real clips (`features.frechet`);  real_same_digit, real_same_shape and
     real_frechet: these on held-out clips, the last on as many as were drawn.
     """
@@ -62,18 +63,32 @@ def from_noise(denoiser, clips=64, frames=16, steps=25, seed=0, data=None, bar=F
     share = lambda clip: (lambda read: (read[:, 0] == read[:, -1]).float().mean().item())(metrics.read_digits(clip))
     shape = lambda clip: metrics.recognised(clip).float().mean().item()
     away = lambda clip: frechet(describe(clip), describe_real(frames)) if len(clip) > 1 else math.nan
-    return dict(speed=(metrics.speed(made).mean() / metrics.speed(real).mean()).item(),
+    speed = metrics.speed(made).mean(1) / metrics.speed(real).mean()
+    return dict(speed=speed.mean().item(), speed_standard_error=(speed.std() / clips**0.5).item(),
                 ink=(metrics.ink(made).mean() / metrics.ink(real).mean()).item(),
                 same_digit=share(made), real_same_digit=share(real), same_shape=shape(made), real_same_shape=shape(real[:clips]),
                 frechet=away(made), real_frechet=away(real[:clips])), made
 
 
-def evaluate(denoiser, clips=64, steps=25, seed=0, bar=False):
-    """Both parts as one dict of plain numbers: what `vdiff evaluate` prints."""
+def from_truth(denoiser, clips=1, num_frames=16, steps=25, generator=None, first=2):
+    """In the place of `grow`: the first frames are not drawn but those of held-out clips. What is wrong then is not the beginning's fault."""
+    past = BouncingDigits(split="test").sample(clips, generator).video[:, :, :first].to(denoiser.device)
+    made = rollout(denoiser, past, num_frames - first, num_frames, first, sampler=partial(ddim, eta=0.5, steps=steps), generator=generator)
+    return torch.cat([past, torch.stack(list(made), dim=2)], dim=2)
+
+
+# How a clip may come about: a name in the result of `evaluate`, two lines of a heading, eta.
+WAYS = {"from_noise": ("all at", "once", 0), "grown": ("beginning", "first", 0.5), "begun": ("by a second", "network", 0.5),
+        "from_truth": ("from two", "true frames", 0.5)}
+
+
+def evaluate(denoiser, clips=64, steps=25, seed=0, bar=False, begin=None):
+    """Both parts as one dict of plain numbers: what `vdiff evaluate` prints. begin: as in `grow`; None leaves its column out."""
     model, still = prediction(denoiser, clips, steps=steps, seed=seed, bar=bar)
-    noise, grown = (from_noise(denoiser, clips, steps=steps, seed=seed, bar=bar, draw=draw)[0] for draw in (sample, grow))
+    draws = dict(from_noise=sample, grown=grow) | (dict(begun=partial(grow, begin=begin)) if begin else {}) | dict(from_truth=from_truth)
+    drawn = {way: from_noise(denoiser, clips, steps=steps, seed=seed, bar=bar, draw=draw)[0] for way, draw in draws.items()}
     return dict(clips=clips, steps=steps, seed=seed, given=5, psnr=model.mean(0).tolist(),
-                psnr_standard_error=(model.std(0) / clips**0.5).tolist(), psnr_copy_last=still.mean(0).tolist(), from_noise=noise, grown=grown)
+                psnr_standard_error=(model.std(0) / clips**0.5).tolist(), psnr_copy_last=still.mean(0).tolist(), **drawn)
 
 
 def table(result):
@@ -82,14 +97,24 @@ def table(result):
              "PSNR in dB against the true future", "new frame   model          copy the last frame"]
     rows = zip(result["psnr"], result["psnr_standard_error"], result["psnr_copy_last"])
     lines += [f"{i:9}   {mean:4.1f} +- {error:3.1f}    {still:4.1f}" for i, (mean, error, still) in enumerate(rows, 1)]
-    both = [result[how] for how in ("from_noise", "grown")]
-    lines += ["clips from noise           all at once   beginning first   real clips", f"{'':31}eta 0           eta 0.5"]
-    for name, real in (("speed", 1), ("ink", 1), ("same digit", both[0]["real_same_digit"]), ("same shape", both[0]["real_same_shape"]),
-                       ("frechet", both[0]["real_frechet"])):
-        lines.append(f"    {name:22}" + "".join(f"{one[name.replace(' ', '_')]:12.3f}{'':4}" for one in both) + f"{real:13.3f}")
-    lines += ["speed and ink: ratios to the data's", "same digit (as read), same shape: shares of clips that end with what they begin with",
-              "frechet: distance from real clips, in the features of a small network that reads digit, place and motion"]
-    return "\n".join(lines)
+    return "\n".join([*lines, table_from_noise(result)])
+
+
+def table_from_noise(result):
+    """The second half of `table`: what clips are like that begin with nothing, by the way in which they were drawn."""
+    ways = [way for way in WAYS if way in result]
+    row = lambda name, *values: f"{name:18}" + "".join(f"{value:>12}" for value in values)
+    one = result["from_noise"]
+    real = dict(speed=1, ink=1) | {name: one["real_" + name] for name in ("same_digit", "same_shape", "frechet")}
+    lines = [row("clips from noise", *(WAYS[way][0] for way in ways), "real"), row("", *(WAYS[way][1] for way in ways), "clips"),
+             row("    eta", *(WAYS[way][2] for way in ways))]
+    for name, value in real.items():
+        lines.append(row("    " + name.replace("_", " "), *(f"{result[way][name]:.3f}" for way in ways), f"{value:.3f}"))
+    lines.insert(4, row("      +-", *(f"{result[way]['speed_standard_error']:.3f}" for way in ways)))
+    return "\n".join([
+        *lines, "speed (with its standard error) and ink: ratios to the data's",
+        "same digit (as read), same shape: shares of clips that end with what they begin with",
+        "frechet: distance from real clips, in the features of a small network that reads digit, place and motion"])
 
 
 def loss_curve(losses, points=200):
@@ -98,14 +123,14 @@ def loss_curve(losses, points=200):
     return [[min(i + size, len(losses)), sum(losses[i:i + size]) / len(losses[i:i + size])] for i in range(0, len(losses), size)]
 
 
-def neighbours(denoiser, clips=64, steps=25, seed=0):
+def neighbours(denoiser, clips=64, steps=25, seed=0, begin=None):
     """Does it copy? Distances of drawn digits to the nearest training handwriting, beside those of held-out people.
 
-    A model that copies would score near `redrawn`: training glyphs, moved by a fraction of a pixel and cut out again.
+    A model that copies would score near `redrawn`: training glyphs, moved by a fraction of a pixel and cut out again. begin: as in `grow`.
     Returns three tensors (clips,) of root mean squared differences: made, held_out, redrawn.
     """
     held_out, training = (BouncingDigits(split=split).sample(clips, torch.Generator().manual_seed(seed)).video for split in ("test", "train"))
-    made, _ = drawn(denoiser, clips, steps=steps, seed=seed, draw=grow)
+    made, _ = drawn(denoiser, clips, steps=steps, seed=seed, draw=partial(grow, begin=begin))
     return {name: metrics.nearest_handwriting(clip)[0] for name, clip in dict(made=made, held_out=held_out, redrawn=training).items()}
 
 

@@ -50,17 +50,20 @@ def _frames(denoiser, past, num_frames, window, overlap, method, sampler, genera
         past, guided = clip[:, :, -overlap:], None
 
 
-def grow(denoiser, clips=1, num_frames=16, sampler=partial(ddim, eta=0.5), steps=25, generator=None, first=3, window=16,  # noqa: B008
-         overlap=5):
+def grow(denoiser, clips=1, num_frames=16, sampler=partial(ddim, eta=0.5), steps=25, generator=None, first=None, window=16,  # noqa: B008
+         overlap=5, begin=None):
     """Clips from noise, the beginning first: `first` frames by themselves, then a window with these as its past, then `rollout`.
 
     A network that draws sixteen frames at once too faintly may draw three as they should be, and carry them on (chapter 5).
     sampler, steps: as in `sample`; some fresh noise on the way, eta, mends small errors;  window, overlap: as in `rollout`.
+    begin: a Denoiser that draws the first frames, `vd.load("digits32_begin")` for example; None: the same one.
+    first: None means 3, or 2 with `begin`, which has learned clips of two.
     Returns (clips, c, num_frames, h, w). Raises ValueError unless 1 <= first < window and num_frames >= 1, and as `rollout` does.
     """
+    first = (2 if begin else 3) if first is None else first
     if not 1 <= first < window or num_frames < 1:
         raise ValueError(f"first={first} must lie between 1 and {window - 1}, fewer frames than the window; num_frames={num_frames}, 1 or more")
-    clip = sample(denoiser, clips, min(first, num_frames), sampler, steps, generator)
+    clip = sample(begin or denoiser, clips, min(first, num_frames), sampler, steps, generator)
     go_on = partial(rollout, denoiser, window=window, sampler=partial(sampler, steps=steps), generator=generator)
     for until, given in ((min(window, num_frames), first), (num_frames, overlap)):
         if clip.shape[2] < until:
