@@ -361,9 +361,9 @@ print(evaluation.table_from_noise(judged))
 # %%
 beginner = vd.load("digits32_begin", device)
 for course in vd.checkpoint.stages(beginner.card)[2:]:
-    recipe = course["recipe"]
-    print(f"{recipe['steps']:,} steps of {recipe['batch']} clips of {recipe['frames']} frames,", end=" ")
-    print(f"every {recipe['image_every']}nd on {recipe['batch'] * recipe['frames']} single frames")
+    batch, frames = course["recipe"]["batch"], course["recipe"]["frames"]
+    single = f"every {course['recipe']['image_every']}nd on {batch * frames} single frames"
+    print(f"{course['steps']:,} steps of {batch} clips of {frames} frames, {single}")
 
 begun = vd.grow(denoiser, 16, 16, steps=25, generator=seeded(), begin=beginner).cpu()
 nearest = {

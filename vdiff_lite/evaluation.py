@@ -78,8 +78,8 @@ def from_truth(denoiser, clips=1, num_frames=16, steps=25, generator=None, first
 
 
 # How a clip may come about: a name in the result of `evaluate`, two lines of a heading, eta.
-WAYS = {"from_noise": ("all at", "once", 0), "grown": ("beginning", "first", 0.5), "begun": ("by a second", "network", 0.5),
-        "from_truth": ("from two", "true frames", 0.5)}
+WAYS = {"from_noise": ("all at", "once", 0), "grown": ("beginning", "first", 0.5), "begun": ("a second", "network", 0.5),
+        "from_truth": ("two true", "frames", 0.5)}
 
 
 def evaluate(denoiser, clips=64, steps=25, seed=0, bar=False, begin=None):
@@ -113,8 +113,8 @@ def table_from_noise(result):
     lines.insert(4, row("      +-", *(f"{result[way]['speed_standard_error']:.3f}" for way in ways)))
     return "\n".join([
         *lines, "speed (with its standard error) and ink: ratios to the data's",
-        "same digit (as read), same shape: shares of clips that end with what they begin with",
-        "frechet: distance from real clips, in the features of a small network that reads digit, place and motion"])
+        "same digit (as read), same shape: shares of clips that end as they begin",
+        "frechet: distance from real clips, in the features of a small network", "that reads digit, place and motion"])
 
 
 def loss_curve(losses, points=200):
