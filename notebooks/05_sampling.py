@@ -361,19 +361,19 @@ print(evaluation.table_from_noise(judged))
 # %%
 beginner = vd.load("digits32_begin", device)
 for course in vd.checkpoint.stages(beginner.card)[2:]:
-    batch, frames = course["recipe"]["batch"], course["recipe"]["frames"]
-    single = f"every {course['recipe']['image_every']}nd on {batch * frames} single frames"
+    recipe = course["recipe"]
+    batch, frames = recipe["batch"], recipe["frames"]
+    single = f"every {recipe['image_every']}nd on {batch * frames} single frames"
     print(f"{course['steps']:,} steps of {batch} clips of {frames} frames, {single}")
 
 begun = vd.grow(denoiser, 16, 16, steps=25, generator=seeded(), begin=beginner).cpu()
-nearest = {
-    "beginning first": metrics.nearest_handwriting(grown)[0].median(),
-    "by a second network": metrics.nearest_handwriting(begun)[0].median(),
-    "written by people": metrics.nearest_handwriting(real[:16])[0].median(),
-}
 print("\ndistance to the nearest training glyph, median:")
-for name, distance in nearest.items():
-    print(f"{name:20} {distance:.3f}")
+for name, digits in {
+    "beginning first": grown,
+    "by a second network": begun,
+    "written by people": real[:16],
+}.items():
+    print(f"{name:20} {metrics.nearest_handwriting(digits)[0].median():.3f}")
 
 # %% mystnb={"image": {"alt": "Film strips of six clips drawn from noise whose first two frames were drawn by a second network; each shows one bright shape that moves along, and most are digits."}, "figure": {"caption": "Clips from noise, every second frame, not picked: the first two frames by `digits32_begin`, the others by `digits32`."}}
 viz.film_strip(begun[:6], every=2);

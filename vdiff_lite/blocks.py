@@ -15,7 +15,7 @@ class Context:
     """What every block needs beside its input: noise levels, positions, who may look at whom, and the tap.
 
     b: clips in the batch;  time: (b f, e) embedded noise levels;  angles: (f, d/2) rotary angles of the frames;
-    mask: (b, f, f), True where a frame may look at another, None where all may;  tap(site, feature) -> feature;
+    mask: (b, f, f), True where a frame may look at another, None where all may;  tap(site, feature) -> feature, or None;
     level: (b, f) noise levels in [0, 1], which `Foresee` alone wants.
     """
 

@@ -104,8 +104,8 @@ def beginner(name_or_path):
 
 def load_with_beginner(name_or_path, begin=None, device="cpu"):
     """A checkpoint, and what draws its beginnings, for `grow`: `begin`, or else its `beginner`; None where it does so itself."""
-    begin = begin or beginner(name_or_path)
-    return load(name_or_path, device), None if begin in (None, name_or_path) else load(begin, device)
+    path = _find(begin) if begin else beginner(name_or_path)
+    return load(name_or_path, device), None if path in (None, _find(name_or_path)) else load(path, device)
 
 
 def stages(card):

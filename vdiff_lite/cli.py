@@ -257,8 +257,9 @@ def _evaluate(args):
 
     denoiser, begin = checkpoint.load_with_beginner(args.checkpoint, args.begin, pick_device(args.device))
     result = evaluate(denoiser, args.clips, args.steps, args.seed, bar=True, begin=begin)
+    command = f"vdiff evaluate --checkpoint {args.checkpoint} --clips {args.clips} --steps {args.steps} --seed {args.seed}"
     result |= dict(checkpoint=args.checkpoint, sha256=denoiser.card["sha256"], **(dict(begin_sha256=begin.card["sha256"]) if begin else {}),
-                   command=f"vdiff evaluate --checkpoint {args.checkpoint} --clips {args.clips} --steps {args.steps} --seed {args.seed}")
+                   command=command + (f" --begin {args.begin}" if args.begin else ""))
     print(table(result))
     if args.out:
         Path(args.out).write_text(json.dumps(result, indent=1) + "\n")

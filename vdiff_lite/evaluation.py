@@ -86,9 +86,9 @@ def evaluate(denoiser, clips=64, steps=25, seed=0, bar=False, begin=None):
     """Both parts as one dict of plain numbers: what `vdiff evaluate` prints. begin: as in `grow`; None leaves its column out."""
     model, still = prediction(denoiser, clips, steps=steps, seed=seed, bar=bar)
     draws = dict(from_noise=sample, grown=grow) | (dict(begun=partial(grow, begin=begin)) if begin else {}) | dict(from_truth=from_truth)
-    drawn = {way: from_noise(denoiser, clips, steps=steps, seed=seed, bar=bar, draw=draw)[0] for way, draw in draws.items()}
+    judged = {way: from_noise(denoiser, clips, steps=steps, seed=seed, bar=bar, draw=draw)[0] for way, draw in draws.items()}
     return dict(clips=clips, steps=steps, seed=seed, given=5, psnr=model.mean(0).tolist(),
-                psnr_standard_error=(model.std(0) / clips**0.5).tolist(), psnr_copy_last=still.mean(0).tolist(), **drawn)
+                psnr_standard_error=(model.std(0) / clips**0.5).tolist(), psnr_copy_last=still.mean(0).tolist(), **judged)
 
 
 def table(result):
@@ -103,14 +103,14 @@ def table(result):
 def table_from_noise(result):
     """The second half of `table`: what clips are like that begin with nothing, by the way in which they were drawn."""
     ways = [way for way in WAYS if way in result]
-    row = lambda name, *values: f"{name:18}" + "".join(f"{value:>12}" for value in values)
-    one = result["from_noise"]
-    real = dict(speed=1, ink=1) | {name: one["real_" + name] for name in ("same_digit", "same_shape", "frechet")}
+    row = lambda name, *values: (f"{name:18}" + "".join(f"{value:>12}" for value in values)).rstrip()
+    real = [("speed", "1.000"), ("speed_standard_error", ""), ("ink", "1.000")]
+    real += [(name, f"{result['from_noise']['real_' + name]:.3f}") for name in ("same_digit", "same_shape", "frechet")]
     lines = [row("clips from noise", *(WAYS[way][0] for way in ways), "real"), row("", *(WAYS[way][1] for way in ways), "clips"),
              row("    eta", *(WAYS[way][2] for way in ways))]
-    for name, value in real.items():
-        lines.append(row("    " + name.replace("_", " "), *(f"{result[way][name]:.3f}" for way in ways), f"{value:.3f}"))
-    lines.insert(4, row("      +-", *(f"{result[way]['speed_standard_error']:.3f}" for way in ways)))
+    for name, value in real:
+        shown = "  +-" if name == "speed_standard_error" else name.replace("_", " ")
+        lines.append(row("    " + shown, *(f"{result[way][name]:.3f}" for way in ways), value))
     return "\n".join([
         *lines, "speed (with its standard error) and ink: ratios to the data's",
         "same digit (as read), same shape: shares of clips that end as they begin",
