@@ -320,8 +320,8 @@ def test_another_network_begins(small_denoiser):
     other = Denoiser(VideoUNet(small_denoiser.net.config).requires_grad_(False), NoiseSchedule())
     torch.nn.init.normal_(other.net.unpatchify.weight)
     options, draw = dict(steps=2, window=5, overlap=3), torch.Generator().manual_seed(0)
-    made = grow(small_denoiser, 2, 6, generator=torch.Generator().manual_seed(0), begin=other, **options)
-    clip = sample(other, 2, 2, ddim, 2, draw, eta=0.5)
+    made = grow(small_denoiser, 2, 6, generator=torch.Generator().manual_seed(0), begin=other, begin_steps=3, **options)
+    clip = sample(other, 2, 2, ddpm, 3, draw)
     for given, new in ((2, 3), (3, 1)):  # the first window, and one of the rollout, by the network itself
         frames = rollout(small_denoiser, clip, new, 5, given, sampler=partial(ddim, eta=0.5, steps=2), generator=draw)
         clip = torch.cat([clip, torch.stack(list(frames), dim=2)], dim=2)

@@ -163,8 +163,10 @@ def test_results_name_their_checkpoint():
     from vdiff_lite.tables import read_table
 
     result = json.loads((ROOT / "data" / "results" / "digits32.json").read_text())
+    begun = json.loads((ROOT / "data" / "results" / "digits32_begin.json").read_text())
     assert result["sha256"] == checkpoint.read_card("digits32")["sha256"], "data/results is of another digits32: run book/_tools/release.py"
     assert result["begin_sha256"] == checkpoint.read_card("digits32_begin")["sha256"]
+    assert begun["sha256"] == {"digits32": result["sha256"], "digits32_begin": result["begin_sha256"]}
     assert result["command"].startswith("vdiff evaluate")
     tables = sorted((ROOT / "data" / "results").glob("compare_*.csv"))
     headers = [read_table(path)[0] for path in tables]

@@ -74,7 +74,7 @@ def _parser():
                       "the default is 2 where another network draws them, else 3")
     draw.add_argument("--sampler", choices=sorted(SAMPLERS), default="ddim")
     draw.add_argument("--eta", type=float, default=0.5, help="fresh noise on the way, for ddim: 0 none, 1 as much as ddpm")
-    draw.add_argument("--steps", type=int, default=25)
+    draw.add_argument("--steps", type=int, default=25, help="of the sampler; another network that begins takes 50 of ddpm")
 
     longer = command("extend", _extend, "Continue a held-out clip far past the end of the window, and write it to a gif or mp4.",
                      "vdiff extend --method injection --frames 200 --out long.mp4")
@@ -208,7 +208,8 @@ def _sample(args):
     from .viz import check_clip_path, save_clip
 
     check_clip_path(args.out)
-    denoiser, begin = checkpoint.load_with_beginner(args.checkpoint, args.begin, pick_device(args.device))
+    begin = args.checkpoint if args.first == 0 else args.begin  # all at once: nobody begins
+    denoiser, begin = checkpoint.load_with_beginner(args.checkpoint, begin, pick_device(args.device))
     generator = torch.Generator().manual_seed(args.seed)
     draw = sample if args.first == 0 else partial(grow, first=args.first, begin=begin)
     sampler = SAMPLERS[args.sampler]

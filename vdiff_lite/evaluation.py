@@ -77,9 +77,9 @@ def from_truth(denoiser, clips=1, num_frames=16, steps=25, generator=None, first
     return torch.cat([past, torch.stack(list(made), dim=2)], dim=2)
 
 
-# How a clip may come about: a name in the result of `evaluate`, two lines of a heading, eta.
-WAYS = {"from_noise": ("all at", "once", 0), "grown": ("beginning", "first", 0.5), "begun": ("a second", "network", 0.5),
-        "from_truth": ("two true", "frames", 0.5)}
+# How a clip may come about: a name in the result of `evaluate`, two lines of a heading, eta (of the beginning, and of the rest).
+WAYS = {"from_noise": ("all at", "once", "0"), "grown": ("beginning", "first", "0.5"), "begun": ("a second", "network", "1, 0.5"),
+        "from_truth": ("two true", "frames", "0.5")}
 
 
 def evaluate(denoiser, clips=64, steps=25, seed=0, bar=False, begin=None):

@@ -5,13 +5,14 @@
 
 import contextlib
 import io
+import json
 from functools import partial
 from pathlib import Path
 
 import torch
 
 import vdiff_lite as vd
-from vdiff_lite import cli, evaluation, viz
+from vdiff_lite import cli, evaluation, metrics, viz
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "digits32"
@@ -36,7 +37,29 @@ def main():
     made, _ = evaluation.drawn(denoiser, clips=32, draw=partial(vd.grow, begin=begin))
     figure = viz.film_strip(made, given=0, scale=0.45)
     figure.savefig(results / f"{NAME}_samples.png", dpi=100)
+    (results / f"{NAME}_begin.json").write_text(json.dumps(beginnings({NAME: denoiser, f"{NAME}_begin": begin}), indent=1) + "\n")
     hero(denoiser)
+
+
+def beginnings(networks, clips=512, batch=64):
+    """What two frames from noise are like, by who draws them and how: ratios to the data's, and the distance to handwriting."""
+    real = vd.BouncingDigits(split="test", num_frames=2).sample(2048, torch.Generator().manual_seed(0)).video
+    ink, speed = (measure(real).mean() for measure in (metrics.ink, metrics.speed))
+    error = lambda value: value.std().item() / clips**0.5
+
+    def judged(clip):
+        inks, speeds = metrics.ink(clip).mean(1) / ink, metrics.speed(clip)[:, 0] / speed
+        return dict(ink=inks.mean().item(), ink_standard_error=error(inks), speed=speeds.mean().item(), speed_standard_error=error(speeds),
+                    distance=metrics.nearest_handwriting(clip)[0].median().item())
+
+    drawn = []
+    for name, denoiser in networks.items():
+        for eta, steps in ((0, 25), (0.5, 25), (1, 25), (1, 50), (1, 100)):
+            draw, generator = partial(vd.ddim, eta=eta), torch.Generator().manual_seed(0)
+            made = torch.cat([vd.sample(denoiser, batch, 2, draw, steps, generator).cpu() for _ in range(clips // batch)])
+            drawn.append(dict(network=name, eta=eta, steps=steps) | judged(made))
+    return dict(sha256={name: denoiser.card["sha256"] for name, denoiser in networks.items()}, clips=clips, drawn=drawn,
+                real=judged(real[:clips]))
 
 
 def hero(denoiser, clips=4, frames=75):
