@@ -356,7 +356,9 @@ print(evaluation.table_from_noise(judged))
 # Going on and beginning are different tasks. A beginning has no past to look at, and every stroke must be invented; what strokes a digit may have is learned from many digits, and a clip of sixteen frames shows one. Large models
 # divide the work, too: Emu Video {cite:p}`girdhar2024emu` has a still drawn first, and gives it to the video model as its first frame; eDiff-I {cite:p}`balaji2022ediffi` trains copies of one network on, each for some of the noise levels.
 #
-# So let a second network begin. `digits32_begin` has the weights of `digits32`, trained on with nothing given (`make beginner`):
+# So let a second network begin. `digits32_begin` has the weights of `digits32`, trained on with nothing given (`make beginner`).
+#
+# And how should it draw? **Predict:** which is worth more here, a network that knows beginnings, more questions, or more fresh noise on the way?
 
 # %%
 beginner = vd.load("digits32_begin", device)
@@ -368,17 +370,13 @@ for course in vd.checkpoint.stages(beginner.card)[2:]:
         f"{course['steps']:,} steps of {batch} clips of {frames} frames, {single}"
     )
 
-# %% [markdown]
-# And how should it draw? **Predict:** which is worth more here, a network that knows beginnings, more questions, or more fresh noise on the way?
-
-# %%
 begins = json.loads(Path("../data/results/digits32_begin.json").read_text())
 assert begins["sha256"]["digits32_begin"] == beginner.card["sha256"]
 line = lambda name, row: (
     f"{name:26} {row['ink']:.3f} {row['ink_standard_error']:.3f}"
     f"   {row['speed']:.3f} {row['speed_standard_error']:.3f}   {row['distance']:.3f}"
 )
-print(f"two frames from noise, {begins['clips']} times; from handwriting: the")
+print(f"\ntwo frames from noise, {begins['clips']} times; from handwriting: the")
 print("distance to the nearest training glyph, median\n")
 print(f"{'drawn by       eta steps':26} {'ink':>5} {'+-':>5}   speed {'+-':>5}   from handwriting")
 for row in begins["drawn"]:
@@ -390,14 +388,12 @@ print(line("people", begins["real"]))
 # errors that it has made; fresh noise hides them again, and the network gets another look {cite:p}`karras2022elucidating`. Then the number of questions, up to a point: from 25 to 50 there is more ink, from 50 to 100 little. Two frames are an eighth of a window, and what is wrong in them is wrong
 # to the end; so `vd.grow` lets the second network draw them by DDPM in 50 steps, and goes on by DDIM in 25.
 
-# %%
+# %% mystnb={"image": {"alt": "Film strips of six clips drawn from noise whose first two frames were drawn by a second network; each shows one bright shape that moves along; some are digits at first sight, some are not."}, "figure": {"caption": "Clips from noise, every second frame, not picked: the first two frames by `digits32_begin`, the others by `digits32`."}}
 begun = vd.grow(denoiser, 6, 16, steps=25, generator=seeded(), begin=beginner).cpu()
-
-# %% mystnb={"image": {"alt": "Film strips of six clips drawn from noise whose first two frames were drawn by a second network; each shows one bright shape that moves along, and most are digits."}, "figure": {"caption": "Clips from noise, every second frame, not picked: the first two frames by `digits32_begin`, the others by `digits32`."}}
 viz.film_strip(begun, every=2);
 
 # %% [markdown]
-# Most of these can be read. In the table of 64 clips (third column) ink, speed and the Fréchet distance are nearer to what they should be than in the second column, and every clip ends with the shape that it began with. The *digit* that is read at the end
+# Some of these six can be read at once, some cannot; of the 32 that the page of checkpoints shows, most can. In the table of 64 clips (third column) ink, speed and the Fréchet distance are nearer to what they should be than in the second column, and every clip ends with the shape that it began with. The *digit* that is read at the end
 # is still another one more often than in real clips: what is no digit, or half one, may be read as one thing on one frame and as another on the next. That is what is left to learn, and the first two frames are where.
 #
 # `vdiff sample` draws like this; `vdiff evaluate` prints the table. In Part II the first frames are given, and `digits32` works by itself.

@@ -3,6 +3,7 @@
     python tests/bench.py [--quick]
 """
 
+import copy
 import json
 import platform
 import sys
@@ -98,6 +99,16 @@ def passes(net, call, device, batch):
     return forward, step
 
 
+def compiled_forward(net, device):
+    """The same forward pass of one clip by `compiled`, ready to be timed; none where that is not for."""
+    if device.type != "cpu":
+        return []
+    fast = vd.compiled(vd.Denoiser(copy.deepcopy(net).eval().requires_grad_(False), vd.NoiseSchedule())).net
+    forward, _ = passes(net, fast, device, 1)
+    forward()
+    return [forward]
+
+
 def rollout_memory(frames):
     """Of a rollout of so many frames (a tiny window, one step: the frames are what could pile up)."""
     return peak_memory(f"""
@@ -157,8 +168,8 @@ def main():
     peak = convolution_peak(device)
     gflop = gflop_a_forward(net, device)
     runs = [(net, net, 8), *((*peer(widths, device), 2) for widths in PEERS)]  # (network, how to call it, clips in a training step)
-    works = zip(*(passes(each, call, device, batch) for each, call, batch in runs))
-    forwards, steps = (in_turns(work, device) for work in works)
+    works = list(zip(*(passes(each, call, device, batch) for each, call, batch in runs)))
+    forwards, steps = in_turns([*works[0], *compiled_forward(net, device)], device), in_turns(works[1], device)
     tiny, *peers = (dict(parameters=sum(p.numel() for p in each.parameters()), forward_ms=forward * 1e3, train_clips_per_second=batch / step)
                     for (each, _, batch), forward, step in zip(runs, forwards, steps))
     for widths, each in zip(PEERS, peers):
@@ -166,6 +177,8 @@ def main():
             forward=each["forward_ms"] / tiny["forward_ms"], train=tiny["train_clips_per_second"] / each["train_clips_per_second"]))
     tiny |= dict(gflop_a_forward=gflop, forward_share_of_peak=gflop / tiny["forward_ms"] * 1e3 / peak,
                  train_share_of_peak=3 * gflop * tiny["train_clips_per_second"] / peak)
+    for milliseconds in (seconds * 1e3 for seconds in forwards[len(runs):]):
+        tiny |= dict(compiled_forward_ms=milliseconds, compiled_forward_share_of_peak=gflop / milliseconds * 1e3 / peak)
 
     denoiser = vd.Denoiser(net.eval().requires_grad_(False), vd.NoiseSchedule())
     samplers = {}
@@ -205,6 +218,9 @@ def table(r):
             each("training (clips/s)", "train_clips_per_second", ".2f"), ratio("  times as slow", "train"),
             row("forward, share of peak", f"{tiny['forward_share_of_peak']:.0%}"),
             row("training, share of peak", f"{tiny['train_share_of_peak']:.0%}")]
+    if "compiled_forward_ms" in tiny:
+        rows += [row("forward, one clip, compiled (ms)", f"{tiny['compiled_forward_ms']:.1f}"),
+                 row("forward, compiled, share of peak", f"{tiny['compiled_forward_share_of_peak']:.0%}")]
     rows += [row(f"{name} (clips/s)", f"{value:.2f}") for name, value in r["samplers_clips_per_second"].items()]
     rows += [row(f"slider: {name} (s)", f"{value:.2f}") for name, value in r["slider_seconds"].items()]
     rows += [row(f"page Try it: {name} (s)", f"{value:.2f}") for name, value in r["try_it_seconds"].items()]
