@@ -5,7 +5,6 @@ import torch
 
 from vdiff_lite.denoiser import Denoiser
 from vdiff_lite.device import compiled
-from vdiff_lite.samplers import sample
 
 XT, LEVELS = torch.randn(2, 1, 4, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([[0, 0, 700, 700]]).repeat(2, 1)
 
@@ -13,11 +12,9 @@ XT, LEVELS = torch.randn(2, 1, 4, 16, 16, generator=torch.Generator().manual_see
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="no C++ compiler")
 def test_compiled_answers_as_the_network_does(small_denoiser):
     fast = compiled(small_denoiser)
-    assert isinstance(fast, Denoiser) and fast.schedule is small_denoiser.schedule
+    assert isinstance(fast, Denoiser) and fast.schedule is small_denoiser.schedule and fast.net.config is small_denoiser.net.config
     with torch.no_grad():
         torch.testing.assert_close(fast(XT, LEVELS), small_denoiser(XT, LEVELS), rtol=1e-3, atol=1e-4)
-    at_once = [sample(each, 2, 4, steps=2, generator=torch.Generator().manual_seed(0)) for each in (fast, small_denoiser)]
-    torch.testing.assert_close(*at_once, rtol=1e-3, atol=1e-3)
 
 
 def test_a_tap_and_a_gradient_go_through_the_network_as_it_is(small_denoiser):
