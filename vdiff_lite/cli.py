@@ -74,7 +74,7 @@ def _parser():
                       "the default is 2 where another network draws them, else 3")
     draw.add_argument("--sampler", choices=sorted(SAMPLERS), default="ddim")
     draw.add_argument("--eta", type=float, default=0.5, help="fresh noise on the way, for ddim: 0 none, 1 as much as ddpm")
-    draw.add_argument("--steps", type=int, default=25, help="of the sampler; another network that begins takes 50 of ddpm")
+    draw.add_argument("--steps", type=int, default=25, help="of the sampler; another network that begins takes its own, of ddpm")
 
     longer = command("extend", _extend, "Continue a held-out clip far past the end of the window, and write it to a gif or mp4.",
                      "vdiff extend --method injection --frames 200 --out long.mp4")

@@ -42,8 +42,8 @@ def compiled(denoiser):
     """The same denoiser with its network compiled by `torch.compile` for a CPU: a pass of one clip takes about four fifths of the time.
 
     Worth it for long work, clip by clip (larger batches gain less; `make bench` measures one): the first pass of each new shape takes a
-    minute. Answers are the same up to rounding. Passes with a tap or a
-    gradient are not compiled and go through the network as it is; those that are know its weights as constants, so do not train it further.
+    minute. Answers are the same up to rounding. Passes with a tap or a gradient are not compiled and go through the network as it is; those
+    that are know its weights as constants, so do not train it further.
     Raises ValueError for a denoiser that is not on a CPU, and RuntimeError where there is no C++ compiler.
     """
     if denoiser.device.type != "cpu":
