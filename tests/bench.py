@@ -32,7 +32,7 @@ PEERS = ((32, 80), (32, 48, 64), (24, 48, 72))
 def best(work, device, seconds=6.0):
     """Shortest time of a call, over calls that take about `seconds` together: other work on the machine only ever adds."""
     times, wait = [], torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    while len(times) < 3 or (sum(times) < (1.0 if QUICK else seconds) and len(times) < 200):
+    while len(times) < 2 or (sum(times) < (seconds / 6 if QUICK else seconds) and len(times) < 200):
         started = time.perf_counter()
         work()
         wait()
@@ -41,21 +41,23 @@ def best(work, device, seconds=6.0):
 
 
 def in_turns(works, device):
-    """Shortest time of a call of each, taken in turns: a slow minute of the machine then meets all of them, and ratios hold."""
-    rounds = [[best(work, device, 2.0) for work in works] for _ in range(1 if QUICK else 4)]
+    """Shortest time of a call of each, in many short turns: slow spells of the machine, often half a minute, then meet all of them alike."""
+    started, rounds = time.perf_counter(), []
+    while not rounds or time.perf_counter() - started < (15 if QUICK else 120):
+        rounds.append([best(work, device, 0.25) for work in works])
     return [min(times) for times in zip(*rounds)]
 
 
-def convolution_peak(device):
-    """GFLOP/s of the fastest of a few large 3x3 convolutions."""
-    rates = []
+def large_convolutions(device):
+    """A few large 3x3 convolutions, ready to be timed, and the billions of operations of each: the fastest is the machine's peak."""
+    works, gflops = [], []
     for channels, side, images in ((64, 32, 32), (128, 16, 64), (256, 16, 32)):
         last = dict(memory_format=torch.channels_last)
         x = torch.randn(images, channels, side, side, device=device).contiguous(**last)
         w = torch.randn(channels, channels, 3, 3, device=device).contiguous(**last)
-        flops = 2 * 9 * channels**2 * side**2 * images
-        rates.append(flops / best(lambda x=x, w=w: F.conv2d(x, w, padding=1), device, 3.0) / 1e9)
-    return max(rates)
+        works.append(lambda x=x, w=w: F.conv2d(x, w, padding=1))
+        gflops.append(2 * 9 * channels**2 * side**2 * images / 1e9)
+    return works, gflops
 
 
 def gflop_a_forward(net, device):
@@ -105,7 +107,7 @@ def compiled_forward(net, device):
         return []
     fast = vd.compiled(vd.Denoiser(copy.deepcopy(net).eval().requires_grad_(False), vd.NoiseSchedule())).net
     forward, _ = passes(net, fast, device, 1)
-    forward()
+    forward()  # compiles
     return [forward]
 
 
@@ -165,11 +167,13 @@ def main():
     torch.manual_seed(0)
     net = vd.VideoUNet().to(device)
     print("measuring: convolution peak, our network, its peers, samplers ...", flush=True)
-    peak = convolution_peak(device)
+    large, gflops = large_convolutions(device)
     gflop = gflop_a_forward(net, device)
     runs = [(net, net, 8), *((*peer(widths, device), 2) for widths in PEERS)]  # (network, how to call it, clips in a training step)
     works = list(zip(*(passes(each, call, device, batch) for each, call, batch in runs)))
-    forwards, steps = in_turns([*works[0], *compiled_forward(net, device)], device), in_turns(works[1], device)
+    forwards, steps = (in_turns([*large, *each], device) for each in ([*works[0], *compiled_forward(net, device)], works[1]))
+    peak = max(each / seconds for times in (forwards, steps) for each, seconds in zip(gflops, times))
+    forwards, steps = forwards[len(large):], steps[len(large):]
     tiny, *peers = (dict(parameters=sum(p.numel() for p in each.parameters()), forward_ms=forward * 1e3, train_clips_per_second=batch / step)
                     for (each, _, batch), forward, step in zip(runs, forwards, steps))
     for widths, each in zip(PEERS, peers):

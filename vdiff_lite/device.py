@@ -39,11 +39,11 @@ def keep_memory():
 
 
 def compiled(denoiser):
-    """The same denoiser with its network compiled by `torch.compile` for a CPU: a pass of one clip takes about four fifths of the time.
+    """The same denoiser with its network compiled by `torch.compile` for a CPU: a pass of one clip takes about three quarters of the time.
 
-    Worth it for long work, clip by clip (larger batches gain less; `make bench` measures one): the first pass of each new shape takes a
-    minute. Answers are the same up to rounding. Passes with a tap or a gradient are not compiled and go through the network as it is; those
-    that are know its weights as constants, so do not train it further.
+    Worth it for work of an hour, clip by clip (larger batches gain less; `make bench` measures one): the first pass of each new shape takes
+    one or two minutes, in every process anew. Answers are the same up to rounding. Passes with a tap or a gradient are not compiled and go
+    through the network as it is; those that are know its weights as constants, so do not train it further.
     Raises ValueError for a denoiser that is not on a CPU, and RuntimeError where there is no C++ compiler.
     """
     if denoiser.device.type != "cpu":
@@ -60,7 +60,10 @@ class _Compiled(nn.Module):
     def __init__(self, net):
         super().__init__()
         self.net, self.config = net, net.config
-        self.fast = torch.compile(net, dynamic=False, options={"freezing": True, "cpp_wrapper": True})
+        from torch._inductor import config  # takes two seconds, which nobody else should wait for
+
+        # Not as `options` of torch.compile: they come too late for the weights, which then stay inputs.
+        self.fast = config.patch(freezing=True, cpp_wrapper=True)(torch.compile(net, dynamic=False))
 
     def forward(self, xt, t, tap=None, **more):
         as_it_is = tap is not None or torch.is_grad_enabled()
