@@ -41,10 +41,10 @@ def best(work, device, seconds=6.0):
 
 
 def in_turns(works, device):
-    """Shortest time of a call of each, in many short turns: slow spells of the machine, often half a minute, then meet all of them alike."""
+    """Shortest time of a call of each, in turns of a second: slow spells of the machine, often half a minute, then meet all of them alike."""
     started, rounds = time.perf_counter(), []
     while not rounds or time.perf_counter() - started < (15 if QUICK else 120):
-        rounds.append([best(work, device, 0.25) for work in works])
+        rounds.append([best(work, device, 1.0) for work in works])
     return [min(times) for times in zip(*rounds)]
 
 
