@@ -3,8 +3,8 @@
     python tests/bench.py [--quick]
 """
 
-import copy
 import json
+import multiprocessing
 import platform
 import sys
 import tempfile
@@ -27,6 +27,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
 QUICK = "--quick" in sys.argv
 # diffusers has no preset of this size: three layouts, each within 5% of our parameters. The first two are as wide as ours at the finest level.
 PEERS = ((32, 80), (32, 48, 64), (24, 48, 72))
+PEER_BATCH = 2  # clips in a training step; ours takes 8
 
 
 def best(work, device, seconds=6.0):
@@ -40,24 +41,52 @@ def best(work, device, seconds=6.0):
     return min(times[1:])
 
 
-def in_turns(works, device):
-    """Shortest time of a call of each, in turns of a second: slow spells of the machine, often half a minute, then meet all of them alike."""
+class Apart:
+    """What `make(*args)` gives to be timed, in a process of its own: memory that others have used and freed makes a small network slower."""
+
+    def __init__(self, make, *args):
+        self.pipe, theirs = multiprocessing.get_context("spawn").Pipe()
+        multiprocessing.get_context("spawn").Process(target=_timed, args=(theirs, make, args), daemon=True).start()
+
+    def timers(self, number):
+        """One for each: the shortest time of a call, over so many seconds."""
+        return [lambda seconds, i=i: self._ask(i, seconds) for i in range(number)]
+
+    def _ask(self, i, seconds):
+        self.pipe.send((i, seconds))
+        return self.pipe.recv()
+
+
+def _timed(pipe, make, args):
+    vd.keep_memory()
+    torch.manual_seed(0)
+    works, device = make(*args), args[-1]
+    while True:
+        i, seconds = pipe.recv()
+        pipe.send(best(works[i], device, seconds))
+
+
+def in_turns(timers):
+    """Shortest time of each, in turns of a second: slow spells of the machine, often half a minute, then meet all of them alike."""
+    for timer in timers:
+        timer(0.0)  # ready, and compiled
     started, rounds = time.perf_counter(), []
     while not rounds or time.perf_counter() - started < (15 if QUICK else 120):
-        rounds.append([best(work, device, 1.0) for work in works])
+        rounds.append([timer(1.0) for timer in timers])
     return [min(times) for times in zip(*rounds)]
 
 
+LARGE = ((64, 32, 32), (128, 16, 64), (256, 16, 32))  # channels, pixels to a side, images of a 3x3 convolution
+
+
 def large_convolutions(device):
-    """A few large 3x3 convolutions, ready to be timed, and the billions of operations of each: the fastest is the machine's peak."""
-    works, gflops = [], []
-    for channels, side, images in ((64, 32, 32), (128, 16, 64), (256, 16, 32)):
-        last = dict(memory_format=torch.channels_last)
+    """The fastest of them is the machine's peak."""
+    last, works = dict(memory_format=torch.channels_last), []
+    for channels, side, images in LARGE:
         x = torch.randn(images, channels, side, side, device=device).contiguous(**last)
         w = torch.randn(channels, channels, 3, 3, device=device).contiguous(**last)
         works.append(lambda x=x, w=w: F.conv2d(x, w, padding=1))
-        gflops.append(2 * 9 * channels**2 * side**2 * images / 1e9)
-    return works, gflops
+    return works
 
 
 def gflop_a_forward(net, device):
@@ -101,14 +130,18 @@ def passes(net, call, device, batch):
     return forward, step
 
 
-def compiled_forward(net, device):
-    """The same forward pass of one clip by `compiled`, ready to be timed; none where that is not for."""
-    if device.type != "cpu":
-        return []
-    fast = vd.compiled(vd.Denoiser(copy.deepcopy(net).eval().requires_grad_(False), vd.NoiseSchedule())).net
-    forward, _ = passes(net, fast, device, 1)
-    forward()  # compiles
-    return [forward]
+def of_tiny(device):
+    net = vd.VideoUNet().to(device)
+    return passes(net, net, device, 8)
+
+
+def of_peer(widths, device):
+    return passes(*peer(widths, device), device, PEER_BATCH)
+
+
+def of_compiled(device):
+    net = vd.compiled(vd.Denoiser(vd.VideoUNet().eval().requires_grad_(False), vd.NoiseSchedule())).net
+    return passes(net, net, device, 1)[:1]
 
 
 def rollout_memory(frames):
@@ -167,21 +200,24 @@ def main():
     torch.manual_seed(0)
     net = vd.VideoUNet().to(device)
     print("measuring: convolution peak, our network, its peers, samplers ...", flush=True)
-    large, gflops = large_convolutions(device)
     gflop = gflop_a_forward(net, device)
-    runs = [(net, net, 8), *((*peer(widths, device), 2) for widths in PEERS)]  # (network, how to call it, clips in a training step)
-    works = list(zip(*(passes(each, call, device, batch) for each, call, batch in runs)))
-    forwards, steps = (in_turns([*large, *each], device) for each in ([*works[0], *compiled_forward(net, device)], works[1]))
-    peak = max(each / seconds for times in (forwards, steps) for each, seconds in zip(gflops, times))
-    forwards, steps = forwards[len(large):], steps[len(large):]
-    tiny, *peers = (dict(parameters=sum(p.numel() for p in each.parameters()), forward_ms=forward * 1e3, train_clips_per_second=batch / step)
-                    for (each, _, batch), forward, step in zip(runs, forwards, steps))
+    large = Apart(large_convolutions, device).timers(len(LARGE))
+    compiled = Apart(of_compiled, device).timers(1) if device.type == "cpu" else []
+    networks = [Apart(of_tiny, device).timers(2), *(Apart(of_peer, widths, device).timers(2) for widths in PEERS)]
+    forwards, steps = zip(*networks)
+    forwards, steps = in_turns([*large, *forwards, *compiled]), in_turns([*large, *steps])
+    peak = max(2 * 9 * channels**2 * side**2 * images / seconds / 1e9 for times in (forwards, steps)
+               for (channels, side, images), seconds in zip(LARGE, times))
+    forwards, steps = forwards[len(LARGE):], steps[len(LARGE):]
+    parameters = [sum(p.numel() for p in each.parameters()) for each in (net, *(peer(widths, device)[0] for widths in PEERS))]
+    tiny, *peers = (dict(parameters=count, forward_ms=forward * 1e3, train_clips_per_second=batch / step)
+                    for count, batch, forward, step in zip(parameters, (8, *[PEER_BATCH] * len(PEERS)), forwards, steps))
     for widths, each in zip(PEERS, peers):
         each |= dict(name="diffusers.UNet3DConditionModel", widths=widths, ratio=dict(
             forward=each["forward_ms"] / tiny["forward_ms"], train=tiny["train_clips_per_second"] / each["train_clips_per_second"]))
     tiny |= dict(gflop_a_forward=gflop, forward_share_of_peak=gflop / tiny["forward_ms"] * 1e3 / peak,
                  train_share_of_peak=3 * gflop * tiny["train_clips_per_second"] / peak)
-    for milliseconds in (seconds * 1e3 for seconds in forwards[len(runs):]):
+    for milliseconds in (seconds * 1e3 for seconds in forwards[len(networks):]):
         tiny |= dict(compiled_forward_ms=milliseconds, compiled_forward_share_of_peak=gflop / milliseconds * 1e3 / peak)
 
     denoiser = vd.Denoiser(net.eval().requires_grad_(False), vd.NoiseSchedule())
