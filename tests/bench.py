@@ -3,6 +3,7 @@
     python tests/bench.py [--quick]
 """
 
+import contextlib
 import json
 import multiprocessing
 import platform
@@ -61,9 +62,10 @@ def _timed(pipe, make, args):
     vd.keep_memory()
     torch.manual_seed(0)
     works, device = make(*args), args[-1]
-    while True:
-        i, seconds = pipe.recv()
-        pipe.send(best(works[i], device, seconds))
+    with contextlib.suppress(EOFError):  # nobody asks any more
+        while True:
+            i, seconds = pipe.recv()
+            pipe.send(best(works[i], device, seconds))
 
 
 def in_turns(timers):
