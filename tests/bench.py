@@ -43,7 +43,7 @@ def best(work, device, seconds=6.0):
 
 
 class Apart:
-    """What `make(*args)` gives to be timed, in a process of its own: beside others in one process, a forward pass was seen to take up to a third longer."""
+    """Times what `make(*args)` gives in a process of its own: beside others in one, a forward pass was seen to take up to a third longer."""
 
     def __init__(self, make, *args):
         self.pipe, theirs = multiprocessing.get_context("spawn").Pipe()
