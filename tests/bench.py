@@ -28,13 +28,13 @@ RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
 QUICK = "--quick" in sys.argv
 # diffusers has no preset of this size: three layouts, each within 5% of our parameters. The first two are as wide as ours at the finest level.
 PEERS = ((32, 80), (32, 48, 64), (24, 48, 72))
-PEER_BATCH = 2  # clips in a training step; ours takes 8
+BATCH, PEER_BATCH = 8, 2  # clips in a training step
 
 
 def best(work, device, seconds=6.0):
     """Shortest time of a call, over calls that take about `seconds` together: other work on the machine only ever adds."""
     times, wait = [], torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    while len(times) < 2 or (sum(times) < (seconds / 6 if QUICK else seconds) and len(times) < 200):
+    while len(times) < 3 or (sum(times) < (seconds / 6 if QUICK else seconds) and len(times) < 200):
         started = time.perf_counter()
         work()
         wait()
@@ -134,7 +134,7 @@ def passes(net, call, device, batch):
 
 def of_tiny(device):
     net = vd.VideoUNet().to(device)
-    return passes(net, net, device, 8)
+    return passes(net, net, device, BATCH)
 
 
 def of_peer(widths, device):
@@ -206,14 +206,13 @@ def main():
     large = Apart(large_convolutions, device).timers(len(LARGE))
     compiled = Apart(of_compiled, device).timers(1) if device.type == "cpu" else []
     networks = [Apart(of_tiny, device).timers(2), *(Apart(of_peer, widths, device).timers(2) for widths in PEERS)]
-    forwards, steps = zip(*networks)
-    forwards, steps = in_turns([*large, *forwards, *compiled]), in_turns([*large, *steps])
-    peak = max(2 * 9 * channels**2 * side**2 * images / seconds / 1e9 for times in (forwards, steps)
+    turns = [in_turns([*large, *timers]) for timers in ([*(forward for forward, _ in networks), *compiled], [step for _, step in networks])]
+    peak = max(2 * 9 * channels**2 * side**2 * images / seconds / 1e9 for times in turns
                for (channels, side, images), seconds in zip(LARGE, times))
-    forwards, steps = forwards[len(LARGE):], steps[len(LARGE):]
+    forwards, steps = (times[len(LARGE):] for times in turns)
     parameters = [sum(p.numel() for p in each.parameters()) for each in (net, *(peer(widths, device)[0] for widths in PEERS))]
     tiny, *peers = (dict(parameters=count, forward_ms=forward * 1e3, train_clips_per_second=batch / step)
-                    for count, batch, forward, step in zip(parameters, (8, *[PEER_BATCH] * len(PEERS)), forwards, steps))
+                    for count, batch, forward, step in zip(parameters, (BATCH, *[PEER_BATCH] * len(PEERS)), forwards, steps))
     for widths, each in zip(PEERS, peers):
         each |= dict(name="diffusers.UNet3DConditionModel", widths=widths, ratio=dict(
             forward=each["forward_ms"] / tiny["forward_ms"], train=tiny["train_clips_per_second"] / each["train_clips_per_second"]))
