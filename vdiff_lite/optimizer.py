@@ -44,35 +44,42 @@ class Muon(torch.optim.Optimizer):
             (self._step_matrices if group["matrices"] else self._step_adamw)(group)
 
     def _step_matrices(self, group):
+        params, grads, states = self._learning(group, "momentum")
+        momenta = [state["momentum"] for state in states]
+        torch._foreach_mul_(momenta, group["momentum"])
+        torch._foreach_add_(momenta, grads)
+        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
         by_shape = {}
-        for p in group["params"]:
-            if p.grad is None:
-                continue
-            momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
-            momentum.mul_(group["momentum"]).add_(p.grad)
-            update = p.grad.add(momentum, alpha=group["momentum"]).flatten(1)
-            by_shape.setdefault(update.shape, []).append((p, update))
-        for shape, pairs in by_shape.items():
+        for p, update in zip(params, torch._foreach_add(grads, momenta, alpha=group["momentum"])):
+            by_shape.setdefault((len(p), p[0].numel()), []).append((p, update.flatten(1)))
+        for (m, n), pairs in by_shape.items():
             updates = orthogonalise(torch.stack([update for _, update in pairs]))
-            for (p, _), update in zip(pairs, updates):
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update.view_as(p), alpha=-group["lr"] * max(1, shape[0] / shape[1]) ** 0.5)
+            torch._foreach_add_([p for p, _ in pairs], [update.view_as(p) for (p, _), update in zip(pairs, updates)],
+                                alpha=-group["lr"] * max(1, m / n) ** 0.5)
 
     def _step_adamw(self, group):
-        beta1, beta2 = group["betas"]
-        for p in group["params"]:
-            if p.grad is None:
-                continue
-            state = self.state[p]
-            if not state:
-                state.update(step=torch.zeros(()), mean=torch.zeros_like(p), square=torch.zeros_like(p))
-            state["step"] += 1
-            state["mean"].lerp_(p.grad, 1 - beta1)
-            state["square"].lerp_(p.grad.square(), 1 - beta2)
-            n = state["step"].item()
-            scale = (state["square"] / (1 - beta2**n)).sqrt_().add_(1e-8)
-            p.mul_(1 - group["lr"] * group["weight_decay"])
-            p.addcdiv_(state["mean"], scale, value=-group["lr"] / (1 - beta1**n))
+        (beta1, beta2), lr = group["betas"], group["lr"]
+        params, grads, states = self._learning(group, "mean", "square")
+        means, squares = ([state[name] for state in states] for name in ("mean", "square"))
+        torch._foreach_lerp_(means, grads, 1 - beta1)
+        torch._foreach_lerp_(squares, torch._foreach_mul(grads, grads), 1 - beta2)
+        steps = []
+        for state in states:
+            state["step"] = state.get("step", torch.zeros(())) + 1
+            steps.append(state["step"].item())
+        scales = torch._foreach_div(squares, [1 - beta2**n for n in steps])
+        torch._foreach_sqrt_(scales)
+        torch._foreach_add_(scales, 1e-8)
+        torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
+        torch._foreach_addcdiv_(params, means, scales, [-lr / (1 - beta1**n) for n in steps])
+
+    def _learning(self, group, *names):
+        """The parameters of a group that have a gradient, their gradients, and their states, in which `names` begin as zeros."""
+        params = [p for p in group["params"] if p.grad is not None]
+        for p in params:
+            for name in set(names) - set(self.state[p]):
+                self.state[p][name] = torch.zeros_like(p)
+        return params, [p.grad for p in params], [self.state[p] for p in params]
 
 
 def make_optimizer(net: nn.Module, lr, matrix_lr, betas=(0.9, 0.99), weight_decay=0.01):
