@@ -47,7 +47,7 @@ from vdiff_lite.training import (
 )
 
 device = vd.pick_device()
-vd.keep_memory()
+vd.prepare_cpu()
 shipped = vd.load("digits32", device)
 
 # %% [markdown]

@@ -39,8 +39,9 @@ import torch
 import vdiff_lite as vd
 from vdiff_lite import evaluation, metrics, sliders, viz
 
-vd.keep_memory()
+vd.prepare_cpu()
 device = vd.pick_device()
+torch.backends.cudnn.allow_tf32 = False  # else a GPU rounds what a convolution is given to ten bits
 denoiser = vd.load("digits32", device)
 schedule = denoiser.schedule
 

@@ -40,7 +40,7 @@ from vdiff_lite import metrics, sliders, viz
 from vdiff_lite.features import describe, describe_real, frechet, load_features
 from vdiff_lite.methods import history_cfg
 
-vd.keep_memory()
+vd.prepare_cpu()
 device = vd.pick_device()
 denoiser = vd.load("digits32", device)
 F, K = 16, 5  # window and overlap: 11 new frames a window

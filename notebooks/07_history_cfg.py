@@ -48,7 +48,7 @@ from vdiff_lite.methods import (
 from vdiff_lite.oracle import GaussianVideo, posterior_error
 from vdiff_lite.tables import by_clip, by_name, command_of, read_table, rows_of, values
 
-vd.keep_memory()
+vd.prepare_cpu()
 device = vd.pick_device()
 denoiser = vd.load("digits32", device)
 schedule = denoiser.schedule

@@ -47,8 +47,9 @@ from vdiff_lite.methods import (
 from vdiff_lite.oracle import GaussianVideo, posterior_error
 from vdiff_lite.tables import by_clip, by_name, command_of, read_table, rows_of, values
 
-vd.keep_memory()
+vd.prepare_cpu()
 device = vd.pick_device()
+torch.backends.cudnn.allow_tf32 = False  # else a GPU rounds what a convolution is given to ten bits
 denoiser = vd.load("digits32", device)
 schedule = denoiser.schedule
 F, K = 16, 5  # window and overlap: 5 frames given, 11 made

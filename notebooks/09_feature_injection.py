@@ -43,7 +43,7 @@ from vdiff_lite.comparison import bind
 from vdiff_lite.methods import SourceFeatures, history_cfg, injection
 from vdiff_lite.tables import by_clip, command_of, read_table, rows_of, values
 
-vd.keep_memory()
+vd.prepare_cpu()
 device = vd.pick_device()
 denoiser = vd.load("digits32", device)
 schedule = denoiser.schedule

@@ -47,7 +47,7 @@ from vdiff_lite.tables import (
     values,
 )
 
-vd.keep_memory()
+vd.prepare_cpu()
 device = vd.pick_device()
 denoiser = vd.load("digits32", device)
 F, K = 16, 5  # window and overlap: 5 frames given, 11 made

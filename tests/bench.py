@@ -43,11 +43,14 @@ def best(work, device, seconds=6.0):
 
 
 class Apart:
-    """Times what `make(*args)` gives in a process of its own: beside others in one, a forward pass was seen to take up to a third longer."""
+    """Times what `make(*args)` gives in a process of its own: beside others in one, a forward pass was seen to take up to a third longer.
 
-    def __init__(self, make, *args):
+    prepared: whether the process begins with `vd.prepare_cpu`, as ours do. Others do not; a peer is timed both ways.
+    """
+
+    def __init__(self, make, *args, prepared=True):
         self.pipe, theirs = multiprocessing.get_context("spawn").Pipe()
-        multiprocessing.get_context("spawn").Process(target=_timed, args=(theirs, make, args), daemon=True).start()
+        multiprocessing.get_context("spawn").Process(target=_timed, args=(theirs, make, args, prepared), daemon=True).start()
 
     def timers(self, number):
         """One for each: the shortest time of a call, over so many seconds."""
@@ -58,8 +61,9 @@ class Apart:
         return self.pipe.recv()
 
 
-def _timed(pipe, make, args):
-    vd.keep_memory()
+def _timed(pipe, make, args, prepared):
+    if prepared:
+        vd.prepare_cpu()
     torch.manual_seed(0)
     works, device = make(*args), args[-1]
     with contextlib.suppress(EOFError):  # nobody asks any more
@@ -198,24 +202,27 @@ def _open_try_it(steps):
 
 def main():
     device = vd.pick_device()
-    vd.keep_memory()
+    vd.prepare_cpu()
     torch.manual_seed(0)
     net = vd.VideoUNet().to(device)
     print("measuring: convolution peak, our network, its peers, samplers ...", flush=True)
     gflop = gflop_a_forward(net, device)
     large = Apart(large_convolutions, device).timers(len(LARGE))
     compiled = Apart(of_compiled, device).timers(1) if device.type == "cpu" else []
-    networks = [Apart(of_tiny, device).timers(2), *(Apart(of_peer, widths, device).timers(2) for widths in PEERS)]
+    networks = [Apart(of_tiny, device).timers(2), *(Apart(of_peer, widths, device, prepared=prepared).timers(2)
+                                                    for prepared in (False, True) for widths in PEERS)]
     turns = [in_turns([*large, *timers]) for timers in ([*(forward for forward, _ in networks), *compiled], [step for _, step in networks])]
     peak = max(2 * 9 * channels**2 * side**2 * images / seconds / 1e9 for times in turns
                for (channels, side, images), seconds in zip(LARGE, times))
     forwards, steps = (times[len(LARGE):] for times in turns)
-    parameters = [sum(p.numel() for p in each.parameters()) for each in (net, *(peer(widths, device)[0] for widths in PEERS))]
-    tiny, *peers = (dict(parameters=count, forward_ms=forward * 1e3, train_clips_per_second=batch / step)
-                    for count, batch, forward, step in zip(parameters, (BATCH, *[PEER_BATCH] * len(PEERS)), forwards, steps))
-    for widths, each in zip(PEERS, peers):
-        each |= dict(name="diffusers.UNet3DConditionModel", widths=widths, ratio=dict(
-            forward=each["forward_ms"] / tiny["forward_ms"], train=tiny["train_clips_per_second"] / each["train_clips_per_second"]))
+    nets = net, *(peer(widths, device)[0] for widths in PEERS)
+    tiny, *peers = (dict(parameters=sum(p.numel() for p in each.parameters()), forward_ms=forward * 1e3, train_clips_per_second=batch / step)
+                    for each, batch, forward, step in zip(nets, (BATCH, *[PEER_BATCH] * len(PEERS)), forwards, steps))
+    ratios = lambda forward, step: dict(forward=forward / forwards[0], train=step / PEER_BATCH / (steps[0] / BATCH))
+    for i, (widths, each) in enumerate(zip(PEERS, peers), 1):
+        again = i + len(PEERS)  # the same, prepared
+        each |= dict(name="diffusers.UNet3DConditionModel", widths=widths, ratio=ratios(forwards[i], steps[i]),
+                     ratio_prepared=ratios(forwards[again], steps[again]))
     tiny |= dict(gflop_a_forward=gflop, forward_share_of_peak=gflop / tiny["forward_ms"] * 1e3 / peak,
                  train_share_of_peak=3 * gflop * tiny["train_clips_per_second"] / peak)
     for milliseconds in (seconds * 1e3 for seconds in forwards[len(networks):]):
@@ -250,13 +257,14 @@ def table(r):
     tiny, peers = r["tiny"], r["peers"]
     row = lambda name, *values: f"{name:44}" + "".join(f"{value:>16}" for value in values)
     each = lambda name, key, form, scale=1: row(name, *(format(net[key] * scale, form) for net in (tiny, *peers)))
-    ratio = lambda name, key: row(name, "", *(format(net["ratio"][key], ".1f") for net in peers))
+    ratio = lambda key: [row(name, "", *(format(net[ratio][key], ".1f") for net in peers))
+                         for name, ratio in (("  times our time", "ratio"), ("  times our time, after prepare_cpu()", "ratio_prepared"))]
     rows = [f"{r['machine']['threads']} threads, torch {r['machine']['torch']}; convolution peak {r['convolution_peak_gflops']:.0f} GFLOP/s",
             f"peers: {peers[0]['name']} of these widths; clips of 16 x 32 x 32",
             row("", "tiny", *("peer " + "-".join(map(str, net["widths"])) for net in peers)),
             each("parameters (M)", "parameters", ".2f", 1e-6),
-            each("forward, one clip (ms)", "forward_ms", ".1f"), ratio("  times as long", "forward"),
-            each("training (clips/s)", "train_clips_per_second", ".2f"), ratio("  times as slow", "train"),
+            each("forward, one clip (ms)", "forward_ms", ".1f"), *ratio("forward"),
+            each("training (clips/s)", "train_clips_per_second", ".2f"), *ratio("train"),
             row("forward, share of peak", f"{tiny['forward_share_of_peak']:.0%}"),
             row("training, share of peak", f"{tiny['train_share_of_peak']:.0%}")]
     if "compiled_forward_ms" in tiny:

@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -40,3 +42,15 @@ def test_compiled_says_what_it_needs(small_denoiser, monkeypatch):
     small_denoiser.net.to("meta")
     with pytest.raises(ValueError, match="on meta"):
         compiled(small_denoiser)
+
+
+def test_prepare_cpu_flushes_denormals_on_every_thread():
+    code = """
+import torch, vdiff_lite as vd
+torch.set_num_threads(2)
+vd.prepare_cpu()
+small = torch.full((4_000_000,), 1e-30)
+print((small * 1e-10).count_nonzero().item(), (small * 1e-7).count_nonzero().item())
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["0", "4000000"]  # 1e-40 is denormal, 1e-37 is not

@@ -20,7 +20,7 @@ from vdiff_lite.methods import (
     temporal_history,
 )
 from vdiff_lite.rollout import grow, rollout
-from vdiff_lite.samplers import ddim, ddpm, finish, sample
+from vdiff_lite.samplers import autoguided, ddim, ddpm, finish, sample
 from vdiff_lite.schedule import NoiseSchedule
 from vdiff_lite.unet import VideoUNet
 
@@ -315,13 +315,15 @@ def test_grow_by_hand(small_denoiser):
     assert grow(small_denoiser, 1, 1, steps=2, **options).shape == (1, 1, 1, 16, 16)
 
 
-def test_another_network_begins(small_denoiser):
+@pytest.mark.parametrize("weight", [1, 1.5])
+def test_another_network_begins(weight, small_denoiser):
     torch.manual_seed(1)
     other = Denoiser(VideoUNet(small_denoiser.net.config).requires_grad_(False), NoiseSchedule())
     torch.nn.init.normal_(other.net.unpatchify.weight)
     options, draw = dict(steps=2, window=5, overlap=3), torch.Generator().manual_seed(0)
-    made = grow(small_denoiser, 2, 6, generator=torch.Generator().manual_seed(0), begin=other, begin_steps=3, **options)
-    clip = sample(other, 2, 2, ddpm, 3, draw)
+    made = grow(small_denoiser, 2, 6, generator=torch.Generator().manual_seed(0), begin=other, begin_steps=3, begin_weight=weight, **options)
+    walk = ddpm(autoguided(other, small_denoiser, weight), torch.randn(2, 1, 2, 16, 16, generator=draw), other.schedule, 3, generator=draw)
+    clip = finish(walk)
     for given, new in ((2, 3), (3, 1)):  # the first window, and one of the rollout, by the network itself
         frames = rollout(small_denoiser, clip, new, 5, given, sampler=partial(ddim, eta=0.5, steps=2), generator=draw)
         clip = torch.cat([clip, torch.stack(list(frames), dim=2)], dim=2)

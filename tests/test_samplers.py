@@ -3,7 +3,7 @@ import torch
 from conftest import gaussian_denoiser
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
-from vdiff_lite.samplers import SAMPLERS, clipped, ddim, ddpm, dpmpp_2m, finish, sample, trailing_times
+from vdiff_lite.samplers import SAMPLERS, autoguided, clipped, ddim, ddpm, dpmpp_2m, finish, sample, trailing_times
 from vdiff_lite.schedule import NoiseSchedule
 
 SHAPE = (2, 1, 3, 4, 4)
@@ -116,3 +116,31 @@ def test_bad_steps_are_refused(steps, says):
 
 def test_clipped_holds_the_guess_in_range():
     assert clipped(lambda xt, t: xt * 10)(torch.ones(1), 0) == 1
+
+
+def test_autoguided_goes_on_from_the_weak_guess_past_the_good_one():
+    guided = autoguided(lambda xt, t, gain: gain * xt, lambda xt, t, gain: gain - xt, weight=1.5)
+    assert guided(torch.tensor([2.0]), torch.tensor([7]), gain=3.0).item() == 1.0 + 1.5 * (6.0 - 1.0)
+
+
+def test_autoguided_with_weight_one_asks_nobody_else():
+    good = lambda xt, t: xt
+    assert autoguided(good, None, 1) is good
+
+
+def test_autoguided_refuses_a_weight_that_is_no_number():
+    with pytest.raises(ValueError, match="weight=nan"):
+        autoguided(None, None, float("nan"))
+
+
+def test_autoguidance_away_from_a_wider_guess_narrows_what_is_drawn():
+    # Both know the data's mean, 0.3; the weak one believes that it spreads twice as far as it does.
+    schedule, generator = NoiseSchedule(), torch.Generator().manual_seed(0)
+    xt = torch.randn(64, 1, 4, 8, 8, generator=generator, dtype=torch.float64)
+    good, weak = gaussian_denoiser(schedule), gaussian_denoiser(schedule, std=1.0)
+    spread = []
+    for weight in (1, 1.5, 2):
+        made = finish(ddpm(autoguided(good, weak, weight), xt, schedule, 100, generator=generator))
+        assert abs(made.mean().item() - 0.3) < 0.02
+        spread.append(made.std().item())
+    assert spread[0] - 0.05 > spread[1] and spread[1] - 0.02 > spread[2]

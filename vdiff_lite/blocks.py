@@ -98,6 +98,17 @@ class ResBlock(nn.Module):
         return x + self.conv2(F.silu(y))
 
 
+def spread(layer, x):
+    """`layer(x)` for a transposed convolution whose patches do not overlap, as the one matrix product that it is: quicker on a CPU.
+
+    layer: ConvTranspose2d with kernel_size equal to its stride k;  x: (n, c, h, w). Returns (n, o, h k, w k).
+    """
+    k = layer.stride[0]
+    weight = rearrange(layer.weight, "c o p q -> (p q o) c")
+    y = F.linear(rearrange(x, "n c h w -> n h w c"), weight, layer.bias.repeat(k * k))
+    return rearrange(rearrange(y, "n h w (p q o) -> n (h p) (w q) o", p=k, q=k), "n h w o -> n o h w")
+
+
 class TemporalAttention(nn.Module):
     """Each place looks along time at itself in the other frames; rotary positions make it relative.
 
@@ -157,7 +168,7 @@ class SpaceTimeBlock(nn.Module):
         b, (h, w) = at.b, x.shape[2:]
         scale1, shift1, scale2, shift2 = rearrange(self.modulation(at.time), "(b f) (four c) -> four b f 1 c", b=b, four=4)
         x = rearrange(x, "(b f) c h w -> b f (h w) c", b=b)
-        y = self.norm1(x) * (1 + scale1) + shift1
+        y = torch.addcmul(shift1, self.norm1(x), 1 + scale1)
         q, k, v = (rearrange(proj(y), "b f p (n d) -> b n (f p) d", d=self.d) for proj in (self.q, self.k, self.v))
         turn = at.joint_turn(h, w)
         q, k = turned(q, *turn), turned(k, *turn)
@@ -165,7 +176,7 @@ class SpaceTimeBlock(nn.Module):
         mask = None if at.mask is None else repeat(at.mask, "b i j -> b 1 (i p) (j q)", p=h * w, q=h * w)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=at.wider(mask, q, k))
         x = x + rearrange(self.out(rearrange(y, "b n s d -> b s (n d)")), "b (f p) c -> b f p c", p=h * w)
-        x = x + self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+        x = x + self.mlp(torch.addcmul(shift2, self.norm2(x), 1 + scale2))
         return rearrange(x, "b f (h w) c -> (b f) c h w", h=h, w=w)
 
 

@@ -13,7 +13,7 @@ import torch
 from . import checkpoint
 from .comparison import compare, extend, measure_memory, parse_setting, summary
 from .data import BouncingDigits, MovingMNIST, VideoFolder
-from .device import keep_memory, pick_device
+from .device import pick_device, prepare_cpu
 from .judging import judge
 from .methods import METHODS
 from .rollout import grow
@@ -23,7 +23,7 @@ from .samplers import SAMPLERS, ddim, sample
 def main(argv=None):
     """Run a command; returns the exit status. Errors that a reader can mend are one line, without a traceback."""
     args = _parser().parse_args(argv)
-    keep_memory()
+    prepare_cpu()
     try:
         return args.run(args) or 0
     except (ValueError, OSError, FloatingPointError) as error:

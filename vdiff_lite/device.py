@@ -1,4 +1,4 @@
-"""Where to compute, and how: keeping a CPU from giving memory back between steps; compiling a network that is asked often."""
+"""Where to compute, and how: settings that make a CPU quick; compiling a network that is asked often."""
 
 import copy
 import ctypes
@@ -23,11 +23,19 @@ def pick_device(name=None):
     return torch.device(name)
 
 
-def keep_memory():
-    """Tell glibc to keep freed memory for the next step: large blocks are otherwise returned and zeroed anew each time.
+def prepare_cpu():
+    """Two settings of this process with which small networks compute faster on a CPU. Call it first: threads that have begun stay as they are.
 
-    Worth 15-25% of a training step on two cores. Does nothing where there is no glibc. Returns whether it took effect.
+    Denormal numbers, nearer to 0 than 1e-38, are taken as 0 (`torch.set_flush_denormal`). A CPU computes with them many times slower, and
+    the gradients of a trained network are full of them, wherever attention passes something by: a training step took 1.5 times as long.
+    Freed memory is kept for the next step, where there is glibc: large blocks are otherwise returned, and zeroed anew each time.
+    Worth 5-25% of a training step on two cores.
+    Returns whether both took effect.
     """
+    return all([torch.set_flush_denormal(True), _keep_memory()])
+
+
+def _keep_memory():
     if not sys.platform.startswith("linux"):
         return False
     try:
@@ -77,7 +85,7 @@ from functools import partial
 def held(name):
     return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith(name))
 
-vd.keep_memory()
+vd.prepare_cpu()
 device = vd.pick_device({device!r})
 {ready}
 on_gpu = device.type == "cuda"

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+from .data import tent
 from .rotary import turned
 
 
@@ -14,7 +15,7 @@ class Follow(nn.Module):
     """Finds where the thing that moves is, and shows every frame as seen from there: in the shifted frames it stands still.
 
         centre = sum_p softmax(conv(y))_p p              spatial soft-argmax (Finn et al. 2016)
-        shift(y)[i] = sum_j max(0, 1 - |i + centre - j|) y[j]    along each axis (Jaderberg et al. 2015, Eq. 5)
+        shift(y)[i] = sum_j max(0, 1 - |i + centre - j|) y[j]    along each axis (Jaderberg et al. 2015, Eq. 5): two `tent` matrices
 
     y: (n, h, w, c), a place being cell x cell pixels. Its channels are laid out as pixels, c / cell^2 to each, so that a shift
     by a fraction of a place blurs by less than a pixel. What leaves the frame is gone; what comes in is zero.
@@ -27,24 +28,18 @@ class Follow(nn.Module):
 
     def find(self, y):
         """The centre of each frame, in pixels from the frame's middle: (n, h, w, c) -> (n, 2) as (y, x)."""
-        score = self.score(rearrange(y, "n h w c -> n c h w"))
-        p = score.flatten(1).softmax(-1).view(-1, *y.shape[1:3])
+        p = self.score(rearrange(y, "n h w c -> n c h w")).flatten(1).softmax(-1).view(y.shape[:3])
         along = lambda size: self.cell * (torch.arange(size, device=y.device, dtype=y.dtype) - (size - 1) / 2)
         return torch.stack([p.sum(2) @ along(y.shape[1]), p.sum(1) @ along(y.shape[2])], dim=-1)
 
     def shift(self, y, centre):
         """Move the content of each frame by -centre pixels: (n, h, w, c), (n, 2) -> (n, h, w, c)."""
-        # Pixels with their channels last: what has to be copied then lies in longer pieces.
-        y = rearrange(y, "n h w (p q c) -> n (h p) (w q) c", p=self.cell, q=self.cell)
-        rows, columns = (self.places(size, centre[:, axis]) for axis, size in enumerate(y.shape[1:3]))
-        grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), dim=-1)
-        y = F.grid_sample(rearrange(y, "n h w c -> n c h w"), grid, align_corners=False).contiguous(memory_format=torch.channels_last)
-        return rearrange(y, "n c (h p) (w q) -> n h w (p q c)", p=self.cell, q=self.cell)
-
-    @staticmethod
-    def places(size, offset):
-        """Where each pixel of a line is read, offset pixels on, in grid_sample's units of half a line: (n,) -> (n, size)."""
-        return (2 * (torch.arange(size, device=offset.device) + offset[:, None]) + 1) / size - 1
+        (h, w), cell = y.shape[1:3], self.cell
+        rows, columns = (tent(size * cell, size * cell, -centre[:, axis]) for axis, size in enumerate((h, w)))
+        y = rearrange(y, "n h w (p q c) -> n (h p) (w q c)", p=cell, q=cell)
+        y = y.mT @ rows.mT
+        y = columns @ rearrange(y, "n (w c) h -> n w (c h)", w=w * cell)
+        return rearrange(y, "n (w q) (c h p) -> n h w (p q c)", p=cell, q=cell, h=h)
 
 
 class Foresee(nn.Module):

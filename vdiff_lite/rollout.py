@@ -7,7 +7,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .methods import history_cfg, noised_start
-from .samplers import ddim, ddpm, finish, sample
+from .samplers import autoguided, ddim, ddpm, finish, sample
 
 
 def rollout(denoiser, past, num_frames=None, window=16, overlap=5, method=history_cfg, sampler=partial(ddim, steps=25),  # noqa: B008 - a constant
@@ -51,20 +51,22 @@ def _frames(denoiser, past, num_frames, window, overlap, method, sampler, genera
 
 
 def grow(denoiser, clips=1, num_frames=16, sampler=partial(ddim, eta=0.5), steps=25, generator=None, first=None, window=16,  # noqa: B008
-         overlap=5, begin=None, begin_steps=50):
+         overlap=5, begin=None, begin_steps=50, begin_weight=1.5):
     """Clips from noise, the beginning first: `first` frames by themselves, then a window with these as its past, then `rollout`.
 
     A network that draws sixteen frames at once too faintly may draw three as they should be, and carry them on (chapter 5).
     sampler, steps: as in `sample`; some fresh noise on the way, eta, mends small errors;  window, overlap: as in `rollout`.
     begin: a Denoiser that draws the first frames, `vd.load("digits32_begin")` for example, by `ddpm` with `begin_steps`: a few frames cost
-    little, and what is wrong in them is wrong to the end. None: the same one, by the same sampler.
+    little, and what is wrong in them is wrong to the end. It is `autoguided` by `begin_weight` away from `denoiser`, which has not learned to
+    begin; 1 leaves it alone. None: the same one, by the same sampler.
     first: None means 3, or 2 with `begin`, which has learned clips of two.
     Returns (clips, c, num_frames, h, w). Raises ValueError unless 1 <= first < window and num_frames >= 1, and as `rollout` does.
     """
     first = (2 if begin else 3) if first is None else first
     if not 1 <= first < window or num_frames < 1:
         raise ValueError(f"first={first} must lie between 1 and {window - 1}, fewer frames than the window; num_frames={num_frames}, 1 or more")
-    how = (ddpm, begin_steps) if begin else (sampler, steps)
+    guided = lambda begin, *rest, **more: ddpm(autoguided(begin, denoiser, begin_weight), *rest, **more)
+    how = (guided, begin_steps) if begin else (sampler, steps)
     clip = sample(begin or denoiser, clips, min(first, num_frames), *how, generator)
     go_on = partial(rollout, denoiser, window=window, sampler=partial(sampler, steps=steps), generator=generator)
     for until, given in ((min(window, num_frames), first), (num_frames, overlap)):

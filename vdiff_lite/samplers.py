@@ -1,5 +1,6 @@
 """Samplers: from noise to a clip. Each is a generator of Steps, and sees nothing but denoiser(xt, t) -> x0_hat."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -140,6 +141,27 @@ def sample(denoiser, clips=1, num_frames=16, sampler=ddim, steps=25, generator=N
 def clipped(denoiser):
     """The same denoiser with x0_hat held in [-1, 1]."""
     return lambda xt, t, **features: denoiser(xt, t, **features).clamp(-1, 1)
+
+
+def autoguided(denoiser, weak, weight=1.5):
+    """A denoiser guided away from a worse version of itself.
+
+        x0_hat = x0_weak + w (x0_good - x0_weak)                  (Karras et al. 2024, "autoguidance", their Eq. 3 on x0_hat)
+
+    denoiser, weak: (xt, t) -> x0_hat; the weak one should err in the same way, only more: the same network trained for less long, or on
+    less of the task.  weight: w, 1 is `denoiser` alone and asks nobody else, more exaggerates what it does better.
+    Returns denoiser(xt, t) -> x0_hat. Raises ValueError for a weight that is not finite.
+    """
+    if not math.isfinite(weight):
+        raise ValueError(f"weight={weight} must be finite; 1 is the denoiser alone, 1.5 a usual weight")
+    if weight == 1:
+        return denoiser
+
+    def guided(xt, t, **features):
+        x0_weak = weak(xt, t, **features)
+        return x0_weak + weight * (denoiser(xt, t, **features) - x0_weak)
+
+    return guided
 
 
 def _pairs(schedule, steps):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from .blocks import Context, DecoderStage, EncoderStage, NoiseLevelEmbedding, SpaceTimeBlock
+from .blocks import Context, DecoderStage, EncoderStage, NoiseLevelEmbedding, SpaceTimeBlock, spread
 from .rotary import clean_mask, rotary_angles
 
 
@@ -122,8 +122,8 @@ class VideoUNet(nn.Module):
         x = at.offer("middle", x)
         for i in reversed(range(len(self.decoder))):
             x = self.decoder[i](x + skips[i], at, f"decoder.{i}")
-            x = self.up[i - 1](x) if i > 0 else x
-        x = self.unpatchify(F.silu(self.norm_out(x)))
+            x = spread(self.up[i - 1], x) if i > 0 else x
+        x = spread(self.unpatchify, F.silu(self.norm_out(x)))
         return rearrange(x, "(b f) c h w -> b c f h w", b=b)
 
     def _check(self, xt):

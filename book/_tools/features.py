@@ -20,7 +20,7 @@ def held_out(net, clips=512):
 
 
 def main():
-    vd.keep_memory()
+    vd.prepare_cpu()
     recipe = dict(steps=3000, batch=64, lr=2e-3, seed=0)
     net = features.train_features(**recipe)
     scores = held_out(net)

@@ -44,7 +44,7 @@ def main():
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--given", type=int, nargs="+", default=[1, 5, 10], help="lengths of the past; lengths can run side by side")
     steps, lengths = vars(parser.parse_args()).values()
-    vd.keep_memory()
+    vd.prepare_cpu()
     base = vd.load("digits32", vd.pick_device())
     header = dict(command=f"python book/_tools/histories.py --steps {steps}", sha256=base.card["sha256"])
     if not TABLE.exists() or read_table(TABLE)[0] != header:

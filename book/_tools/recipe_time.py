@@ -51,7 +51,8 @@ def minutes(config, device, steps):
 
 def lessons(net, schedule, data, course, steps):
     """Seconds that a course of foresight takes: drawing its trajectories, 64 batches of them, and its steps."""
-    few, more = (each(lambda: foresight.teach(net, schedule, data, n, bar=False), 1, warm_up=0) for n in (64, 64 + steps))
+    course_of = lambda n: each(lambda: foresight.teach(net, schedule, data, n, bar=False), 1, warm_up=0)
+    few, more = course_of(64), course_of(64 + steps)
     return few + (course - 64) * (more - few) / steps
 
 
@@ -72,7 +73,7 @@ def main():
     told = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     told.add_argument("--steps", type=int, default=60, help="how many steps of each part are timed")
     steps, device = told.parse_args().steps, vd.pick_device()
-    vd.keep_memory()
+    vd.prepare_cpu()
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads of a CPU"
     lines = [f"{where}, torch {torch.__version__}; {steps} steps of each part timed, and multiplied", f"{'':36}minutes"]
     for name, config in recipes().items():

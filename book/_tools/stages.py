@@ -43,7 +43,7 @@ def _clips(frames, clips):
 
 
 if __name__ == "__main__":
-    vd.keep_memory()
+    vd.prepare_cpu()
     known = {row["sha256"]: row for row in json.loads(RESULT.read_text())} if RESULT.exists() else {}
     rows = []
     for name in sys.argv[1:]:
