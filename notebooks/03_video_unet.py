@@ -22,7 +22,7 @@
 # does the first with convolutions and the second with attention along time, block by block, and then open the trained one up
 # and look inside.
 #
-# *Time to run: about fifteen seconds on two CPU cores, a few seconds on a GPU.*
+# *Time to run: about fifteen seconds on two CPU cores, about ten on a GPU.*
 
 # %% [markdown]
 # **You will learn** how space and time are factorised; how attention knows the order of frames (rotary positions); how it can follow what

@@ -21,7 +21,7 @@
 # We train a small video diffusion model from nothing, here and now, in under a minute, and look at its samples at every stage. Then we
 # load the model that the rest of the book uses, which was trained in the same way for longer, and read how it came to be, stage by stage.
 #
-# *Time to run: about a minute on two CPU cores, a quarter of that on a GPU.*
+# *Time to run: about a minute on two CPU cores, about forty seconds on a GPU.*
 #
 # **You will learn** the training loss in four lines; which noise levels a batch holds and why; how foresight is taught; what averaging the weights does; what normal training looks like;
 # how a run survives being killed.

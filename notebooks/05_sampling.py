@@ -21,7 +21,7 @@
 # We build three samplers, each an algorithm box of a few lines: the ancestral sampler of the first diffusion models, DDIM, and a
 # second-order solver. Then we count: quality against the number of questions.
 #
-# *Time to run: about a minute on two CPU cores, ten seconds on a GPU.*
+# *Time to run: about a minute on two CPU cores, and no less on a GPU: most questions here are about one clip or a few.*
 
 # %% [markdown]
 # **You will learn** what DDPM, DDIM and DPM-Solver++ do with the same answer; why the last of the levels must be asked; what few steps cost, measured.
@@ -61,8 +61,7 @@ viz.show_clips(clips.cpu(), alt="A digit drawn from noise in twelve steps moves 
 
 # %% [markdown]
 # **Predict.** Training used 1000 levels. How many questions do you think a good clip needs: 1000, 100, 10?
-
-# %% [markdown]
+#
 # ## The mathematics
 #
 # At level $t$ we hold $x_t$ and the guess $\hat x_0$. Where to at level $t' < t$? All samplers of this chapter answer with a weighted sum
@@ -282,8 +281,7 @@ axis.set(xlabel="noise level t", ylabel="ink (1 is right)");
 # %% [markdown]
 # At each level by itself the guess is right, within a few hundredths. Along the walk the network is shown its own drawing: strokes fainter than any that it was trained on, and of what is faint it keeps a little less each time. A guess that is right on the data
 # need not be right on itself. Nothing in the loss asks for that, and fewer, larger steps make it worse.
-
-# %% [markdown]
+#
 # ## Draw the beginning first
 #
 # **Predict:** would a clip of two frames fade as much as one of sixteen?
@@ -373,29 +371,81 @@ for course in vd.checkpoint.stages(beginner.card)[2:]:
 
 begins = json.loads(Path("../data/results/digits32_begin.json").read_text())
 assert begins["sha256"]["digits32_begin"] == beginner.card["sha256"]
-line = lambda name, row: (
-    f"{name:26} {row['ink']:.3f} {row['ink_standard_error']:.3f}"
-    f"   {row['speed']:.3f} {row['speed_standard_error']:.3f}   {row['distance']:.3f}"
+
+
+numbers = lambda row: (
+    f"{row['ink']:.3f} {row['ink_standard_error']:.3f}"
+    f"  {row['speed']:.3f} {row['speed_standard_error']:.3f}"
+    f"  {row['distance']:.4f}            {row['spread']:.3f}"
 )
-print(f"\ntwo frames from noise, {begins['clips']} times; from handwriting: the")
-print("distance to the nearest training glyph, median\n")
-print(f"{'drawn by       eta steps':26} {'ink':>5} {'+-':>5}   speed {'+-':>5}   from handwriting")
-for row in begins["drawn"]:
-    print(line(f"{row['network']:14} {row['eta']:3} {row['steps']:4}", row))
-print(line("people", begins["real"]))
+
+
+def show(rows):
+    how = f"{'drawn by':14} eta steps    w"
+    print(f"{how}    ink   +-    speed   +-    from handwriting  spread")
+    for row in rows:
+        how = f"{row['network']:14} {row['eta']:3} {row['steps']:5} {row['weight']:4}"
+        print(f"{how}  {numbers(row)}")
+    print(f"{'people':29}  {numbers(begins['real'])}")
+
+
+print(f"\ntwo frames from noise, {begins['clips']} times; from handwriting: the distance")
+print("to the nearest training glyph, median; spread: how far from each other\n")
+show([row for row in begins["drawn"] if row["weight"] == 1])
 
 # %% [markdown]
 # Who draws counts for most: by any walk the second network comes nearer to handwriting than the first by its best. Then the fresh noise: each step of $\eta$ brings ink and brings the shapes nearer, up to $\eta = 1$, which is DDPM. A walk without fresh noise keeps the
-# errors that it has made; fresh noise hides them again, and the network gets another look {cite:p}`karras2022elucidating`. Then the number of questions, up to a point: from 25 to 50 there is more ink, from 50 to 100 little. Two frames are an eighth of a window, and what is wrong in them is wrong
+# errors that it has made; fresh noise hides them again, and the network gets another look {cite:p}`karras2022elucidating`. Then the number of questions, up to a point: from 25 to 50 there is more ink, from 50 to 100 less is won. Two frames are an eighth of a window, and what is wrong in them is wrong
 # to the end; so `vd.grow` lets the second network draw them by DDPM in 50 steps, and goes on by DDIM in 25.
+#
+# ## Away from a worse version
+#
+# Of this task we have a good network and a worse one: `digits32_begin`, and `digits32`, which it was before it learned to begin. What the good one gets wrong, the worse one gets more wrong, and mostly in the same direction: both draw shapes that are
+# a little too much like everything at once. So the way from the worse guess to the better one points away from the errors that they share. Go on along it, past the better guess {cite:p}`karras2024guiding`:
+#
+# $$\hat x_0 = \hat x_0^{\text{worse}} + w\, (\hat x_0^{\text{good}} - \hat x_0^{\text{worse}}). \tag{4}$$
+#
+# With $w = 1$ the good network is alone. This has the form of classifier-free guidance, which chapter 7 builds; but there two *questions* are compared, and here two *networks*. **Predict:** what does a weight that is too large cost?
 
-# %% mystnb={"image": {"alt": "Film strips of six clips drawn from noise whose first two frames were drawn by a second network; each shows one bright shape that moves along; some are digits at first sight, some are not."}, "figure": {"caption": "Clips from noise, every second frame, not picked: the first two frames by `digits32_begin`, the others by `digits32`."}}
-begun = vd.grow(denoiser, 6, 16, steps=25, generator=seeded(), begin=beginner).cpu()
-viz.film_strip(begun, every=2);
+# %%
+def my_autoguided(good, worse, weight):
+    return lambda xt, t: worse(xt, t) + weight * (good(xt, t) - worse(xt, t))
+
+
+with torch.no_grad():
+    walk_of = lambda guided: vd.finish(
+        vd.ddpm(guided, noise(1, 2), schedule, 6, generator=seeded())
+    )
+    torch.testing.assert_close(
+        walk_of(my_autoguided(beginner, denoiser, 1.5)),
+        walk_of(vd.autoguided(beginner, denoiser, 1.5)),
+        rtol=1e-3,
+        atol=1e-3,
+    )
+
+best_walk = dict(network="digits32_begin", eta=1, steps=50)
+show([row for row in begins["drawn"] if best_walk.items() <= row.items()])
 
 # %% [markdown]
-# Some of these six can be read at once, some cannot; of the 32 that the page of checkpoints shows, most can. In the table of 64 clips (third column) ink, speed and the Fréchet distance are nearer to what they should be than in the second column, and every clip ends with the shape that it began with. The *digit* that is read at the end
-# is still another one more often than in real clips: what is no digit, or half one, may be read as one thing on one frame and as another on the next. That is what is left to learn, and the first two frames are where.
+# With $w = 1.5$ the columns say what they say of people: the median distance to the nearest training glyph, how far the shapes are from each other, how fast they move; ink alone is some hundredths short. With more weight the shapes come *nearer* to the training glyphs than people's
+# handwriting does: caricatures. And the errors of $w = 3$ are those of a guess that was pushed past what it knows: too much ink, and a third too fast, since the step between the two frames is pushed, too. `vd.grow` takes 1.5, and as the worse network the one that goes on; so `begin=` is all that you give it.
+
+# %% mystnb={"image": {"alt": "Film strips of ten clips drawn from noise whose first two frames were drawn by a second network. Upper five: by that network alone, some shapes are blurred or no digits. Lower five, from the same noise: guided away from the first network, most can be read as a digit."}, "figure": {"caption": "Clips from noise, every second frame, not picked: the first two frames by `digits32_begin`, alone and guided away from `digits32`; the others by `digits32`."}}
+begun = {
+    f"w = {weight}": vd.grow(
+        denoiser, 5, generator=seeded(), begin=beginner, begin_weight=weight
+    ).cpu()
+    for weight in (1, 1.5)
+}
+viz.film_strip(
+    [clip for clips in begun.values() for clip in clips],
+    [weight for weight in begun for _ in range(5)],
+    every=2,
+);
+
+# %% [markdown]
+# The upper five are drawn by the second network alone, the lower five from the same noise with guidance: strokes are more decided, and what was no digit has often become one. Of the 32 clips that the page of checkpoints shows, all but a few can be read. In the table of 64 clips (third column) ink, speed and the Fréchet distance are near those of
+# real clips, and the shape is kept. The *digit* that is read at the end is still another one more often than in real clips: a shape between two digits may be read as one on one frame and as the other on the next. That is what is left to learn, and the first two frames are where.
 #
 # `vdiff sample` draws like this; `vdiff evaluate` prints the table. In Part II the first frames are given, and `digits32` works by itself.
 
@@ -419,8 +469,22 @@ sliders.explore_slider(
     fine={"DDIM steps": range(1, 51), "seed": range(20)},
 )
 
+# %%
+sliders.explore_slider(
+    lambda weight, seed: vd.grow(
+        denoiser,
+        generator=torch.Generator().manual_seed(seed),
+        begin=beginner,
+        begin_weight=weight,
+    )[0].cpu(),
+    {"w": [1, 1.5, 3], "seed": [0, 1]},
+    "A clip drawn from noise, its beginning guided away from a worse network.",
+    start=[1, 0],
+    fine={"w": [0.5 + i / 4 for i in range(15)], "seed": range(20)},
+)
+
 # %% [markdown]
-# With one step you see the network's first guess: the average of all clips. Each further step commits a little more.
+# Above: with one step you see the network's first guess, the average of all clips; each further step commits a little more. Below: the same noise, its beginning drawn with more and more guidance. With $w = 3$ strokes are hard, and digits run.
 #
 # ## What breaks, and how to see it
 #
@@ -444,7 +508,7 @@ viz.film_strip([right[0], late[0]], ["from 1000", "from 900"]);
 # ## Recap
 #
 # A sampler is a rule for going from one level to the next, given the guess. DDPM adds fresh noise and needs many levels; DDIM keeps the noise and needs tens; a second-order
-# step needs fewer for the same closeness. All start at pure noise, and the number of questions is the price.
+# step needs fewer for the same closeness. All start at pure noise, and the number of questions is the price. Where a worse network is at hand, going on from its guess past the better one mends what both get wrong.
 #
 # ## Exercises
 #
@@ -461,4 +525,4 @@ viz.film_strip([right[0], late[0]], ["from 1000", "from 900"]);
 #
 # ## Sources
 #
-# {cite:t}`ho2020denoising`, Eq. 6 and 7; {cite:t}`song2021denoising`, Eq. 12; {cite:t}`lu2022dpm`, Algorithm 2. Trailing spacing: {cite:t}`lin2024common`.
+# {cite:t}`ho2020denoising`, Eq. 6 and 7; {cite:t}`song2021denoising`, Eq. 12; {cite:t}`lu2022dpm`, Algorithm 2. Trailing spacing: {cite:t}`lin2024common`. Autoguidance: {cite:t}`karras2024guiding`.

@@ -21,7 +21,7 @@
 # There are two obvious ways past the end of a clip: put clips one after the other, or feed the network more frames than it was trained on. We try both, measure what goes wrong, and
 # collect the yardsticks that every method of Part II will be held to.
 #
-# *Time to run: about a minute on two CPU cores, a few seconds on a GPU.*
+# *Time to run: about a minute on two CPU cores, half of that on a GPU.*
 
 # %% [markdown]
 # **You will learn** why a fixed length is a wall; what a *seam* is, and drift, freezing, fading and a swap of identity; how each is measured, and how a measure is checked.

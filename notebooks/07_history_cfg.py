@@ -21,7 +21,7 @@
 # We put the past into the window as clean frames, build classifier-free guidance on it in ten lines, hold it against a video model
 # whose right answer is known exactly, and turn the weight up until it breaks.
 #
-# *Time to run: about a minute on two CPU cores, a few seconds on a GPU.*
+# *Time to run: about a minute on two CPU cores, about twenty seconds on a GPU.*
 
 # %% [markdown]
 # **You will learn** how per-frame noise levels turn a model of clips into a model of futures; what the guidance weight does to the answer, in theory and on digits; how to guide with a

@@ -21,7 +21,7 @@
 # Let the network denoise the whole window as one clip, look at what it takes the overlap for, and push the window along the gradient of that error. It needs no training at all. We build
 # it, ask the Gaussian model how right it can be, and then watch it step by step: loss, gradient, and how much the outcome depends on the noise it starts from.
 #
-# *Time to run: about a minute on two CPU cores, a few seconds on a GPU.*
+# *Time to run: about a minute on two CPU cores, half of that on a GPU.*
 
 # %% [markdown]
 # **You will learn** where Ho's equation comes from and what it leaves out; why its weights do not carry over from one norm to another; how to tell whether guidance converges.

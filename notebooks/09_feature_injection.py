@@ -21,7 +21,7 @@
 # We record the features of the previous frames through the tap, put them into the new window's pass, and find the one place where this is not a trick but an identity: keys and values of
 # a clean past. There injection *is* the condition of chapter 7, with two thirds of its passes. Everywhere else we measure what it does.
 #
-# *Time to run: about a minute on two CPU cores, a few seconds on a GPU.*
+# *Time to run: about a minute on two CPU cores, about twenty seconds on a GPU.*
 
 # %% [markdown]
 # **You will learn** what can be injected, where, and how; why appended keys and values work and overwritten outputs do not; what the features carry.

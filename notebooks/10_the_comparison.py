@@ -20,7 +20,7 @@
 #
 # The large study was run beforehand by `vdiff compare` and lies in `data/results/`; this chapter reads it, and runs a small live version of each claim.
 #
-# *Time to run: about a minute on two CPU cores, a few seconds on a GPU.*
+# *Time to run: about a minute on two CPU cores, half of that on a GPU.*
 
 # %% [markdown]
 # **You will learn** how to compare methods that cost different amounts; what the interval around a mean is worth; which method to use, and on what evidence.

@@ -33,6 +33,27 @@ def test_a_shift_between_pixels_interpolates():
     torch.testing.assert_close(follow.shift(line, torch.tensor([[0.0, 0.25]]))[:, :, :-1], (line + 0.25)[:, :, :-1])
 
 
+def test_a_shift_and_its_gradients_are_those_of_grid_sample():
+    generator = torch.Generator().manual_seed(0)
+    follow = Follow(8, cell=2)
+    places, outside = torch.randn(3, 4, 4, 8, generator=generator), torch.randn(3, 4, 4, 8, generator=generator)
+    centre = 4 * torch.randn(3, 2, generator=generator)
+
+    def theirs(places, centre):
+        picture = rearrange(places, "n h w (p q c) -> n c (h p) (w q)", p=2, q=2)
+        rows, columns = ((2 * (torch.arange(8) + centre[:, [axis]]) + 1) / 8 - 1 for axis in (0, 1))
+        grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), dim=-1)
+        return rearrange(F.grid_sample(picture, grid, align_corners=False), "n c (h p) (w q) -> n h w (p q c)", p=2, q=2)
+
+    answers = []
+    for shift in (follow.shift, theirs):
+        given = [places.clone().requires_grad_(), centre.clone().requires_grad_()]
+        made = shift(*given)
+        answers.append([made, *torch.autograd.grad(made, given, outside)])
+    for ours, other in zip(*answers):
+        torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-4)
+
+
 def test_centre_is_where_the_score_is():
     follow = Follow(1, cell=2)
     torch.nn.init.zeros_(follow.score.weight)

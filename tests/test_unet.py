@@ -2,6 +2,7 @@ import pytest
 import torch
 from conftest import SMALL
 
+from vdiff_lite.blocks import spread
 from vdiff_lite.rotary import clean_mask, rotary_angles, rotate
 from vdiff_lite.unet import VideoUNet, VideoUNetConfig
 
@@ -127,6 +128,13 @@ def test_rotation_is_a_complex_product_and_so_is_its_gradient():
     torch.testing.assert_close(rotate(x, angles), torch.cat([pairs.real, pairs.imag], -1))
     assert torch.autograd.gradcheck(lambda x: rotate(x, angles), x)
     assert torch.autograd.gradgradcheck(lambda x: rotate(x, angles), x)
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_spread_is_a_transposed_convolution(k):
+    torch.manual_seed(0)
+    layer, x = torch.nn.ConvTranspose2d(3, 5, k, stride=k), torch.randn(2, 3, 4, 6)
+    torch.testing.assert_close(spread(layer, x), layer(x))
 
 
 def test_mask_of_mixed_levels():

@@ -111,8 +111,11 @@ def table_from_noise(result):
     for name, value in real:
         shown = "  +-" if name == "speed_standard_error" else name.replace("_", " ")
         lines.append(row("    " + shown, *(f"{result[way][name]:.3f}" for way in ways), value))
+        if name.startswith("same"):  # a share p of n clips
+            shares = (result[way][name] for way in ways)
+            lines.append(row("      +-", *(f"{(p * (1 - p) / result['clips'])**0.5:.3f}" for p in shares)))
     return "\n".join([
-        *lines, "speed (with its standard error) and ink: ratios to the data's",
+        *lines, "speed and ink: ratios to the data's;  +-: standard errors",
         "same digit (as read), same shape: shares of clips that end as they begin",
         "frechet: distance from real clips, in the features of a small network", "that reads digit, place and motion"])
 

@@ -146,7 +146,7 @@ def clipped(denoiser):
 def autoguided(denoiser, weak, weight=1.5):
     """A denoiser guided away from a worse version of itself.
 
-        x0_hat = x0_weak + w (x0_good - x0_weak)                  (Karras et al. 2024, "autoguidance", their Eq. 3 on x0_hat)
+        x0_hat = x0_weak + w (x0_good - x0_weak)                  (Karras et al. 2024, "autoguidance")
 
     denoiser, weak: (xt, t) -> x0_hat; the weak one should err in the same way, only more: the same network trained for less long, or on
     less of the task.  weight: w, 1 is `denoiser` alone and asks nobody else, more exaggerates what it does better.

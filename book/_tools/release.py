@@ -37,28 +37,38 @@ def main():
     made, _ = evaluation.drawn(denoiser, clips=32, draw=partial(vd.grow, begin=begin))
     figure = viz.film_strip(made, given=0, scale=0.45)
     figure.savefig(results / f"{NAME}_samples.png", dpi=100)
-    (results / f"{NAME}_begin.json").write_text(json.dumps(beginnings({NAME: denoiser, f"{NAME}_begin": begin}), indent=1) + "\n")
+    if begin:
+        (results / f"{NAME}_begin.json").write_text(json.dumps(beginnings(denoiser, begin), indent=1) + "\n")
     hero(denoiser)
 
 
-def beginnings(networks, clips=512, batch=64):
+WALKS = ((0, 25), (0.5, 25), (1, 25), (1, 50), (1, 100))  # eta and steps
+WEIGHTS = (1.5, 2, 3)  # of autoguidance
+
+
+def beginnings(denoiser, begin, clips=512, batch=64):
     """What two frames from noise are like, by who draws them and how: ratios to the data's, and the distance to handwriting."""
     real = vd.BouncingDigits(split="test", num_frames=2).sample(2048, torch.Generator().manual_seed(0)).video
     ink, speed = (measure(real).mean() for measure in (metrics.ink, metrics.speed))
+    spread = lambda clip: torch.pdist(metrics.centred_frames(clip[:clips, :, [0]]).flatten(1)).mean()
     error = lambda value: value.std().item() / clips**0.5
 
     def judged(clip):
         inks, speeds = metrics.ink(clip).mean(1) / ink, metrics.speed(clip)[:, 0] / speed
         return dict(ink=inks.mean().item(), ink_standard_error=error(inks), speed=speeds.mean().item(), speed_standard_error=error(speeds),
-                    distance=metrics.nearest_handwriting(clip)[0].median().item())
+                    distance=metrics.nearest_handwriting(clip)[0].median().item(), spread=(spread(clip) / spread(real)).item())
 
-    drawn = []
-    for name, denoiser in networks.items():
-        for eta, steps in ((0, 25), (0.5, 25), (1, 25), (1, 50), (1, 100)):
-            draw, generator = partial(vd.ddim, eta=eta), torch.Generator().manual_seed(0)
-            made = torch.cat([vd.sample(denoiser, batch, 2, draw, steps, generator).cpu() for _ in range(clips // batch)])
-            drawn.append(dict(network=name, eta=eta, steps=steps) | judged(made))
-    return dict(sha256={name: denoiser.card["sha256"] for name, denoiser in networks.items()}, clips=clips, drawn=drawn,
+    def drawn(draw, eta, steps):
+        walk, generator = partial(vd.ddim, eta=eta), torch.Generator().manual_seed(0)
+        guided = lambda weak, *rest, **more: walk(draw(weak), *rest, **more)
+        made = torch.cat([vd.sample(denoiser, batch, 2, guided, steps, generator).cpu() for _ in range(clips // batch)])
+        return dict(eta=eta, steps=steps) | judged(made)
+
+    rows = [dict(network=name, weight=1) | drawn(lambda weak, by=by: by, *walk)
+            for name, by in ((NAME, denoiser), (f"{NAME}_begin", begin)) for walk in WALKS]
+    rows += [dict(network=f"{NAME}_begin", weight=weight) | drawn(lambda weak, w=weight: vd.autoguided(begin, weak, w), 1, 50)
+             for weight in WEIGHTS]
+    return dict(sha256={NAME: denoiser.card["sha256"], f"{NAME}_begin": begin.card["sha256"]}, clips=clips, drawn=rows,
                 real=judged(real[:clips]))
 
 
