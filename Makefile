@@ -42,18 +42,18 @@ lab: .venv/ready  ## open the notebooks in JupyterLab
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab notebooks
 
 train: .venv/ready  ## train digits32 again into data/checkpoints/retrained (goes on where it was cut off)
-	@echo "== training digits32, first stage (about an hour and a half on two cores)"
+	@echo "== training digits32, first stage (about half an hour on two cores)"
 	@$(BIN)/vdiff train --out data/checkpoints/retrained/first --steps 5600 --short-steps 1400 --decay 3600 --batch 8
-	@echo "== second stage: foresight, then the whole network with it, then foresight once more (about an hour)"
+	@echo "== second stage: foresight, then the whole network with it, then foresight once more (as long again)"
 	@$(BIN)/vdiff train --out data/checkpoints/retrained/digits32 --start-from data/checkpoints/retrained/first --steps 2800 --short-steps 0 --decay 2700 --batch 8 --seed 1 \
 		--set foresight=3000 foresight_after=6000,3000 warmup=50 matrix_lr=0.01 mix=0.5,0.07,0.38,0.05 time_lapse=1,1,1,2 image_every=3
 
 BEGINNINGS := --short-steps 0 --set frames=2 mix=1,0,0,0 time_lapse=1,1 image_every=2 warmup=50 matrix_lr=0.01
 beginner: .venv/ready  ## train the network that draws beginnings, from retrained/digits32 (goes on where it was cut off)
-	@echo "== training digits32_begin, two courses with small batches"
+	@echo "== training digits32_begin, two courses with small batches (three quarters of an hour on two cores)"
 	@$(BIN)/vdiff train --out data/checkpoints/retrained/begin_first --start-from data/checkpoints/retrained/digits32 --steps 5000 --decay 3600 --batch 48 --seed 2 $(BEGINNINGS)
 	@$(BIN)/vdiff train --out data/checkpoints/retrained/begin_second --start-from data/checkpoints/retrained/begin_first --steps 4500 --decay 4400 --batch 48 --seed 3 $(BEGINNINGS)
-	@echo "== two courses with large ones"
+	@echo "== two courses with large ones (more than an hour)"
 	@$(BIN)/vdiff train --out data/checkpoints/retrained/begin_third --start-from data/checkpoints/retrained/begin_second --steps 1070 --decay 1070 --batch 192 --seed 11 $(BEGINNINGS)
 	@$(BIN)/vdiff train --out data/checkpoints/retrained/digits32_begin --start-from data/checkpoints/retrained/begin_third --steps 1200 --decay 1100 --batch 512 --seed 13 $(BEGINNINGS) ema=0.9995
 

@@ -72,13 +72,16 @@ def _timed(pipe, make, args, prepared):
             pipe.send(best(works[i], device, seconds))
 
 
-def in_turns(timers):
-    """Shortest time of each, in turns of a second: slow spells of the machine, often half a minute, then meet all of them alike."""
+def in_turns(timers, turn, minutes):
+    """Shortest time of each, in turns of so many seconds: slow spells of the machine, often half a minute, then meet all of them alike.
+
+    turn: long enough for a few calls of the slowest, so that all are looked at for as long.
+    """
     for timer in timers:
         timer(0.0)  # ready, and compiled
     started, rounds = time.perf_counter(), []
-    while not rounds or time.perf_counter() - started < (15 if QUICK else 120):
-        rounds.append([timer(1.0) for timer in timers])
+    while not rounds or time.perf_counter() - started < (15 if QUICK else 60 * minutes):
+        rounds.append([timer(turn) for timer in timers])
     return [min(times) for times in zip(*rounds)]
 
 
@@ -211,7 +214,8 @@ def main():
     compiled = Apart(of_compiled, device).timers(1) if device.type == "cpu" else []
     networks = [Apart(of_tiny, device).timers(2), *(Apart(of_peer, widths, device, prepared=prepared).timers(2)
                                                     for prepared in (False, True) for widths in PEERS)]
-    turns = [in_turns([*large, *timers]) for timers in ([*(forward for forward, _ in networks), *compiled], [step for _, step in networks])]
+    turns = [in_turns([*large, *timers], turn, minutes) for timers, turn, minutes in (
+        ([*(forward for forward, _ in networks), *compiled], 1.0, 2), ([step for _, step in networks], 6.0, 3))]
     peak = max(2 * 9 * channels**2 * side**2 * images / seconds / 1e9 for times in turns
                for (channels, side, images), seconds in zip(LARGE, times))
     forwards, steps = (times[len(LARGE):] for times in turns)
