@@ -152,8 +152,7 @@ def autoguided(denoiser, weak, weight=1.5):
     less of the task.  weight: w, 1 is `denoiser` alone and asks nobody else, more exaggerates what it does better.
     Returns denoiser(xt, t) -> x0_hat. Raises ValueError for a weight that is not finite.
     """
-    if not math.isfinite(weight):
-        raise ValueError(f"weight={weight} must be finite; 1 is the denoiser alone, 1.5 a usual weight")
+    check_weight("weight", weight, "the denoiser alone")
     if weight == 1:
         return denoiser
 
@@ -162,6 +161,12 @@ def autoguided(denoiser, weak, weight=1.5):
         return x0_weak + weight * (denoiser(xt, t, **features) - x0_weak)
 
     return guided
+
+
+def check_weight(name, weight, one="the conditional model"):
+    """Raise ValueError unless a guidance weight is a finite number;  one: what a weight of 1 means."""
+    if isinstance(weight, str) or not math.isfinite(weight):
+        raise ValueError(f"{name}={weight} must be finite; 1 is {one}, 1.5 a usual guidance weight")
 
 
 def _pairs(schedule, steps):

@@ -58,18 +58,17 @@ def beginnings(denoiser, begin, clips=512, batch=64):
         return dict(ink=inks.mean().item(), ink_standard_error=error(inks), speed=speeds.mean().item(), speed_standard_error=error(speeds),
                     distance=metrics.nearest_handwriting(clip)[0].median().item(), spread=(spread(clip) / spread(real)).item())
 
-    def drawn(draw, eta, steps):
-        walk, generator = partial(vd.ddim, eta=eta), torch.Generator().manual_seed(0)
-        guided = lambda weak, *rest, **more: walk(draw(weak), *rest, **more)
-        made = torch.cat([vd.sample(denoiser, batch, 2, guided, steps, generator).cpu() for _ in range(clips // batch)])
-        return dict(eta=eta, steps=steps) | judged(made)
+    networks = {NAME: denoiser, f"{NAME}_begin": begin}
 
-    rows = [dict(network=name, weight=1) | drawn(lambda weak, by=by: by, *walk)
-            for name, by in ((NAME, denoiser), (f"{NAME}_begin", begin)) for walk in WALKS]
-    rows += [dict(network=f"{NAME}_begin", weight=weight) | drawn(lambda weak, w=weight: vd.autoguided(begin, weak, w), 1, 50)
-             for weight in WEIGHTS]
-    return dict(sha256={NAME: denoiser.card["sha256"], f"{NAME}_begin": begin.card["sha256"]}, clips=clips, drawn=rows,
-                real=judged(real[:clips]))
+    def drawn(name, weight, eta, steps):
+        asked, generator = vd.autoguided(networks[name], denoiser, weight), torch.Generator().manual_seed(0)
+        walk = lambda _, *rest, **more: vd.ddim(asked, *rest, eta=eta, **more)
+        made = torch.cat([vd.sample(denoiser, batch, 2, walk, steps, generator).cpu() for _ in range(clips // batch)])
+        return dict(network=name, weight=weight, eta=eta, steps=steps) | judged(made)
+
+    rows = [drawn(name, 1, *walk) for name in networks for walk in WALKS]
+    rows += [drawn(f"{NAME}_begin", weight, 1, 50) for weight in WEIGHTS]
+    return dict(sha256={name: network.card["sha256"] for name, network in networks.items()}, clips=clips, drawn=rows, real=judged(real[:clips]))
 
 
 def hero(denoiser, clips=4, frames=75):

@@ -1,8 +1,8 @@
 """The past stands in the window, clean; classifier-free guidance makes the network listen to it more."""
 
-import math
-
 import torch
+
+from ..samplers import check_weight
 
 
 def history_cfg(denoiser, past, weight=1.0):
@@ -56,12 +56,6 @@ def temporal_history(denoiser, past, weights):
     branches = {tuple(top if i < k - n else 0 for i in range(k)): weight for n, weight in weights.items()}
     branches[(top,) * k] = branches.get((top,) * k, 0) + 1 - sum(weights.values())
     return _combined(denoiser, past, branches)
-
-
-def check_weight(name, weight):
-    """Raise ValueError unless a guidance weight is a finite number."""
-    if isinstance(weight, str) or not math.isfinite(weight):
-        raise ValueError(f"{name}={weight} must be finite; 1 is the conditional model, 1.5 a usual guidance weight")
 
 
 def _combined(denoiser, past, branches):

@@ -10,8 +10,8 @@ from torch import nn
 
 from .. import checkpoint
 from ..denoiser import Denoiser
+from ..samplers import check_weight
 from ..training import draw_noise_levels, v_loss
-from .history_cfg import check_weight
 
 FORMAT = "vdiff_lite-history-2"
 

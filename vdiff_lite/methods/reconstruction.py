@@ -2,7 +2,7 @@
 
 import torch
 
-from .history_cfg import check_weight
+from ..samplers import check_weight
 
 NORMS = ("sum", "mean", "root", "pigdm")
 
