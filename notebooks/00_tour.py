@@ -22,7 +22,7 @@
 # again, and then push the network past the end of the clips it was trained on. Every later chapter takes one of these
 # steps apart and builds it by hand.
 #
-# *Time to run: under a minute on two CPU cores; about twenty on one GPU.*
+# *Time to run: under a minute on two CPU cores; about twenty seconds on one GPU.*
 
 # %% [markdown]
 # **You will learn** what a video diffusion model does, in pictures; what a sampler shows on the way; what a window, an overlap

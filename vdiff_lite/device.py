@@ -47,7 +47,7 @@ def _keep_memory():
 
 
 def compiled(denoiser):
-    """The same denoiser with its network compiled by `torch.compile` for a CPU: a pass of one clip takes about three quarters of the time.
+    """The same denoiser compiled by `torch.compile` for a CPU: a pass of one clip takes two thirds to three quarters of the time.
 
     Worth it for work of an hour, clip by clip (larger batches gain less; `make bench` measures one): the first pass of each new shape takes
     one or two minutes, in every process anew. Answers are the same up to rounding. Passes with a tap or a gradient are not compiled and go
