@@ -315,7 +315,7 @@ def test_grow_by_hand(small_denoiser):
     assert grow(small_denoiser, 1, 1, steps=2, **options).shape == (1, 1, 1, 16, 16)
 
 
-@pytest.mark.parametrize("weight", [1, 1.5])
+@pytest.mark.parametrize("weight", [1, 1.5, (3, 1.5)])
 def test_another_network_begins(weight, small_denoiser):
     torch.manual_seed(1)
     other = Denoiser(VideoUNet(small_denoiser.net.config).requires_grad_(False), NoiseSchedule())

@@ -3,7 +3,7 @@ import torch
 from conftest import gaussian_denoiser
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
-from vdiff_lite.samplers import SAMPLERS, autoguided, clipped, ddim, ddpm, dpmpp_2m, finish, sample, trailing_times
+from vdiff_lite.samplers import EARLY, SAMPLERS, autoguided, clipped, ddim, ddpm, dpmpp_2m, finish, sample, trailing_times
 from vdiff_lite.schedule import NoiseSchedule
 
 SHAPE = (2, 1, 3, 4, 4)
@@ -123,14 +123,25 @@ def test_autoguided_goes_on_from_the_weak_guess_past_the_good_one():
     assert guided(torch.tensor([2.0]), torch.tensor([7]), gain=3.0).item() == 1.0 + 1.5 * (6.0 - 1.0)
 
 
-def test_autoguided_with_weight_one_asks_nobody_else():
+def test_a_pair_of_weights_is_told_apart_by_the_noise_level():
+    guided = autoguided(lambda xt, t: xt, lambda xt, t: 0 * xt, weight=(3, 1.5))
+    xt = torch.ones(2, 1, 3, 1, 1)
+    assert guided(xt, torch.tensor([EARLY, EARLY + 1]))[:, 0, 0, 0, 0].tolist() == [1.5, 3]
+    by_frame = torch.tensor([[0, 1000, EARLY], [EARLY + 1, 1, 700]])
+    assert guided(xt, by_frame)[:, 0, :, 0, 0].tolist() == [[1.5, 3, 1.5], [3, 1.5, 3]]
+
+
+@pytest.mark.parametrize("weight", [1, (1, 1.0), [1, 1]])
+def test_autoguided_with_weight_one_asks_nobody_else(weight):
     good = lambda xt, t: xt
-    assert autoguided(good, None, 1) is good
+    assert autoguided(good, None, weight) is good
 
 
-def test_autoguided_refuses_a_weight_that_is_no_number():
-    with pytest.raises(ValueError, match="weight=nan"):
-        autoguided(None, None, float("nan"))
+@pytest.mark.parametrize("weight, says", [(float("nan"), "weight=nan"), ((3, float("inf")), "weight=inf"), ("3", "weight=3"),
+                                          ((3, 2, 1), "weight=.3, 2, 1. must be a number or a pair")])
+def test_autoguided_refuses_a_weight_that_is_no_number(weight, says):
+    with pytest.raises(ValueError, match=says):
+        autoguided(None, None, weight)
 
 
 def test_autoguidance_away_from_a_wider_guess_narrows_what_is_drawn():

@@ -51,14 +51,14 @@ def _frames(denoiser, past, num_frames, window, overlap, method, sampler, genera
 
 
 def grow(denoiser, clips=1, num_frames=16, sampler=partial(ddim, eta=0.5), steps=25, generator=None, first=None, window=16,  # noqa: B008
-         overlap=5, begin=None, begin_steps=50, begin_weight=1.5):
+         overlap=5, begin=None, begin_steps=50, begin_weight=(3, 1.5)):
     """Clips from noise, the beginning first: `first` frames by themselves, then a window with these as its past, then `rollout`.
 
     A network that draws sixteen frames at once too faintly may draw three as they should be, and carry them on (chapter 5).
     sampler, steps: as in `sample`; some fresh noise on the way, eta, mends small errors;  window, overlap: as in `rollout`.
     begin: a Denoiser that draws the first frames, `vd.load("digits32_begin")` for example, by `ddpm` with `begin_steps`: a few frames cost
     little, and what is wrong in them is wrong to the end. It is `autoguided` by `begin_weight` away from `denoiser`, which has not learned to
-    begin; 1 leaves it alone. None: the same one, by the same sampler.
+    begin, by more while the shape is decided; 1 leaves it alone. None: the same one, by the same sampler.
     first: None means 3, or 2 with `begin`, which has learned clips of two.
     Returns (clips, c, num_frames, h, w). Raises ValueError unless 1 <= first < window and num_frames >= 1, and as `rollout` does.
     """

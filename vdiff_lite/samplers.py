@@ -143,22 +143,33 @@ def clipped(denoiser):
     return lambda xt, t, **features: denoiser(xt, t, **features).clamp(-1, 1)
 
 
+EARLY = 600  # of 1000: above this noise level most of the shape is decided
+
+
 def autoguided(denoiser, weak, weight=1.5):
     """A denoiser guided away from a worse version of itself.
 
         x0_hat = x0_weak + w (x0_good - x0_weak)                  (Karras et al. 2024, "autoguidance")
 
     denoiser, weak: (xt, t) -> x0_hat; the weak one should err in the same way, only more: the same network trained for less long, or on
-    less of the task.  weight: w, 1 is `denoiser` alone and asks nobody else, more exaggerates what it does better.
-    Returns denoiser(xt, t) -> x0_hat. Raises ValueError for a weight that is not finite.
+    less of the task.  weight: w, 1 is `denoiser` alone and asks nobody else, more exaggerates what it does better; or a pair, w above noise
+    level `EARLY` and w from there down (Kynkaanniemi et al. 2024 let guidance depend on the level, too).
+    Returns denoiser(xt, t) -> x0_hat. Raises ValueError for a weight that is not finite, or neither one nor two.
     """
-    check_weight("weight", weight, "the denoiser alone")
-    if weight == 1:
+    weights = weight if isinstance(weight, (tuple, list)) else (weight, weight)
+    if len(weights) != 2:
+        raise ValueError(f"weight={weight} must be a number or a pair, above and below noise level {EARLY}")
+    early, late = weights
+    for each in (early, late):
+        check_weight("weight", each, "the denoiser alone")
+    if early == late == 1:
         return denoiser
 
     def guided(xt, t, **features):
         x0_weak = weak(xt, t, **features)
-        return x0_weak + weight * (denoiser(xt, t, **features) - x0_weak)
+        w = torch.where(t > EARLY, early, late).to(xt)
+        w = w.view(len(t), 1, *(t.shape[1:] or (1,)), 1, 1)  # as a clip: (b, 1, f or 1, 1, 1)
+        return x0_weak + w * (denoiser(xt, t, **features) - x0_weak)
 
     return guided
 

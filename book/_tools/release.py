@@ -43,7 +43,7 @@ def main():
 
 
 WALKS = ((0, 25), (0.5, 25), (1, 25), (1, 50), (1, 100))  # eta and steps
-WEIGHTS = (1.5, 2, 3)  # of autoguidance
+WEIGHTS = (1, 1.5, 3, (3, 1), (3, 1.5))  # of autoguidance: everywhere, or above and below its level `EARLY`
 
 
 def beginnings(denoiser, begin, clips=512, batch=64):
@@ -60,15 +60,22 @@ def beginnings(denoiser, begin, clips=512, batch=64):
 
     networks = {NAME: denoiser, f"{NAME}_begin": begin}
 
-    def drawn(name, weight, eta, steps):
-        asked, generator = vd.autoguided(networks[name], denoiser, weight), torch.Generator().manual_seed(0)
-        walk = lambda _, *rest, **more: vd.ddim(asked, *rest, eta=eta, **more)
-        made = torch.cat([vd.sample(denoiser, batch, 2, walk, steps, generator).cpu() for _ in range(clips // batch)])
-        return dict(network=name, weight=weight, eta=eta, steps=steps) | judged(made)
+    def drawn(name, eta, steps):
+        generator, walk = torch.Generator().manual_seed(0), partial(vd.ddim, eta=eta)
+        made = torch.cat([vd.sample(networks[name], batch, 2, walk, steps, generator).cpu() for _ in range(clips // batch)])
+        return dict(network=name, eta=eta, steps=steps) | judged(made)
 
-    rows = [drawn(name, 1, *walk) for name in networks for walk in WALKS]
-    rows += [drawn(f"{NAME}_begin", weight, 1, 50) for weight in WEIGHTS]
-    return dict(sha256={name: network.card["sha256"] for name, network in networks.items()}, clips=clips, drawn=rows, real=judged(real[:clips]))
+    def guided(weight):
+        """What `grow` draws: its first two frames, and whether the clip of sixteen ends as it begins."""
+        generator = torch.Generator().manual_seed(0)
+        made = torch.cat([vd.grow(denoiser, batch, generator=generator, begin=begin, begin_weight=weight).cpu() for _ in range(clips // batch)])
+        read = metrics.read_digits(made)
+        same = (read[:, 0] == read[:, -1]).float()
+        return dict(weight=weight, same_digit=same.mean().item(), same_digit_standard_error=error(same)) | judged(made[:, :, :2])
+
+    rows = [drawn(name, *walk) for name in networks for walk in WALKS]
+    return dict(sha256={name: network.card["sha256"] for name, network in networks.items()}, clips=clips, drawn=rows,
+                guided=[guided(weight) for weight in WEIGHTS], real=judged(real[:clips]))
 
 
 def hero(denoiser, clips=4, frames=75):
