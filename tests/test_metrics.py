@@ -44,6 +44,9 @@ def test_digits_are_read(real):
     assert (read[:, 0] == read[:, -1]).float().mean() > 0.93, "the same digit between other pixels"
     train = BouncingDigits().sample(48, torch.Generator().manual_seed(1))
     assert (metrics.read_digits(train.video) == train.labels).float().mean() > 0.97
+    torch.testing.assert_close(metrics.same_digit(real.video), read[:, 0] == read[:, -1])
+    mixed = torch.cat([train.video[:, :, :1], train.video.roll(1, 0)[:, :, :1]], dim=2)  # another clip's digit at the end
+    assert (metrics.same_digit(mixed) == (train.labels == train.labels.roll(1, 0)).squeeze()).float().mean() > 0.9
 
 
 def test_a_shape_is_recognised_unless_it_changes_on_the_way(real, long):

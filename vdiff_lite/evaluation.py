@@ -60,13 +60,13 @@ def from_noise(denoiser, clips=64, frames=16, steps=25, seed=0, data=None, bar=F
     real_frechet: these on held-out clips, the last on as many as were drawn.
     """
     made, real = drawn(denoiser, clips, frames, steps, seed, data, bar, draw)
-    share = lambda clip: (lambda read: (read[:, 0] == read[:, -1]).float().mean().item())(metrics.read_digits(clip))
-    shape = lambda clip: metrics.recognised(clip).float().mean().item()
+    share = lambda kept: kept.float().mean().item()
     away = lambda clip: frechet(describe(clip), describe_real(frames)) if len(clip) > 1 else math.nan
     speed = metrics.speed(made).mean(1) / metrics.speed(real).mean()
     return dict(speed=speed.mean().item(), speed_standard_error=(speed.std() / clips**0.5).item(),
                 ink=(metrics.ink(made).mean() / metrics.ink(real).mean()).item(),
-                same_digit=share(made), real_same_digit=share(real), same_shape=shape(made), real_same_shape=shape(real[:clips]),
+                same_digit=share(metrics.same_digit(made)), real_same_digit=share(metrics.same_digit(real)),
+                same_shape=share(metrics.recognised(made)), real_same_shape=share(metrics.recognised(real[:clips])),
                 frechet=away(made), real_frechet=away(real[:clips])), made
 
 

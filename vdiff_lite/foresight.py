@@ -148,9 +148,14 @@ def teach_once_more(net, schedule, data, courses, seed=0, bar=True):
 
     Course n = 1, 2, .. takes the rates 1e-3 / n and, for matrices, 0.008 / n.  The rest as in `teach`.
     """
-    watched = watch(net, schedule, data, clips=min(8192, 64 * sum(courses)), bar=bar)
+    watched = watch(net, schedule, data, clips=clips_to_watch(courses), bar=bar)
     for n, steps in enumerate(courses, 1):
         teach(net, schedule, data, steps, lr=1e-3 / n, matrix_lr=0.008 / n, watched=watched, seed=seed + n - 1, bar=bar)
+
+
+def clips_to_watch(courses):
+    """In how many clips `teach_once_more` looks at what the network sees."""
+    return min(8192, 64 * sum(courses))
 
 
 def _made_up(paths, batch, frames, stride, schedule, with_foreign, generator):

@@ -108,6 +108,12 @@ def recognised(clip):
     return torch.cdist(last, first).argmin(dim=1) == torch.arange(len(clip))
 
 
+def same_digit(clip):
+    """Whether the digit read on the last frame is the one read on the first: (b, 1, f, h, w) -> (b,) bool."""
+    first, last = read_digits(clip[:, :, [0, -1]]).unbind(1)
+    return first == last
+
+
 def _measured_share(part, whole):
     return part / whole.clamp(min=1e-6)
 

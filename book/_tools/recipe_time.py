@@ -43,7 +43,7 @@ def minutes(config, device, steps):
             trainer = Trainer(net, schedule, data, replace(config, short_steps=config.steps * (name == "short clips")), device)
             parts[name] = (last - first) * each(trainer.take_step, steps)
     if config.foresight_after:
-        clips = min(8192, 64 * sum(config.foresight_after))
+        clips = foresight.clips_to_watch(config.foresight_after)
         watch = each(lambda: foresight.watch(net, schedule, data, clips=16, bar=False), max(4, steps // 10))
         parts["foresight after"] = clips / 16 * watch + sum(lessons(net, schedule, data, course, steps) for course in config.foresight_after)
     return {name: seconds / 60 for name, seconds in parts.items()}

@@ -69,8 +69,7 @@ def beginnings(denoiser, begin, clips=512, batch=64):
         """What `grow` draws: its first two frames, and whether the clip of sixteen ends as it begins."""
         generator = torch.Generator().manual_seed(0)
         made = torch.cat([vd.grow(denoiser, batch, generator=generator, begin=begin, begin_weight=weight).cpu() for _ in range(clips // batch)])
-        read = metrics.read_digits(made)
-        same = (read[:, 0] == read[:, -1]).float()
+        same = metrics.same_digit(made).float()
         return dict(weight=weight, same_digit=same.mean().item(), same_digit_standard_error=error(same)) | judged(made[:, :, :2])
 
     rows = [drawn(name, *walk) for name in networks for walk in WALKS]
