@@ -38,13 +38,8 @@ import torch
 
 import vdiff_lite as vd
 from vdiff_lite import checkpoint, foresight, sliders, viz
-from vdiff_lite.training import (
-    DivergedError,
-    centre_loss,
-    draw_noise_levels,
-    true_centres,
-    v_loss,
-)
+from vdiff_lite.losses import centre_loss, true_centres, v_loss
+from vdiff_lite.training import DivergedError, draw_noise_levels
 
 device = vd.pick_device()
 vd.prepare_cpu()

@@ -10,6 +10,7 @@ import platform
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,8 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 import vdiff_lite as vd
 from vdiff_lite.device import peak_memory
+from vdiff_lite.losses import v_loss
 from vdiff_lite.methods import history_cfg, reconstruction
-from vdiff_lite.training import v_loss
+from vdiff_lite.workers import Workers
 
 sys.path.append(str(Path(__file__).parent / "book"))
 from opened import CHROMIUM, DRIVER, SITE, browsing, serving
@@ -28,7 +30,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
 QUICK = "--quick" in sys.argv
 # diffusers has no preset of this size: three layouts, each within 5% of our parameters. The first two are as wide as ours at the finest level.
 PEERS = ((32, 80), (32, 48, 64), (24, 48, 72))
-BATCH, PEER_BATCH = 8, 2  # clips in a training step
+BATCH, PEER_BATCH = 16, 2  # clips in a training step: as in the recipe; about what is quickest, a clip, for all peers
 
 
 def best(work, device, seconds=6.0):
@@ -122,26 +124,25 @@ def peer(widths, device):
     return net, lambda x, t: net(x, t if t.ndim == 1 else t[:, 0], text.expand(x.shape[0], -1, -1)).sample
 
 
-def passes(net, call, device, batch):
+def passes(net, call, device, batch, workers=1):
     """What is timed: a forward pass of one clip, and a training step of `batch` clips (forward, backward, no optimiser)."""
     x, t = torch.randn(1, 1, 16, 32, 32, device=device), torch.full((1,), 500, device=device)
     xs, levels = torch.randn(batch, 1, 16, 32, 32, device=device), torch.full((batch, 16), 500, device=device)
-    schedule = vd.NoiseSchedule()
+    schedule, parameters = vd.NoiseSchedule(), list(net.parameters())
 
     def forward():
         with torch.no_grad():
             call(x, t)
 
-    def step():
-        net.zero_grad()
-        v_loss(call, schedule, xs, levels, xs).backward()
+    def share(x, t):
+        return [v_loss(call, schedule, x, t, x) * len(x) / batch]
 
-    return forward, step
+    return forward, partial(Workers(workers).gradient, share, parameters, xs, levels)
 
 
 def of_tiny(device):
     net = vd.VideoUNet().to(device)
-    return passes(net, net, device, BATCH)
+    return passes(net, net, device, BATCH, Workers.of(BATCH, device).number)
 
 
 def of_peer(widths, device):
@@ -264,7 +265,7 @@ def table(r):
     ratio = lambda key: [row(name, "", *(format(net[ratio][key], ".1f") for net in peers))
                          for name, ratio in (("  times our time", "ratio"), ("  times our time, after prepare_cpu()", "ratio_prepared"))]
     rows = [f"{r['machine']['threads']} threads, torch {r['machine']['torch']}; convolution peak {r['convolution_peak_gflops']:.0f} GFLOP/s",
-            f"peers: {peers[0]['name']} of these widths; clips of 16 x 32 x 32",
+            f"peers: {peers[0]['name']} of these widths; clips of 16 x 32 x 32, in a training step {BATCH} for tiny, {PEER_BATCH} for peers",
             row("", "tiny", *("peer " + "-".join(map(str, net["widths"])) for net in peers)),
             each("parameters (M)", "parameters", ".2f", 1e-6),
             each("forward, one clip (ms)", "forward_ms", ".1f"), *ratio("forward"),

@@ -8,9 +8,9 @@ from vdiff_lite import foresight
 from vdiff_lite.blocks import Context
 from vdiff_lite.data import BouncingDigits
 from vdiff_lite.follow import Follow, Foresee, MotionBlock
+from vdiff_lite.losses import true_centres
 from vdiff_lite.rotary import clean_mask, rotary_angles
 from vdiff_lite.schedule import NoiseSchedule
-from vdiff_lite.training import true_centres
 from vdiff_lite.unet import VideoUNet
 
 

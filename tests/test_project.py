@@ -136,8 +136,8 @@ def test_library_is_ascii():
 
 def test_a_file_uses_only_what_stands_above_it():
     order = ["schedule", "files", "data", "rotary", "follow", "blocks", "unet", "denoiser", "samplers", "oracle", "optimizer", "device",
-             "checkpoint", "training", "foresight", "methods", "rollout", "metrics", "features", "tables", "judging", "comparison",
-             "evaluation", "viz", "sliders", "export", "cli"]
+             "checkpoint", "losses", "workers", "training", "foresight", "methods", "rollout", "metrics", "features", "tables",
+             "judging", "comparison", "evaluation", "viz", "sliders", "export", "cli"]
     for path in (ROOT / "vdiff_lite").glob("*.py"):
         if path.stem != "__init__":
             used = set(re.findall(r"^from \.(\w+) import", path.read_text(), re.M)) | set(

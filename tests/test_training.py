@@ -9,9 +9,10 @@ from conftest import SMALL
 
 from vdiff_lite import checkpoint
 from vdiff_lite.data import BouncingDigits
+from vdiff_lite.losses import centre_loss, v_loss
 from vdiff_lite.optimizer import Muon, make_optimizer, orthogonalise
 from vdiff_lite.schedule import NoiseSchedule
-from vdiff_lite.training import DivergedError, TrainConfig, Trainer, centre_loss, draw_noise_levels, v_loss
+from vdiff_lite.training import DivergedError, TrainConfig, Trainer, draw_noise_levels
 from vdiff_lite.unet import VideoUNet
 
 

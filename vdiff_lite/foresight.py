@@ -8,9 +8,10 @@ from einops import rearrange
 from tqdm.auto import tqdm
 
 from .blocks import Context
+from .losses import true_centres
 from .optimizer import make_optimizer
 from .rotary import clean_mask, rotary_angles
-from .training import draw_noise_levels, true_centres
+from .training import draw_noise_levels
 
 SHARP, BLUR = 0.07, 0.25  # a sighting is off by SHARP + BLUR noise/signal pixels
 LONG_AGO = 12  # frames that stand this far before the others or further are, now and then, from another time

@@ -6,25 +6,20 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 import torch
-from einops import rearrange, reduce
 from tqdm.auto import tqdm
 
 from . import checkpoint
-from .data import centroid
 from .denoiser import Denoiser
 from .follow import Foresee
+from .losses import WEIGHTINGS, centre_loss, v_loss
 from .optimizer import make_optimizer
 from .samplers import ddim, finish
 from .unet import VideoUNet
+from .workers import Workers
 
 KINDS = ("same", "per_frame", "prefix", "dropped")
 OWN_PAST = (4, 8)  # from which frame to which the network draws the past itself
 OWN_EVERY = 3  # in how many batches one has such a past
-WEIGHTINGS = {
-    "v": torch.ones_like,
-    "x0": lambda snr: 1 / (snr + 1),
-    "min_snr": lambda snr: snr.clamp(max=5) / (snr + 1),
-}
 
 
 @dataclass(frozen=True)
@@ -104,42 +99,6 @@ def draw_noise_levels(batch, frames, num_timesteps, mix, high=0.0, generator=Non
     return torch.where((kind == 3) & past, num_timesteps, t)
 
 
-def v_loss(net, schedule, x0, t, eps, weighting="v", **more):
-    """Mean squared error of v over the frames that are noisy.
-
-        L = E || v_hat(x_t, t) - v ||^2                                      (Salimans and Ho 2022, App. D)
-
-    Given frames (t = 0) hold no noise and teach nothing: they do not count. An error of v is an error of x_0 times
-    sqrt(snr + 1), so a frame's weight says what is asked for:
-      "v"        1: as it stands; low noise counts most
-      "x0"       1 / (snr + 1): the squared error of x_0; high noise, where motion and identity are decided, counts most
-      "min_snr"  min(snr, 5) / (snr + 1)                                          (Hang et al. 2023, Sec. 3.4)
-    x0, eps: (b, c, f, h, w);  t: (b, f) long;  more: what else the network is told, by name. Returns a scalar.
-    """
-    error = (net(schedule.add_noise(x0, t, eps), t, **more) - schedule.v(x0, t, eps)) ** 2
-    error = reduce(error, "b c f h w -> b f", "mean")
-    noisy = t > 0
-    snr = schedule.snr(torch.where(noisy, t, 1)).to(error)
-    return (noisy * WEIGHTINGS[weighting](snr) * error).sum() / noisy.sum().clamp(min=1)
-
-
-def true_centres(x0):
-    """The centre of mass of each frame's brightness, in pixels from the middle: (b, c, f, h, w) in [-1, 1] -> (b, f, 2) as (y, x)."""
-    return centroid((reduce(x0, "b c f h w -> b f h w", "mean") + 1) / 2) - (x0.shape[-1] - 1) / 2
-
-
-def centre_loss(centres, x0):
-    """How far the places that the network follows are from the centre of mass of the clean frames' brightness.
-
-        L = sum over blocks of E | centre - centroid |^2 / size^2
-
-    centres: a list of (b, 2, f) in pixels from the middle, what a tap saw at "...centre" and "...seen";  x0: (b, c, f, h, w) in [-1, 1].
-    Returns a scalar.
-    """
-    want = true_centres(x0)
-    return sum(((rearrange(centre, "b yx f -> b f yx") - want) / x0.shape[-1]).square().sum(-1).mean() for centre in centres)
-
-
 class DivergedError(RuntimeError):
     """The loss is not a number any more."""
 
@@ -167,6 +126,7 @@ class Trainer:
         self.net, self.schedule, self.data, self.device = net.to(device).train(), schedule, data, device
         self.average = [p.detach().clone() for p in net.parameters()]
         self.optimizer = make_optimizer(net, self.config.lr, self.config.matrix_lr, self.config.betas, self.config.weight_decay)
+        self.workers = Workers.of(self.config.batch, device)
         self.step, self.losses = 0, []
         self._rest_untaught()
 
@@ -186,10 +146,11 @@ class Trainer:
         x0, t, eps, positions = self._batch(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * config.lr_factor(self.step)
-        seen = {}
-        loss = v_loss(self.net, self.schedule, x0, t, eps, config.weighting, tap=seen.setdefault, positions=positions)
-        self.optimizer.zero_grad()
-        (loss + config.centre * centre_loss([c for site, c in seen.items() if site.endswith((".centre", ".seen"))], x0)).backward()
+        learning = [p for p in self.net.parameters() if p.requires_grad]
+        share = partial(self._share_of_loss, positions=positions, clips=len(x0), noisy=(t > 0).sum())
+        gradients, (_, loss) = self.workers.gradient(share, learning, x0, t, eps)
+        for p, gradient in zip(learning, gradients):
+            p.grad = gradient
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.clip)
         if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
             raise DivergedError(f"step {self.step}: loss {loss.item()}, gradient norm {norm.item()}; "
@@ -201,6 +162,14 @@ class Trainer:
         self.step += 1
         self.losses.append(loss.item())
         return loss.item()
+
+    def _share_of_loss(self, x0, t, eps, positions, clips, noisy):
+        """Of some of a batch's clips, with its number of clips and of noisy frames: what to differentiate, and its part that is v_loss."""
+        seen = {}
+        loss = v_loss(self.net, self.schedule, x0, t, eps, self.config.weighting, tap=seen.setdefault, positions=positions)
+        centres = [centre for site, centre in seen.items() if site.endswith((".centre", ".seen"))]
+        loss = loss * (t > 0).sum() / noisy
+        return loss + self.config.centre * centre_loss(centres, x0) * len(x0) / clips, loss
 
     def _batch(self, step):
         config = self.config

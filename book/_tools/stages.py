@@ -12,7 +12,7 @@ import torch
 import vdiff_lite as vd
 from vdiff_lite import evaluation, foresight, metrics
 from vdiff_lite.comparison import extend
-from vdiff_lite.training import true_centres
+from vdiff_lite.losses import true_centres
 
 RESULT = Path(__file__).resolve().parents[2] / "data" / "results" / "stages.json"
 

@@ -10,8 +10,9 @@ from torch import nn
 
 from .. import checkpoint
 from ..denoiser import Denoiser
+from ..losses import v_loss
 from ..samplers import check_weight
-from ..training import draw_noise_levels, v_loss
+from ..training import draw_noise_levels
 
 FORMAT = "vdiff_lite-history-2"
 
