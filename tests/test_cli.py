@@ -1,5 +1,6 @@
 import json
 import shlex
+import signal
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
@@ -53,6 +54,16 @@ def test_train_writes_a_checkpoint_that_samples(tmp_path, capsys):
     assert main(command) == 0
     assert "going on from step 2" in capsys.readouterr().out
     assert main(["sample", "--checkpoint", str(out), "--out", str(tmp_path / "x.gif"), "--clips", "1", "--frames", "2", "--steps", "1"]) == 0
+
+
+def test_train_stops_at_ctrl_c_and_goes_on(tmp_path, capsys, monkeypatch):
+    command = ["train", "--out", str(tmp_path / "mine"), "--steps", "3", "--short-steps", "1", "--decay", "1", "--batch", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "_draw_samples", lambda *_: signal.raise_signal(signal.SIGINT))  # while step 2 is looked at
+        assert main([*command, "--samples-every", "2"]) == 130
+    assert f"vdiff train: stopped after step 2, saved in {tmp_path / 'mine.state.safetensors'};" in capsys.readouterr().err
+    assert main(command) == 0
+    assert "going on from step 2" in capsys.readouterr().out
 
 
 def test_a_second_stage_keeps_the_first_in_its_card(tmp_path):

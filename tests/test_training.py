@@ -271,6 +271,33 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path):
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
 
 
+def test_ctrl_c_stops_between_two_steps_and_saves_there(small_data, tmp_path):
+    state, before = tmp_path / "state.safetensors", signal.getsignal(signal.SIGINT)
+    straight, run = trainer(small_data), trainer(small_data)
+    for _ in straight.run(bar=False):
+        pass
+    with pytest.raises(KeyboardInterrupt, match="stopped after step 2, saved in "):
+        for progress in run.run(save_to=state, bar=False):
+            if progress.step == 2:
+                signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+    resumed = trainer(small_data).resume(state)
+    assert resumed.step == 2
+    for _ in resumed.run(bar=False):
+        pass
+    assert all(torch.equal(a, b) for a, b in zip(straight.average, resumed.average))
+
+
+def test_a_second_ctrl_c_does_not_wait(small_data, tmp_path):
+    for progress in (run := trainer(small_data).run(save_to=tmp_path / "state.safetensors", bar=False)):
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        break
+    run.close()
+    assert not (tmp_path / "state.safetensors").exists()
+
+
 def test_nan_stops_with_the_step(small_data):
     run = trainer(small_data)
     run.take_step()

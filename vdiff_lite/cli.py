@@ -21,14 +21,14 @@ from .samplers import SAMPLERS, ddim, sample
 
 
 def main(argv=None):
-    """Run a command; returns the exit status. Errors that a reader can mend are one line, without a traceback."""
+    """Run a command; returns the exit status. Errors that a reader can mend, and Ctrl-C, are one line, without a traceback."""
     args = _parser().parse_args(argv)
     prepare_cpu()
     try:
         return args.run(args) or 0
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"vdiff {args.command}: {error}", file=sys.stderr)
-        return 2
+    except (ValueError, OSError, FloatingPointError, KeyboardInterrupt) as error:
+        print(f"vdiff {args.command}: {str(error) or 'stopped'}", file=sys.stderr)
+        return 130 if isinstance(error, KeyboardInterrupt) else 2
 
 
 _METHOD_HELP = ("NAME or NAME:SETTING=VALUE,...: " + ", ".join(METHODS)

@@ -1,7 +1,10 @@
 """Training: one loss, three kinds of noise levels, an averaged copy of the weights, exact resume."""
 
 import math
+import signal
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -214,9 +217,12 @@ class Trainer:
         return x0, t, eps, torch.cat([positions[:first] - gap, positions[first:]])
 
     def run(self, save_to=None, save_every=500, bar=True):
-        """Take the steps that are left; yields Progress after each. Saves to the file save_to on the way and at the end."""
+        """Take the steps that are left; yields Progress after each. Saves to the file save_to on the way and at the end.
+
+        With save_to, Ctrl-C ends a run between two steps: it saves, and raises KeyboardInterrupt that says so. A second one does not wait.
+        """
         started, first = time.perf_counter(), self.step
-        with tqdm(total=self.config.steps, initial=first, disable=not bar, unit="step") as shown:
+        with tqdm(total=self.config.steps, initial=first, disable=not bar, unit="step") as shown, _asked_to_stop(save_to) as asked:
             while self.step < self.config.steps:
                 loss = self.take_step()
                 per_step = (time.perf_counter() - started) / (self.step - first)
@@ -226,6 +232,9 @@ class Trainer:
                 if save_to and (self.step % save_every == 0 or self.step == self.config.steps):
                     self.save(save_to)
                 yield Progress(self.step, loss, self.config.batch / per_step, per_step * (self.config.steps - self.step))
+                if asked:
+                    self.save(save_to)
+                    raise KeyboardInterrupt(f"stopped after step {self.step}, saved in {save_to}; the same command, or Trainer.resume, goes on")
 
     def averaged(self):
         """A Denoiser with the averaged weights (the ones to sample with), detached from training."""
@@ -263,3 +272,23 @@ class Trainer:
         self.step, self.losses = about["step"], about["losses"]
         self._rest_untaught()
         return self
+
+
+@contextmanager
+def _asked_to_stop(wanted):
+    """A list that is empty until somebody presses Ctrl-C, which does nothing else meanwhile; the second time it is as ever."""
+    asked = []
+    if not wanted or threading.current_thread() is not threading.main_thread():  # only there are signals heard
+        yield asked
+        return
+    before = signal.getsignal(signal.SIGINT) or signal.default_int_handler
+
+    def ask(number, frame):
+        asked.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
