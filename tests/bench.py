@@ -132,7 +132,7 @@ def peer(widths, device):
 
 
 def passes(net, call, device, batch, workers=1):
-    """What is timed: a forward pass of one clip, and a training step of `batch` clips (forward, backward, no optimiser)."""
+    """What is timed: a forward pass of one clip, and a training step of `batch` clips, shared out to so many workers (no optimiser)."""
     x, t = torch.randn(1, 1, 16, 32, 32, device=device), torch.full((1,), 500, device=device)
     xs, levels = torch.randn(batch, 1, 16, 32, 32, device=device), torch.full((batch, 16), 500, device=device)
     schedule, parameters = vd.NoiseSchedule(), list(net.parameters())
@@ -225,11 +225,12 @@ def main():
     networks = [ours, *(Apart(of_peer, widths, device, prepared=prepared).timers(2) for prepared in (False, True) for widths in PEERS)]
     turns = [in_turns([*large, *timers], turn, minutes) for timers, turn, minutes in (
         ([*(forward for forward, _ in networks), *compiled], 1.0, 2), ([*(step for _, step in networks), recipe], 6.0, 6))]
-    forwards, steps = ([min(times) for times in zip(*rounds)][len(LARGE):] for rounds in turns)
+    turns = [[(peak_of(times), times[len(LARGE):]) for times in rounds] for rounds in turns]
+    peaks = [peak for rounds in turns for peak, _ in rounds]
+    forwards, steps = ([min(times) for times in zip(*(times for _, times in rounds))] for rounds in turns)
     # What is compared is compared within a round: the machine's clock was seen to change by a fifth from one minute to the next.
-    times_ours = lambda rounds, i: median(times[len(LARGE) + i] / times[len(LARGE)] for times in rounds)
-    share = lambda rounds, i, gflop: median(gflop / times[len(LARGE) + i] / peak_of(times) for times in rounds)
-    peaks = [peak_of(times) for rounds in turns for times in rounds]
+    times_ours = lambda rounds, i: median(times[i] / times[0] for _, times in rounds)
+    share = lambda rounds, i, gflop: median(gflop / times[i] / peak for peak, times in rounds)
     nets = net, *(peer(widths, device)[0] for widths in PEERS)
     tiny, *peers = (dict(parameters=sum(p.numel() for p in each.parameters()), forward_ms=forward * 1e3, train_clips_per_second=batch / step)
                     for each, batch, forward, step in zip(nets, (BATCH, *[PEER_BATCH] * len(PEERS)), forwards, steps))

@@ -37,13 +37,13 @@ class Workers:
         batch: tensors with as many clips (b, ...) each, of which every part has some.
         Returns the gradients, a list with None for a parameter that no part depends on, and the scalars, each summed over the parts.
         """
-        def of(part):
+        def alone(part):
             scalars = loss(*part)
             return torch.autograd.grad(scalars[0], parameters, allow_unused=True), [scalar.detach() for scalar in scalars]
 
         parts = list(zip(*(tensor.chunk(self.number) for tensor in batch)))
-        gradients, scalars = zip(*(self.pool.map if self.pool else map)(of, parts))
-        return [_sum(of_one) for of_one in zip(*gradients)], [sum(of_one) for of_one in zip(*scalars)]
+        gradients, scalars = zip(*(self.pool.map if self.pool else map)(alone, parts))
+        return list(map(_sum, zip(*gradients))), list(map(sum, zip(*scalars)))
 
 
 def _sum(gradients):
