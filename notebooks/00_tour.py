@@ -34,8 +34,8 @@
 import torch
 
 import vdiff_lite as vd
-from vdiff_lite import sliders, viz
-from vdiff_lite.methods import history_cfg
+from vdiff_lite.methods import history_guidance
+from vdiff_lite.viz import sliders
 
 torch.manual_seed(0)
 device = vd.pick_device()
@@ -52,12 +52,12 @@ denoiser = vd.load("digits32", device)
 real = vd.BouncingDigits(split="test").sample(3, torch.Generator().manual_seed(7))
 viz.show_clips(
     real.video,
-    [f"a {n}" for n in real.labels.flatten().tolist()],
+    [f"a {n}" for n in real.truth.labels.flatten().tolist()],
     alt="A handwritten digit bounces in a box",
 )
 
 # %% mystnb={"image": {"alt": "Three film strips of sixteen frames; in each a white handwritten digit drifts over a black ground and bounces off the walls."}, "figure": {"caption": "Three held-out clips, frame by frame. Time runs to the right."}}
-viz.film_strip(real.video, [f"a {n}" for n in real.labels.flatten().tolist()]);
+viz.film_strip(real.video, [f"a {n}" for n in real.truth.labels.flatten().tolist()]);
 
 # %% [markdown]
 # ## 2. Noise
@@ -143,7 +143,7 @@ def go_on(method, seed=1, frames=33):
     return torch.cat([past, torch.stack(list(made), dim=2)], dim=2).cpu()
 
 
-with_history = go_on(history_cfg)
+with_history = go_on(history_guidance)
 without = go_on(lambda denoiser, past: denoiser)
 with_history.shape
 
@@ -151,14 +151,14 @@ with_history.shape
 viz.film_strip(
     [with_history[0], without[0]],
     ["overlap of 5", "no memory"],
-    given=5,
+    num_context=5,
     every=2,
     joins=[16, 27],
 );
 
 # %%
 viz.show_clips(
-    [viz.framed(clip[0], given=5, joins=[16, 27]) for clip in (with_history, without)],
+    [viz.framed(clip[0], num_context=5, joins=[16, 27]) for clip in (with_history, without)],
     ["overlap of 5 frames", "no memory"],
     alt="A digit goes on bouncing past the window",
 )
@@ -181,9 +181,9 @@ xt = torch.randn(1, 1, 16, 32, 32, generator=torch.Generator().manual_seed(5)).t
 
 @torch.no_grad()
 def listen(weight):
-    method = history_cfg(denoiser, past, weight)
+    method = history_guidance(denoiser, past, weight)
     for step in vd.ddim(method, xt, denoiser.schedule, 12):
-        yield viz.framed(step.x0_hat[0].cpu(), given=5)
+        yield viz.framed(step.x0_hat[0].cpu(), num_context=5)
 
 
 sliders.guidance_slider(
@@ -199,7 +199,7 @@ sliders.guidance_slider(
 
 # %% mystnb={"image": {"alt": "Film strips for six guidance weights; at weight zero the made frames do not follow the given ones, from one upwards they do."}, "figure": {"caption": "The same noise, six weights. Frames 0 to 4 (blue) were given."}}
 guided = [list(listen(w))[-1] for w in weights]
-viz.film_strip(guided, [f"w = {w}" for w in weights], given=5);
+viz.film_strip(guided, [f"w = {w}" for w in weights], num_context=5);
 
 # %% [markdown]
 # ## Recap

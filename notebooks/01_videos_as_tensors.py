@@ -35,8 +35,8 @@ import torch
 from einops import rearrange
 
 import vdiff_lite as vd
-from vdiff_lite import sliders, viz
-from vdiff_lite.data import centroid, draw, glyphs
+from vdiff_lite.data.bouncing_digits import centroid, draw, glyphs
+from vdiff_lite.viz import sliders
 
 generator = torch.Generator().manual_seed(1)
 
@@ -194,10 +194,10 @@ for name in ("video", "positions", "velocities", "labels"):
 # %%
 # NBVAL_CHECK_OUTPUT
 measured = centroid((clips.video[:, 0] + 1) / 2)
-speed = clips.velocities.norm(dim=-1)
+speed = clips.truth.velocities.norm(dim=-1)
 print(
     "largest error of the position: %.0e pixels"
-    % (measured - clips.positions[:, 0]).abs().max().clamp(min=1e-5)
+    % (measured - clips.truth.positions[:, 0]).abs().max().clamp(min=1e-5)
 )
 print("slowest and fastest: %.2f %.2f pixels a frame" % (speed.min(), speed.max()))
 torch.testing.assert_close(speed, speed[:, :, :1].expand_as(speed))
@@ -209,7 +209,7 @@ torch.testing.assert_close(speed, speed[:, :, :1].expand_as(speed))
 again = vd.BouncingDigits().sample(256, torch.Generator().manual_seed(2))
 assert torch.equal(clips.video, again.video)
 train, test = (
-    vd.BouncingDigits(split=s).sample(256, generator).samples for s in ("train", "test")
+    vd.BouncingDigits(split=s).sample(256, generator).truth.samples for s in ("train", "test")
 )
 assert not set(train.flatten().tolist()) & set(test.flatten().tolist())
 

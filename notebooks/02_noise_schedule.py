@@ -35,7 +35,7 @@ import torch
 from einops import reduce
 
 import vdiff_lite as vd
-from vdiff_lite import sliders, viz
+from vdiff_lite.viz import sliders
 
 clip = vd.BouncingDigits(split="test").sample(1, torch.Generator().manual_seed(7)).video
 eps = torch.randn(clip.shape, generator=torch.Generator().manual_seed(0))

@@ -38,9 +38,9 @@ from einops import rearrange
 from torch import nn
 
 import vdiff_lite as vd
-from vdiff_lite import sliders, viz
-from vdiff_lite.blocks import Follow, ResBlock, TemporalAttention
-from vdiff_lite.rotary import clean_mask, rotary_angles, rotate
+from vdiff_lite.models.layers import Follow, ResBlock, TemporalAttention
+from vdiff_lite.models.rotary import clean_mask, rotary_angles, rotate
+from vdiff_lite.viz import sliders
 
 torch.manual_seed(0)
 device = vd.pick_device()
@@ -83,7 +83,7 @@ def look(site, feature):
 
 
 with torch.no_grad():
-    net(xt.to(device), t.to(device), tap=look)
+    net(xt.to(device), t.to(device), hook=look)
 for site, shape in shapes.items():
     print(f"{site:10}", shape)
 
@@ -140,8 +140,8 @@ torch.testing.assert_close(mine(x, time), twin(x, time))
 def rotate_by_hand(x, positions):  # x: (..., f, d)
     angles = rotary_angles(positions, x.shape[-1])  # (f, d/2)
     pairs = torch.complex(*x.chunk(2, dim=-1))
-    turned = pairs * torch.polar(torch.ones_like(angles), angles)
-    return torch.cat([turned.real, turned.imag], dim=-1)
+    apply_rotary_emb = pairs * torch.polar(torch.ones_like(angles), angles)
+    return torch.cat([apply_rotary_emb.real, apply_rotary_emb.imag], dim=-1)
 
 
 q, k = torch.randn(2, 16, 32).unbind(0)
@@ -189,7 +189,7 @@ class MyTemporalAttention(nn.Module):
 # The library calls PyTorch's fused kernel and arranges memory so that nothing is copied. The numbers are the same.
 
 # %%
-from vdiff_lite.blocks import Context
+from vdiff_lite.models.layers import Context
 
 twin = TemporalAttention(64, 32)
 nn.init.normal_(twin.out.weight, std=0.1)
@@ -248,11 +248,11 @@ torch.testing.assert_close(
 # %%
 found = {}
 with torch.no_grad():
-    net(xt.to(device), t.to(device), tap=found.setdefault)
+    net(xt.to(device), t.to(device), hook=found.setdefault)
 centre = found["decoder.0.temporal.seen"][0].T.cpu()  # (f, 2)
 frames = rearrange(real + 1, "1 c f h w -> f h w c")
 still = rearrange(my_shift(frames, centre), "f h w c -> c f h w") - 1
-true_centre = clip.positions[0, 0] - 15.5
+true_centre = clip.truth.positions[0, 0] - 15.5
 off = (centre - true_centre).norm(dim=1)
 print(
     f"found in the noise at t={int(t)}, the centre is off by {off.median():.1f} pixels (median)"
@@ -277,20 +277,20 @@ held_out = vd.BouncingDigits(split="test").sample(32, torch.Generator().manual_s
 noisy = denoiser.schedule.add_noise(
     held_out.video, level, torch.randn(held_out.video.shape)
 )
-truth = rearrange(held_out.positions[:, 0] - 15.5, "b f yx -> b yx f").to(device)
+truth = rearrange(held_out.truth.positions[:, 0] - 15.5, "b f yx -> b yx f").to(device)
 
 
 def centred_by(centre_of):
     """A tap: the finest level takes centre_of(what it sees, what it foresees) for the centres."""
     seen = {}
 
-    def tap(site, y):
+    def hook(site, y):
         seen.setdefault(site, y)
         if site != "decoder.0.temporal.centre":
             return y
         return centre_of(seen["decoder.0.temporal.seen"], y)
 
-    return tap
+    return hook
 
 
 taps = {
@@ -300,9 +300,9 @@ taps = {
     "as they are": centred_by(lambda seen, foreseen: truth),
 }
 errors = {}
-for name, tap in taps.items():
+for name, hook in taps.items():
     with torch.no_grad():
-        guess = denoiser(noisy.to(device), level.to(device), tap=tap).cpu()
+        guess = denoiser(noisy.to(device), level.to(device), hook=hook).cpu()
     errors[name] = ((guess - held_out.video) ** 2).mean(dim=(0, 1, 3, 4))[5:]
     first, last = errors[name][0], errors[name][-1]
     print(f"centres {name:19} error of the guess: frame 6 {first:.4f}, frame 16 {last:.4f}")
@@ -341,7 +341,7 @@ class MyMotionBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-from vdiff_lite.follow import MotionBlock
+from vdiff_lite.models.follow import MotionBlock
 
 twin, mine = MotionBlock(32, 32), MyMotionBlock(32)
 nn.init.normal_(twin.out.weight, std=0.1)
@@ -356,7 +356,7 @@ torch.testing.assert_close(mine(x, angles), twin(x, at, None, "here"), rtol=1e-4
 # %%
 found = {}
 with torch.no_grad():
-    net(noisy.to(device), level.to(device), tap=found.setdefault)
+    net(noisy.to(device), level.to(device), hook=found.setdefault)
 off = {
     name: (found[f"decoder.0.temporal.{name}"] - truth).norm(dim=1).mean(0).cpu()
     for name in ("seen", "centre")
@@ -389,7 +389,7 @@ def features_of_past(future):
         net(
             x,
             levels.to(device),
-            tap=kept.setdefault,
+            hook=kept.setdefault,
         )
     kept = {site: y for site, y in kept.items() if torch.is_tensor(y)}
     return {site: feature[:, :, :5] for site, feature in kept.items()}
@@ -445,7 +445,7 @@ for frames in (1, 7, 16, 24):
 # %%
 kept = {}
 with torch.no_grad():
-    net(xt.to(device), t.to(device), tap=kept.setdefault)
+    net(xt.to(device), t.to(device), hook=kept.setdefault)
 kept = {site: y for site, y in kept.items() if torch.is_tensor(y) and y.ndim == 5}
 pictures = []
 for site, feature in kept.items():

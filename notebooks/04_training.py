@@ -35,12 +35,15 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
+from vdiff_lite.workers import Workers
 
 import vdiff_lite as vd
-from vdiff_lite import checkpoint, foresight, sliders, viz
-from vdiff_lite.losses import centre_loss, true_centres, v_loss
-from vdiff_lite.training import DivergedError, draw_noise_levels
-from vdiff_lite.workers import Workers
+from vdiff_lite import checkpoint
+from vdiff_lite.diffusion.losses import draw_noise_levels, v_loss
+from vdiff_lite.training import foresight
+from vdiff_lite.training.centers import centre_loss, true_centres
+from vdiff_lite.training.trainer import DivergedError
+from vdiff_lite.viz import sliders
 
 device = vd.pick_device()
 vd.prepare_cpu()
@@ -139,12 +142,12 @@ figure.colorbar(image, label="noise level t");
 # is going, and which digit it is, must be *carried over*, not cleaned up. The recipe crowds half of the clips towards pure noise.
 
 # %%
-for high in (0.0, 0.5):
+for high_noise_fraction in (0.0, 0.5):
     t = draw_noise_levels(
-        20_000, 1, 1000, (1, 0, 0, 0), high, torch.Generator().manual_seed(0)
+        20_000, 1, 1000, (1, 0, 0, 0), high_noise_fraction, torch.Generator().manual_seed(0)
     )
     shares = [f"{100 * (t > level).float().mean():4.1f}%" for level in (500, 900, 970)]
-    print(f"high = {high}: clips above level 500, 900, 970:", *shares)
+    print(f"high = {high_noise_fraction}: clips above level 500, 900, 970:", *shares)
 
 # %% [markdown]
 # ## Which digit is it? Two helps for what is learned last
@@ -158,11 +161,11 @@ for high in (0.0, 0.5):
 
 # %%
 def centre_loss_by_hand(centres, x0):
-    ink = (x0[:, 0] + 1) / 2  # (b, f, h, w)
+    intensity = (x0[:, 0] + 1) / 2  # (b, f, h, w)
     places = torch.arange(x0.shape[-1]) - (x0.shape[-1] - 1) / 2
-    total = ink.sum(dim=(2, 3))
-    y = (ink.sum(dim=3) * places).sum(-1) / total
-    x = (ink.sum(dim=2) * places).sum(-1) / total
+    total = intensity.sum(dim=(2, 3))
+    y = (intensity.sum(dim=3) * places).sum(-1) / total
+    x = (intensity.sum(dim=2) * places).sum(-1) / total
     off = torch.stack([y, x], dim=1) - centres  # (b, 2, f)
     return (off / x0.shape[-1]).square().sum(1).mean()
 
@@ -209,7 +212,7 @@ for level in levels:
     found, at_level = {}, torch.full((16, 16), level)
     noisy = schedule.add_noise(watched, at_level, torch.randn(watched.shape))
     with torch.no_grad():
-        shipped.net.to(device)(noisy.to(device), at_level.to(device), tap=found.setdefault)
+        shipped.net.to(device)(noisy.to(device), at_level.to(device), hook=found.setdefault)
     seen = found["decoder.0.temporal.seen"].cpu().mT
     off.append((seen - places).square().mean().sqrt().item())
 
@@ -260,8 +263,8 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.6), gridspec_kw=dict(wi
 left.plot(truth[:4, :, 0].T, color="#bbbbbb", lw=1)
 left.plot(gone[:4, :, 0].T, lw=1)
 left.set(xlabel="frame", ylabel="row (pixels)")
-low, middle, high = torch.stack(ratio).quantile(torch.tensor([0.25, 0.5, 0.75]), dim=1)
-right.fill_between(range(1, 19), low, high, alpha=0.2)
+low, middle, high_noise_fraction = torch.stack(ratio).quantile(torch.tensor([0.25, 0.5, 0.75]), dim=1)
+right.fill_between(range(1, 19), low, high_noise_fraction, alpha=0.2)
 right.plot(range(1, 19), middle)
 right.axhline(1, color="#666666", lw=0.5)
 right.set(xlabel="window", ylabel="speed", ylim=(0, 1.6))
@@ -283,9 +286,9 @@ figure.tight_layout();
 trainer = vd.Trainer(
     vd.VideoUNet().to(device), schedule, vd.BouncingDigits(), device=device
 )
-trainer.average = [p.detach().clone() for p in shipped.net.to(device).parameters()]
+trainer.ema = [p.detach().clone() for p in shipped.net.to(device).parameters()]
 true = vd.BouncingDigits().sample(4, torch.Generator().manual_seed(5)).video.to(device)
-own, levels, _, _ = trainer.own_past(
+own, levels, _, _ = trainer.self_rollout(
     true, torch.randn_like(true), torch.arange(16), torch.Generator().manual_seed(0)
 )
 own_frames = true.clone()
@@ -306,14 +309,14 @@ viz.film_strip(
 # it needs clearly fewer steps. `optimizer.py` has it in forty lines.
 
 # %%
-from vdiff_lite.optimizer import make_optimizer
+from vdiff_lite.training.optimizer import make_optimizer
 
 config = vd.VideoUNetConfig(size=24, channels=(32, 64), num_middle=1)
 data = vd.BouncingDigits(size=24, num_frames=8)
 torch.manual_seed(0)
 net = vd.VideoUNet(config).to(device)
 optimizer = make_optimizer(net, lr=5e-3, matrix_lr=0.03)
-average = [p.detach().clone() for p in net.parameters()]
+ema = [p.detach().clone() for p in net.parameters()]
 losses, samples, batch, total = [], {}, 16, 120
 
 def one_step(n):
@@ -326,7 +329,7 @@ def one_step(n):
         group["lr"] = group["initial_lr"] * factor
     x0, seen = x0.to(device), {}
     loss = my_loss(
-        lambda xt, t: net(xt, t, tap=seen.setdefault), x0, t.to(device), eps.to(device)
+        lambda xt, t: net(xt, t, hook=seen.setdefault), x0, t.to(device), eps.to(device)
     )
     centres = [centre for site, centre in seen.items() if site.endswith(".centre")]
     optimizer.zero_grad()
@@ -341,7 +344,7 @@ def one_step(n):
 # %%
 def averaged_copy():
     copy = vd.VideoUNet(config).to(device)
-    for p, value in zip(copy.parameters(), average):
+    for p, value in zip(copy.parameters(), ema):
         p.data.copy_(value)
     return vd.Denoiser(copy.eval(), schedule)
 
@@ -349,7 +352,7 @@ def averaged_copy():
 for n in range(total):
     losses.append(one_step(n))
     torch._foreach_lerp_(
-        average, [p.data for p in net.parameters()], 1 - min(0.98, (1 + n) / (10 + n))
+        ema, [p.data for p in net.parameters()], 1 - min(0.98, (1 + n) / (10 + n))
     )
     if n + 1 in (1, 15, 30, 60, 120):
         samples[n + 1] = vd.sample(
@@ -408,11 +411,11 @@ resumed = new_trainer().resume(state)
 for progress in resumed.run(bar=False):
     pass
 
-assert all(torch.equal(a, b) for a, b in zip(straight.average, resumed.average))
+assert all(torch.equal(a, b) for a, b in zip(straight.ema, resumed.ema))
 
 alone, shared = new_trainer(batch=8), new_trainer(batch=8)
 alone.workers, shared.workers = Workers(1), Workers(2)
-torch.testing.assert_close(alone.take_step(), shared.take_step())
+torch.testing.assert_close(alone.train_step(), shared.train_step())
 for a, b in zip(alone.net.parameters(), shared.net.parameters()):
     if a.grad is not None:
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-5)
@@ -465,7 +468,7 @@ def print_stages(judged, names):
     for name, one in zip(names, judged, strict=True):
         db = "".join(f"{value:6.1f}" for value in one["psnr"].values())
         shape, digit = (one["from_noise"][f"same_{k}"] for k in ("shape", "digit"))
-        right, lived = one["long"]["identity"], one["long"]["horizon"][0]
+        right, lived = one["long"]["identity"], one["long"]["time_to_first_failure"][0]
         speed = f"{one['speed_after_18']:15.2f}" if one.get("speed_after_18") else ""
         print(f"{name:23}{db} {shape:10.2f} {digit:10.2f} {right:9.2f} {lived:8.1f}{speed}")
 

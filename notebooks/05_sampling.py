@@ -37,7 +37,8 @@ import matplotlib.pyplot as plt
 import torch
 
 import vdiff_lite as vd
-from vdiff_lite import evaluation, metrics, sliders, viz
+from vdiff_lite.evaluation import digit_metrics
+from vdiff_lite.viz import sliders
 
 vd.prepare_cpu()
 device = vd.pick_device()
@@ -56,7 +57,7 @@ def noise(clips, frames=16, seed=0):
 
 # %%
 with torch.no_grad():
-    clips = vd.finish(vd.dpmpp_2m(denoiser, noise(4, seed=3), schedule, steps=12))
+    clips = vd.run_sampler(vd.dpmpp_2m(denoiser, noise(4, seed=3), schedule, steps=12))
 viz.show_clips(clips.cpu(), alt="A digit drawn from noise in twelve steps moves in a box")
 
 # %% [markdown]
@@ -164,15 +165,15 @@ def seeded():
 xt = noise(1)
 with torch.no_grad():
     torch.testing.assert_close(
-        my_ddim(xt, 6), vd.finish(vd.ddim(denoiser, xt, schedule, 6)), rtol=1e-3, atol=1e-4
+        my_ddim(xt, 6), vd.run_sampler(vd.ddim(denoiser, xt, schedule, 6)), rtol=1e-3, atol=1e-4
     )
     torch.testing.assert_close(
         my_dpmpp(xt, 6),
-        vd.finish(vd.dpmpp_2m(denoiser, xt, schedule, 6)),
+        vd.run_sampler(vd.dpmpp_2m(denoiser, xt, schedule, 6)),
         rtol=1e-3,
         atol=1e-4,
     )
-    theirs = vd.finish(vd.ddpm(denoiser, xt, schedule, 6, generator=seeded()))
+    theirs = vd.run_sampler(vd.ddpm(denoiser, xt, schedule, 6, generator=seeded()))
 torch.testing.assert_close(my_ddpm(xt, 6, seeded()), theirs, rtol=1e-3, atol=1e-4)
 
 # %% [markdown]
@@ -207,7 +208,7 @@ print(
 # %%
 start = noise(4, 8, seed=6)
 with torch.no_grad():
-    fine = vd.finish(vd.dpmpp_2m(denoiser, start, schedule, 64))
+    fine = vd.run_sampler(vd.dpmpp_2m(denoiser, start, schedule, 64))
 counts, errors = [2, 4, 8, 16, 32], {"DDIM": [], "DPM-Solver++(2M)": []}
 coarse = {}
 for steps in counts:
@@ -252,9 +253,9 @@ real = (
 )
 print("steps   ink   speed      (1 is right)")
 for steps, clips in coarse.items():
-    ink = metrics.ink(clips.cpu()).mean() / metrics.ink(real).mean()
-    speed = metrics.speed(clips.cpu()).mean() / metrics.speed(real).mean()
-    print(f"{steps:5} {ink:6.2f} {speed:6.2f}")
+    intensity = digit_metrics.intensity(clips.cpu()).mean() / digit_metrics.intensity(real).mean()
+    speed = digit_metrics.speed(clips.cpu()).mean() / digit_metrics.speed(real).mean()
+    print(f"{steps:5} {intensity:6.2f} {speed:6.2f}")
 
 # %% [markdown]
 # Four clips of eight frames are a small sample: read differences of a tenth as noise. `vdiff evaluate` does it with 64.
@@ -263,15 +264,15 @@ for steps, clips in coarse.items():
 
 # %% mystnb={"image": {"alt": "Ink of the guess against the noise level. For real clips under noise the line stays close to one. Along the walk it starts at one, falls while the noise is high and goes on falling slowly to the end."}, "figure": {"caption": "Ink of the guess $\\hat x_0$ by noise level: for eight real clips under noise, relative to their own, and along the walk of 25 DDIM steps that draws eight clips of 16 frames, relative to the data's. Read from right to left."}}
 some = vd.BouncingDigits(split="test").sample(8, torch.Generator().manual_seed(0)).video
-hidden, mean = noise(8, seed=4), metrics.ink(real).mean()
+hidden, mean = noise(8, seed=4), digit_metrics.intensity(real).mean()
 inks = {"real clips under noise": [], "along the walk": []}
 with torch.no_grad():
     for step in vd.ddim(denoiser, hidden, schedule, 25):
         if step.t > 0:
             t = torch.full((8,), step.t, device=device)
             seen = denoiser(schedule.add_noise(some.to(device), t, hidden), t).cpu()
-            inks["real clips under noise"].append(metrics.ink(seen).mean() / metrics.ink(some).mean())
-            inks["along the walk"].append(metrics.ink(step.x0_hat.cpu()).mean() / mean)
+            inks["real clips under noise"].append(digit_metrics.intensity(seen).mean() / digit_metrics.intensity(some).mean())
+            inks["along the walk"].append(digit_metrics.intensity(step.x0_hat.cpu()).mean() / mean)
 
 figure, axis = plt.subplots(figsize=(6, 2.4))
 viz.plot_lines(axis, levels(25)[:-1], inks)
@@ -288,9 +289,9 @@ axis.set(xlabel="noise level t", ylabel="ink (1 is right)");
 
 # %%
 def check(clips):
-    ink, speed = metrics.ink(clips).mean(), metrics.speed(clips).mean()
-    same = metrics.recognised(clips).float().mean()
-    return f"{ink / mean:6.2f} {speed / metrics.speed(real).mean():6.2f} {same:10.2f}"
+    intensity, speed = digit_metrics.intensity(clips).mean(), digit_metrics.speed(clips).mean()
+    same = digit_metrics.shape_consistency(clips).float().mean()
+    return f"{intensity / mean:6.2f} {speed / digit_metrics.speed(real).mean():6.2f} {same:10.2f}"
 
 
 print("frames   ink   speed   same shape at the end      (16 clips, 25 steps of DDIM)")
@@ -305,7 +306,7 @@ for frames in (2, 8, 16):
 # %%
 def my_grow(clips, frames, first, steps, generator):
     draw = lambda f: torch.randn(clips, 1, f, 32, 32, generator=generator).to(device)
-    walk = lambda ask, xt: vd.finish(
+    walk = lambda ask, xt: vd.run_sampler(
         vd.ddim(ask, xt, schedule, steps, eta=0.5, generator=generator)
     )
     begun = walk(denoiser, draw(first))
@@ -320,11 +321,11 @@ def my_grow(clips, frames, first, steps, generator):
 
 with torch.no_grad():
     mine = my_grow(1, 16, 3, 6, seeded())
-theirs = vd.grow(denoiser, 1, 16, steps=6, first=3, generator=seeded())
+theirs = vd.generate(denoiser, 1, 16, steps=6, first=3, generator=seeded())
 torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
 
 # %%
-grown = vd.grow(denoiser, 16, 16, steps=25, generator=seeded()).cpu()
+grown = vd.generate(denoiser, 16, 16, steps=25, generator=seeded()).cpu()
 print("                     ink   speed   same shape at the end")
 print(f"all at once       {check(at_once)}")
 print(f"beginning first   {check(grown)}")
@@ -360,8 +361,8 @@ print(evaluation.table_from_noise(judged))
 # And how should it draw? **Predict:** which is worth more here, a network that knows beginnings, more questions, or more fresh noise on the way?
 
 # %%
-beginner = vd.load("digits32_begin", device)
-for course in vd.checkpoint.stages(beginner.card)[2:]:
+first_frame_model = vd.load("digits32_begin", device)
+for course in vd.checkpoint.stages(first_frame_model.card)[2:]:
     recipe = course["recipe"]
     batch, frames = recipe["batch"], recipe["frames"]
     single = f"every {recipe['image_every']}nd on {batch * frames} single frames"
@@ -370,7 +371,7 @@ for course in vd.checkpoint.stages(beginner.card)[2:]:
     )
 
 begins = json.loads(Path("../data/results/digits32_begin.json").read_text())
-assert begins["sha256"]["digits32_begin"] == beginner.card["sha256"]
+assert begins["sha256"]["digits32_begin"] == first_frame_model.card["sha256"]
 
 
 numbers = lambda row: (
@@ -417,12 +418,12 @@ def my_autoguided(good, worse, early, late):
 
 
 with torch.no_grad():
-    walk_of = lambda guided: vd.finish(
+    walk_of = lambda guided: vd.run_sampler(
         vd.ddpm(guided, noise(1, 2), schedule, 6, generator=seeded())
     )
     torch.testing.assert_close(
-        walk_of(my_autoguided(beginner, denoiser, 3, 1.5)),
-        walk_of(vd.autoguided(beginner, denoiser, (3, 1.5))),
+        walk_of(my_autoguided(first_frame_model, denoiser, 3, 1.5)),
+        walk_of(vd.autoguided(first_frame_model, denoiser, (3, 1.5))),
         rtol=1e-3,
         atol=1e-3,
     )
@@ -442,8 +443,8 @@ print(f"{'people':15} {people:.3f} {'':12} {numbers(begins['real'])}")
 
 # %% mystnb={"image": {"alt": "Film strips of ten clips drawn from noise whose first two frames were drawn by a second network. Upper five: by that network alone, some shapes are blurred or no digits. Lower five, from the same noise: guided away from the first network, most can be read as a digit."}, "figure": {"caption": "Clips from noise, every second frame, not picked: the first two frames by `digits32_begin`, alone and guided away from `digits32`; the others by `digits32`."}}
 begun = {
-    name: vd.grow(
-        denoiser, 5, generator=seeded(), begin=beginner, begin_weight=weight
+    name: vd.generate(
+        denoiser, 5, generator=seeded(), first_frame_model=first_frame_model, first_frame_weight=weight
     ).cpu()
     for name, weight in {"alone": 1, "guided": (3, 1.5)}.items()
 }
@@ -481,8 +482,8 @@ sliders.explore_slider(
 
 # %%
 sliders.explore_slider(
-    lambda early, late: vd.grow(
-        denoiser, generator=seeded(), begin=beginner, begin_weight=(early, late)
+    lambda early, late: vd.generate(
+        denoiser, generator=seeded(), first_frame_model=first_frame_model, first_frame_weight=(early, late)
     )[0].cpu(),
     {"w above 600": [1, 1.5, 3], "w below": [1.5, 3]},
     "A clip drawn from noise, its beginning guided away from a worse network.",
@@ -502,14 +503,14 @@ sliders.explore_slider(
 
 # %%
 with torch.no_grad():
-    late = vd.finish(
+    late = vd.run_sampler(
         vd.ddim(
             denoiser, noise(4, seed=6), schedule, steps=[round(t * 0.9) for t in levels(20)]
         )
     )
-    right = vd.finish(vd.ddim(denoiser, noise(4, seed=6), schedule, steps=20))
-ink = lambda clips: (metrics.ink(clips.cpu()).mean() / metrics.ink(real).mean()).item()
-print(f"ink, 1 is right: started at 1000 {ink(right):.2f}, started at 900 {ink(late):.2f}")
+    right = vd.run_sampler(vd.ddim(denoiser, noise(4, seed=6), schedule, steps=20))
+intensity = lambda clips: (digit_metrics.intensity(clips.cpu()).mean() / digit_metrics.intensity(real).mean()).item()
+print(f"ink, 1 is right: started at 1000 {intensity(right):.2f}, started at 900 {intensity(late):.2f}")
 
 # %% mystnb={"image": {"alt": "Two film strips from the same noise, one started at level 1000 and one at level 900."}, "figure": {"caption": "From the same noise: started where it belongs, and told that it is at t = 900."}}
 viz.film_strip([right[0], late[0]], ["from 1000", "from 900"]);

@@ -35,17 +35,13 @@ import matplotlib.pyplot as plt
 import torch
 
 import vdiff_lite as vd
-from vdiff_lite import metrics, sliders, viz
-from vdiff_lite.comparison import true_clips
-from vdiff_lite.methods import (
-    GuidanceError,
-    history_cfg,
-    noised_start,
-    reconstruction,
-    replacement,
-)
-from vdiff_lite.oracle import GaussianVideo, posterior_error
-from vdiff_lite.tables import by_clip, by_name, command_of, read_table, rows_of, values
+from vdiff_lite.diffusion.oracle import GaussianVideo, posterior_error
+from vdiff_lite.diffusion.samplers import sdedit_init
+from vdiff_lite.evaluation import digit_metrics, video_metrics
+from vdiff_lite.evaluation.compare import true_clips
+from vdiff_lite.evaluation.results import by_clip, by_name, command_of, read_table, rows_of, values
+from vdiff_lite.methods import GuidanceError, history_guidance, reconstruction, replacement
+from vdiff_lite.viz import sliders
 
 vd.prepare_cpu()
 device = vd.pick_device()
@@ -68,15 +64,15 @@ def noise_like(clip, seed=1):
 def continue_clips(method, truth, steps=12, seed=1, sampler=vd.ddim):
     start = noise_like(truth, seed)
     with torch.no_grad():
-        return vd.finish(
+        return vd.run_sampler(
             sampler(method(denoiser, truth[:, :, :K]), start, schedule, steps)
         ).cpu()
 
 
 def score(clips, truth):
-    psnr = metrics.psnr(clips[:, :, K:].clamp(-1, 1), truth[:, :, K:].cpu()).mean(0)
-    seam = metrics.seam(clips, [K], truth.cpu()).mean()
-    return "  ".join(f"{x:5.1f}" for x in psnr[[0, 4, 10]]) + f"   {seam:5.2f}"
+    psnr = video_metrics.psnr(clips[:, :, K:].clamp(-1, 1), truth[:, :, K:].cpu()).mean(0)
+    boundary_discontinuity = video_metrics.boundary_discontinuity(clips, [K], truth.cpu()).mean()
+    return "  ".join(f"{x:5.1f}" for x in psnr[[0, 4, 10]]) + f"   {boundary_discontinuity:5.2f}"
 
 # %% [markdown]
 # ## What we will have at the end
@@ -86,13 +82,13 @@ truth = held_out(6, seed=3)
 methods = {
     "replacement": replacement,
     "reconstruction, w = 10": partial(reconstruction, weight=10.0),
-    "in the window": history_cfg,
+    "in the window": history_guidance,
 }
 made = {name: continue_clips(method, truth) for name, method in methods.items()}
 viz.film_strip(
     [truth[0].cpu()] + [clips[0] for clips in made.values()],
     ["truth", *made],
-    given=[F, K, K, K],
+    num_context=[F, K, K, K],
 );
 
 # %%
@@ -173,20 +169,20 @@ def against_the_truth(method, sampler=vd.ddim, **options):
     steps = sampler(
         method(model, known), start, schedule, 60, generator=generator, **options
     )
-    return posterior_error(vd.finish(steps), known, model)
+    return posterior_error(vd.run_sampler(steps), known, model)
 
 
-rows = {"past in the window": against_the_truth(history_cfg)}
+rows = {"past in the window": against_the_truth(history_guidance)}
 rows["replacement"] = against_the_truth(replacement)
 rows["replacement, resampled 10 x"] = against_the_truth(
-    replacement, vd.resampled, repeats=10
+    replacement, vd.repaint, repeats=10
 )
 for w in (1.0, 10.0, 50.0):
     rows[f"reconstruction, w = {w:g}"] = against_the_truth(
         partial(reconstruction, weight=w)
     )
 rows["w = 10, resampled 10 x"] = against_the_truth(
-    partial(reconstruction, weight=10.0), vd.resampled, repeats=10
+    partial(reconstruction, weight=10.0), vd.repaint, repeats=10
 )
 rows["PiGDM, w = 1"] = against_the_truth(partial(reconstruction, weight=1.0, norm="pigdm"))
 
@@ -227,8 +223,8 @@ for name, (bias, spread) in rows.items():
 print("noise level    eigenvalues of Cov(past | z), largest to smallest, x snr")
 for level in (900, 600, 300, 100):
     cov, ab = model.covariance(range(10)), schedule.alpha_bar[level].item()
-    given = torch.linalg.inv(torch.linalg.inv(cov) + ab / (1 - ab) * torch.eye(10))
-    eigenvalues = torch.linalg.eigvalsh(given[:4, :4]).flip(0) * ab / (1 - ab)
+    num_context = torch.linalg.inv(torch.linalg.inv(cov) + ab / (1 - ab) * torch.eye(10))
+    eigenvalues = torch.linalg.eigvalsh(num_context[:4, :4]).flip(0) * ab / (1 - ab)
     print(f"{level:11}    ", "  ".join(f"{v:9.6f}" for v in eigenvalues.tolist()))
 
 # %% [markdown]
@@ -266,7 +262,7 @@ for axis, (name, label) in zip(axes, names.items()):
         axis.plot(
             [r["t"] for r in record],
             [r[name] for r in record],
-            color=viz.COLOURS[0],
+            color=viz.COLORS[0],
             alpha=0.4,
             lw=0.8,
         )
@@ -329,15 +325,15 @@ def spread_over_seeds(ends):
 def from_a_still(seed, level=600):
     """Begin at level 600 with the last given frame repeated and noised, instead of with pure noise."""
     past, levels = truth[:3, :, :K], [*range(level, 0, -40), 0]
-    start = noised_start(denoiser, past, F, level, torch.Generator().manual_seed(seed))
+    start = sdedit_init(denoiser, past, F, level, torch.Generator().manual_seed(seed))
     with torch.no_grad():
-        return vd.finish(
+        return vd.run_sampler(
             vd.ddim(reconstruction(denoiser, past, 10.0), start, schedule, levels)
         ).cpu()
 
 # %%
 reference = torch.stack(
-    [continue_clips(history_cfg, truth[:3], 12, seed) for seed in range(4)]
+    [continue_clips(history_guidance, truth[:3], 12, seed) for seed in range(4)]
 )
 still = torch.stack([from_a_still(seed) for seed in range(4)])
 apart = {
@@ -366,9 +362,9 @@ SHOWN = {
     "reconstruction, w = 10": GUIDED,
     "from a noised still": f"{GUIDED},start=600",
     "each step 3 times": f"{GUIDED},repeats=3",
-    "in the window": "history_cfg",
+    "in the window": "history_guidance",
 }
-true_path = metrics.place(true_clips(frames=F))  # of the 16 clips of the study
+true_path = digit_metrics.digit_position(true_clips(frames=F))  # of the 16 clips of the study
 
 
 def paths_of(text, clip):
@@ -436,10 +432,10 @@ for norm, w in settings:
 print("repeats    mean PSNR of the new frames, clip by clip")
 for repeats in (1, 3):
     walk = partial(
-        vd.resampled, repeats=repeats, generator=torch.Generator().manual_seed(2)
+        vd.repaint, repeats=repeats, generator=torch.Generator().manual_seed(2)
     )
     clips = continue_clips(partial(reconstruction, weight=10.0), truth, sampler=walk)
-    db = metrics.psnr(clips[:, :, K:].clamp(-1, 1), truth[:, :, K:].cpu()).mean(1)
+    db = video_metrics.psnr(clips[:, :, K:].clamp(-1, 1), truth[:, :, K:].cpu()).mean(1)
     print(f"{repeats:7}    ", "  ".join(f"{x:4.1f}" for x in db.tolist()))
 
 # %% [markdown]
@@ -452,7 +448,7 @@ print(command_of(about))
 mean_psnr = {text: by_clip(of, "psnr") for text, of in by_name(rows).items()}
 clips = len(mean_psnr[GUIDED])
 better = {
-    text: metrics.bootstrap(db - mean_psnr[GUIDED])
+    text: video_metrics.bootstrap(db - mean_psnr[GUIDED])
     for text, db in mean_psnr.items()
     if len(db) == clips and text != GUIDED
 }
@@ -464,7 +460,7 @@ for text, db in mean_psnr.items():
         continue
     frames = "".join(f"{by_clip(rows, 'psnr', frame=n, **of).mean():5.1f}" for n in (1, 5, 11))
     gain = "{:+5.1f} ({:+.1f} to {:+.1f})".format(*better.get(text, (0, 0, 0)))
-    checks = "".join(f"{values(rows, m, **of).mean():5.2f}" for m in ("seam", "identity"))
+    checks = "".join(f"{values(rows, m, **of).mean():5.2f}" for m in ("boundary_discontinuity", "identity"))
     passes = values(rows, "passes", **of).median()
     print(f"{name:21}{frames}  {gain:21}{checks}{passes:7.2f}")
 
@@ -499,7 +495,7 @@ def picture(weight):
     except GuidanceError:
         clip = torch.ones(1, F, 32, 32)  # white: it exploded
     figure = viz.film_strip(
-        [truth[4].cpu(), clip], ["truth", f"w = {weight:g}"], given=[F, K]
+        [truth[4].cpu(), clip], ["truth", f"w = {weight:g}"], num_context=[F, K]
     )
     figure.set_size_inches(11, 1.6)
     figure.subplots_adjust(right=0.74)
@@ -507,7 +503,7 @@ def picture(weight):
     axis.semilogy(
         [r["t"] for r in record],
         [r["loss"][0] for r in record],
-        color=viz.COLOURS[1],
+        color=viz.COLORS[1],
         marker=".",
     )
     axis.set(xlim=(1000, 0), ylim=(1e-5, 1), title="loss per pixel", xlabel="t")

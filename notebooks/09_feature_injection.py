@@ -38,10 +38,11 @@ from einops import rearrange
 from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 
 import vdiff_lite as vd
-from vdiff_lite import metrics, sliders, viz
-from vdiff_lite.comparison import bind
-from vdiff_lite.methods import SourceFeatures, history_cfg, injection
-from vdiff_lite.tables import by_clip, command_of, read_table, rows_of, values
+from vdiff_lite.evaluation import video_metrics
+from vdiff_lite.evaluation.method_text import bind
+from vdiff_lite.evaluation.results import by_clip, command_of, read_table, rows_of, values
+from vdiff_lite.methods import FeatureCache, history_guidance, injection
+from vdiff_lite.viz import sliders
 
 vd.prepare_cpu()
 device = vd.pick_device()
@@ -58,13 +59,13 @@ def held_out(clips, frames=F, seed=0, split="test"):
 def continue_clips(method, truth, steps=12, seed=1):
     xt = torch.randn(truth.shape, generator=torch.Generator().manual_seed(seed)).to(device)
     with torch.no_grad():
-        return vd.finish(
+        return vd.run_sampler(
             vd.ddim(method(denoiser, truth[:, :, :K]), xt, schedule, steps)
         ).cpu()
 
 
 def score(clips, truth):
-    psnr = metrics.psnr(clips[:, :, K:].clamp(-1, 1), truth[:, :, K:].cpu()).mean(0)
+    psnr = video_metrics.psnr(clips[:, :, K:].clamp(-1, 1), truth[:, :, K:].cpu()).mean(0)
     return "  ".join(f"{x:5.1f}" for x in psnr[[0, 4, 10]])
 
 # %% [markdown]
@@ -78,7 +79,7 @@ made[1] = torch.cat([truth[:, :, :K].cpu(), made[1][:, :, K:]], dim=2)
 viz.film_strip(
     [truth[0].cpu(), *(clips[0] for clips in made)],
     ["truth", "keys, values", "outputs"],
-    given=[F, K, K],
+    num_context=[F, K, K],
 );
 
 # %% [markdown]
@@ -116,7 +117,7 @@ def my_injection(denoiser, past):
 
     clean = torch.zeros(past.shape[0], dtype=torch.long, device=past.device)
     with torch.no_grad():
-        denoiser(past, clean, tap=record)  # one pass for the whole window
+        denoiser(past, clean, hook=record)  # one pass for the whole window
 
     def in_front(site, feature):
         if not isinstance(feature, tuple):  # a stage's output: left alone
@@ -125,7 +126,7 @@ def my_injection(denoiser, past):
 
     def injected(xt, t):
         positions = torch.arange(k, xt.shape[2])  # the new frames stand after the past
-        new = denoiser(xt[:, :, k:], t, tap=in_front, positions=positions)
+        new = denoiser(xt[:, :, k:], t, hook=in_front, positions=positions)
         return torch.cat([past, new], dim=2)
 
     return injected
@@ -139,7 +140,7 @@ xt = torch.randn(truth[:2].shape, generator=torch.Generator().manual_seed(1)).to
 t = torch.tensor([700, 300], device=device)
 with torch.no_grad():
     mine, theirs = my_injection(denoiser, past)(xt, t), injection(denoiser, past)(xt, t)
-    in_window = history_cfg(denoiser, past)(xt, t)
+    in_window = history_guidance(denoiser, past)(xt, t)
 torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
 
 # %% [markdown]
@@ -158,7 +159,7 @@ def seconds(method, repeats=3):
     return min(times)
 
 
-ratio = seconds(injection) / seconds(history_cfg)
+ratio = seconds(injection) / seconds(history_guidance)
 print(
     f"time of injection / time of the past in the window: {ratio:.2f}   ((F - K) / F = {(F - K) / F:.2f})"
 )
@@ -172,11 +173,11 @@ print(
 variants = {
     "nothing (independent)": "independent",
     "input (replacement)": "replacement",
-    "encoder outputs, overwritten": "injection:sites=encoder,append=False,source=same",
-    "decoder outputs, overwritten": "injection:sites=decoder,append=False,source=same",
-    "all outputs, overwritten": "injection:sites=encoder+middle+decoder,append=False,source=same",
-    "all outputs, overwritten, clean": "injection:sites=encoder+middle+decoder,append=False",
-    "K, V overwritten, same level": "injection:append=False,source=same",
+    "encoder outputs, overwritten": "injection:sites=encoder,prepend=False,source=same",
+    "decoder outputs, overwritten": "injection:sites=decoder,prepend=False,source=same",
+    "all outputs, overwritten": "injection:sites=encoder+middle+decoder,prepend=False,source=same",
+    "all outputs, overwritten, clean": "injection:sites=encoder+middle+decoder,prepend=False",
+    "K, V overwritten, same level": "injection:prepend=False,source=same",
     "K, V appended, same level": "injection:source=same",
     "K, V along time, clean": "injection:sites=temporal",
     "K, V of joint blocks, clean": "injection:sites=joint",
@@ -213,7 +214,7 @@ for axis, (metric, where, label) in zip(axes, kinds):
     scores = {
         name: by_clip(rows, metric, **where, **rows_of(text)) for name, text in variants.items()
     }
-    viz.plot_intervals(axis, {name: metrics.bootstrap(x) for name, x in scores.items()})
+    viz.plot_intervals(axis, {name: video_metrics.bootstrap(x) for name, x in scores.items()})
     axis.set(xlabel=label, xlim=0)
 
 # %% [markdown]
@@ -231,9 +232,9 @@ for axis, (metric, where, label) in zip(axes, kinds):
 
 # %%
 print("share    PSNR at new frame 1, 5, 11   (6 clips)")
-for share in (0.0, 0.4, 0.8, 1.0):
-    clips = continue_clips(partial(injection, share=share), truth)
-    print(f"{share:5.1f}  {score(clips, truth)}")
+for fraction in (0.0, 0.4, 0.8, 1.0):
+    clips = continue_clips(partial(injection, fraction=fraction), truth)
+    print(f"{fraction:5.1f}  {score(clips, truth)}")
 
 # %% [markdown]
 # And over the 32 clips of the study, beside the other dial, how *much* of the past's keys and values replaces the window's own:
@@ -241,8 +242,8 @@ for share in (0.0, 0.4, 0.8, 1.0):
 # %%
 DIALS = {
     "blend": {0: "independent"}
-    | {lam: f"injection:append=False,blend={lam}" for lam in (0.25, 0.5, 0.75, 1)},
-    "share of the trajectory": {s: f"injection:share={s}" for s in (0, 0.2, 0.4, 0.6, 0.8)}
+    | {lam: f"injection:prepend=False,blend={lam}" for lam in (0.25, 0.5, 0.75, 1)},
+    "share of the trajectory": {s: f"injection:fraction={s}" for s in (0, 0.2, 0.4, 0.6, 0.8)}
     | {1: "injection"},
 }
 
@@ -277,7 +278,7 @@ axes[1].legend(title="new frame", frameon=False, bbox_to_anchor=(1, 1), loc="upp
 # %%
 def features_and_truth(clips, split, seed):
     batch = held_out(clips, frames=6, seed=seed, split=split)
-    source = SourceFeatures(denoiser, batch.video.to(device)).at(0)
+    source = FeatureCache(denoiser, batch.video.to(device)).at(0)
     read = {}
     for site, feature in source.items():
         if torch.is_tensor(feature) and feature.ndim == 5:
@@ -285,7 +286,7 @@ def features_and_truth(clips, split, seed):
             read[site] = (
                 rearrange(pool, "b (c f) h w -> b f (c h w)", f=6)[:, 4].cpu().numpy()
             )
-    return read, batch.positions[:, 0, 4], batch.velocities[:, 0, 4], batch.labels[:, 0]
+    return read, batch.truth.positions[:, 0, 4], batch.truth.velocities[:, 0, 4], batch.truth.labels[:, 0]
 
 
 train, test = features_and_truth(500, "train", 1), features_and_truth(200, "test", 2)
@@ -312,8 +313,8 @@ for site in train[0]:
 one = truth[4:5]
 
 
-def inject(site, blend, share):
-    method = partial(injection, sites=site, blend=blend, share=share, append=False)
+def inject(site, blend, fraction):
+    method = partial(injection, sites=site, blend=blend, fraction=fraction, append=False)
     clip = torch.cat([one[:, :, :K].cpu(), continue_clips(method, one)[:, :, K:]], dim=2)
     return torch.cat([viz.framed(one[0].cpu(), F), viz.framed(clip[0], K)], dim=-1)
 
@@ -342,13 +343,13 @@ sliders.explore_slider(
 
 # %%
 def misplaced(denoiser, past):
-    held = SourceFeatures(denoiser, past).at(0)
-    tap = lambda site, y: (
+    held = FeatureCache(denoiser, past).at(0)
+    hook = lambda site, y: (
         tuple(torch.cat([a, b], 2) for a, b in zip(held[site], y))
         if isinstance(y, tuple)
         else y
     )
-    new = lambda xt, t: denoiser(xt[:, :, K:], t, tap=tap, positions=torch.arange(F - K))
+    new = lambda xt, t: denoiser(xt[:, :, K:], t, hook=hook, positions=torch.arange(F - K))
     return lambda xt, t: torch.cat([past, new(xt, t)], dim=2)
 
 
@@ -356,7 +357,7 @@ wrong = continue_clips(misplaced, truth)
 print("PSNR of new frame 1, 5, 11 against the truth")
 print("  right positions:", score(made[0], truth), "   wrong ones:", score(wrong, truth))
 again = {"right": made[0], "wrong": wrong}
-again = {n: metrics.psnr(x[:, :, K : 2 * K].clamp(-1, 1), x[:, :, :K]) for n, x in again.items()}
+again = {n: video_metrics.psnr(x[:, :, K : 2 * K].clamp(-1, 1), x[:, :, :K]) for n, x in again.items()}
 print("PSNR of new frames 1 to 5 against the five given ones (a copy has a high one)")
 print("  ".join(f"{n} positions: {x.mean():.1f}" for n, x in again.items()))
 
@@ -364,7 +365,7 @@ print("  ".join(f"{n} positions: {x.mean():.1f}" for n, x in again.items()))
 viz.film_strip(
     [truth[0].cpu(), made[0][0], wrong[0]],
     ["truth", "right", "wrong positions"],
-    given=[F, K, K],
+    num_context=[F, K, K],
 );
 
 # %% [markdown]
@@ -385,7 +386,7 @@ viz.film_strip(
 # :::{dropdown} Solutions
 # 1. Three quarters: only 4 of 16 frames pass, plus one pass of 12 frames a window.
 # 2. `continue` with `K = 11, F = 22`: the price is the same, eleven new frames a step. The gain is small when the overlap already shows the motion, and larger when it hides a stroke.
-# 3. `partial(injection, sites="decoder", append=False, source="same", blend=lam)`. Measure with six clips and then with twenty-four: differences below half a dB are noise.
+# 3. `partial(injection, sites="decoder", prepend=False, source="same", blend=lam)`. Measure with six clips and then with twenty-four: differences below half a dB are noise.
 # :::
 #
 # ## Sources

@@ -34,10 +34,10 @@ import matplotlib.pyplot as plt
 import torch
 
 import vdiff_lite as vd
-from vdiff_lite import metrics, sliders, viz
-from vdiff_lite.comparison import extend, true_clips
-from vdiff_lite.features import describe, describe_real, frechet
-from vdiff_lite.tables import (
+from vdiff_lite.evaluation import video_metrics
+from vdiff_lite.evaluation.compare import extend, true_clips
+from vdiff_lite.evaluation.feature_net import clip_features, frechet, real_clip_features
+from vdiff_lite.evaluation.results import (
     by_clip,
     by_name,
     command_of,
@@ -46,6 +46,7 @@ from vdiff_lite.tables import (
     rows_of,
     values,
 )
+from vdiff_lite.viz import sliders
 
 vd.prepare_cpu()
 device = vd.pick_device()
@@ -64,8 +65,8 @@ CONTENDERS = {
     "copy the last frame": "copy_last",
     "replacement": "replacement",
     "reconstruction": "reconstruction:weight=10",
-    "in the window": "history_cfg",
-    "guided, w = 1.5": "history_cfg:weight=1.5",
+    "in the window": "history_guidance",
+    "guided, w = 1.5": "history_guidance:weight=1.5",
     "with an anchor": "anchored_history",
     "injection, K and V": "injection",
 }
@@ -84,7 +85,7 @@ for name, text in CONTENDERS.items():
 viz.film_strip(
     [truth[0], *(clips[0] for clips in live.values())],
     ["truth", *live],
-    given=[27] + [K] * len(live),
+    num_context=[27] + [K] * len(live),
     every=2,
     joins=[F],
 );
@@ -130,8 +131,8 @@ def my_bootstrap(x, draws=2000):
 
 # %%
 header, rows = read_table(RESULTS / "compare_main.csv")
-first_frame = by_clip(rows, "psnr", frame=1, **rows_of("history_cfg"))
-mine, theirs = (torch.tensor(f(first_frame)) for f in (my_bootstrap, metrics.bootstrap))
+first_frame = by_clip(rows, "psnr", frame=1, **rows_of("history_guidance"))
+mine, theirs = (torch.tensor(f(first_frame)) for f in (my_bootstrap, video_metrics.bootstrap))
 torch.testing.assert_close(mine, theirs, atol=0.25, rtol=0)
 print(
     f"mean {mine[0]:.2f} dB, 95% interval {mine[1]:.2f} to {mine[2]:.2f}, from {len(first_frame)} clips"
@@ -153,10 +154,10 @@ for name in ("history", "reconstruction", "injection"):
         f"\n{'split ' + tune_header['split']:25} PSNR   below the best      motion   ink  same"
     )
     for (method, setting), x in db.items():
-        gap = "{:5.2f} ({:5.2f} to {:5.2f})".format(*metrics.bootstrap(db[best] - x))
+        gap = "{:5.2f} ({:5.2f} to {:5.2f})".format(*video_metrics.bootstrap(db[best] - x))
         broken = [
             values(tried, m, method=method, setting=setting).mean()
-            for m in ("motion", "ink", "identity")
+            for m in ("motion", "intensity", "identity")
         ]
         print(
             f"{method + ':' + setting:24}{x.mean():6.2f}  {gap}  ",
@@ -176,18 +177,18 @@ for name in ("history", "reconstruction", "injection"):
 # %%
 print(command_of(header), "\ncheckpoint", header["sha256"][:12], "\n")
 ROWS = CONTENDERS | {
-    "guided, w = 2": "history_cfg:weight=2",
-    "fractional, level 500": "fractional_history:weight=1.5,level=500",
+    "guided, w = 2": "history_guidance:weight=2",
+    "fractional, level 500": "fractional_history_guidance:weight=1.5,level=500",
     "embedding of the past": "history_encoder:encoder=digits32_5_8",
     "recon., w = 40": "reconstruction:weight=40",
     "recon., 3 x a step": "reconstruction:weight=10,repeats=3",
     "K and V along time": "injection:sites=temporal",
     "  and of foresight": "injection:sites=temporal+motion",
-    "outputs of all stages": "injection:sites=encoder+middle+decoder,append=False,source=same",
+    "outputs of all stages": "injection:sites=encoder+middle+decoder,prepend=False,source=same",
 }
 
 
-runs = len(values(rows, "horizon", **rows_of("history_cfg")))
+runs = len(values(rows, "time_to_first_failure", **rows_of("history_guidance")))
 
 
 def show(columns):
@@ -195,9 +196,9 @@ def show(columns):
     for name, text in ROWS.items():
         cells = []
         for metric, where in columns.values():
-            mean, low, high = metrics.bootstrap(by_clip(rows, metric, **where, **rows_of(text)))
+            mean, low, high = video_metrics.bootstrap(by_clip(rows, metric, **where, **rows_of(text)))
             cells.append(f"{mean:.2f} ({(high - low) / 2:.2f})".rjust(13))
-        got = len(values(rows, "horizon", **rows_of(text)))
+        got = len(values(rows, "time_to_first_failure", **rows_of(text)))
         star = "" if got == runs else f" * {got}"
         print(f"{name + star:23}" + "".join(cells))
 
@@ -210,7 +211,7 @@ show(predicted | {"right at 11": ("right", last)})
 # A star: so many clips and seeds have a result; in the others the guidance exploded, and was stopped. All rows are of the same clips, so that a difference of two rows is surer than their intervals say. Then the checks over the whole clip, each of which is right at 1:
 
 # %%
-show({name: (name, {}) for name in ("seam", "motion", "ink", "identity")})
+show({name: (name, {}) for name in ("boundary_discontinuity", "motion", "intensity", "identity")})
 
 # %%
 def by_frame(text, frames):
@@ -239,7 +240,7 @@ axis.set(xlabel="new frame", ylabel="PSNR (dB)");
 # frame 11 begin with the given ones and hold the join. (Papers differ on whether given frames count.) **Predict.** Which method predicts badly and makes real clips all the same? Which is it the other way around?
 
 # %%
-about_real = describe_real(frames=F)
+about_real = real_clip_features(frames=F)
 
 
 def crowds(path, clips, at):
@@ -248,7 +249,7 @@ def crowds(path, clips, at):
     print(command_of(header), "\n")
     blocks = range(0, clips, 16)
     true = torch.cat([true_clips(n, 16, K + header["frames"]) for n in blocks])
-    seen = {"truth": [describe(true[:, :, K + n - F : K + n]) for n in at]}
+    seen = {"truth": [clip_features(true[:, :, K + n - F : K + n]) for n in at]}
     made = by_name(table)
     for name, text in ROWS.items():
         if text in made:
@@ -349,8 +350,8 @@ beside = {
     "reconstruction": (rows, "reconstruction:weight=10"),
     "recon., 3 x a step": (rows, "reconstruction:weight=10,repeats=3"),
     "recon., 10 x a step": (repeats_rows, TEN),
-    "in the window": (rows, "history_cfg"),
-    "guided, w = 1.5": (rows, "history_cfg:weight=1.5"),
+    "in the window": (rows, "history_guidance"),
+    "guided, w = 1.5": (rows, "history_guidance:weight=1.5"),
 }
 print(f"{'':20} PSNR at new frame 1, 5, 11  right at 11  passes a frame")
 for name, (table, text) in beside.items():
@@ -360,8 +361,8 @@ for name, (table, text) in beside.items():
     passes = values(table, "passes", **of).median()
     print(f"{name:20}{db} {right:14.2f} {passes:13.2f}")
 ten = by_clip(repeats_rows, "psnr", **rows_of(TEN))
-window = by_clip(rows, "psnr", **rows_of("history_cfg"))
-gain = "{:+.2f} dB ({:+.2f} to {:+.2f})".format(*metrics.bootstrap(ten - window))
+window = by_clip(rows, "psnr", **rows_of("history_guidance"))
+gain = "{:+.2f} dB ({:+.2f} to {:+.2f})".format(*video_metrics.bootstrap(ten - window))
 print(f"\n10 x a step is better than the window by {gain},")
 print(f"and in {(ten > window).sum()} of {len(ten)} clips")
 
@@ -382,8 +383,8 @@ for label, table in (("DDPM, 1000 steps", "reference"), ("DDIM, 25 steps", "refe
     print(f"\n{label:23}  PSNR at 1, 5, 10   better than the window by  passes")
     for text, of in by_step[label].items():
         db = "".join(f"{values(of, 'psnr', frame=n).mean():6.1f}" for n in (1, 5, 10))
-        window = by_clip(by_step[label]["history_cfg"], "psnr")
-        gain, low, high = metrics.bootstrap(by_clip(of, "psnr") - window)
+        window = by_clip(by_step[label]["history_guidance"], "psnr")
+        gain, low, high = video_metrics.bootstrap(by_clip(of, "psnr") - window)
         passes = values(of, "passes").median()
         print(f"{text:23}{db}{gain:8.2f} dB ({low:.2f} to {high:.2f}) {passes:9.1f}")
     print()
@@ -419,13 +420,13 @@ def survive(path):
     print(f"{'':22} mean horizon (95% interval)    right at frame {joins[-1]}")
     for name, text in ROWS.items():
         of = rows_of(text)
-        lived = values(rows, "horizon", **of)
+        lived = values(rows, "time_to_first_failure", **of)
         if len(lived):
             until[name] = [(lived >= f).float().mean().item() for f in (0, *joins)]
             now[name] = [1] + [
                 values(rows, "right", frame=f, **of).mean().item() for f in joins
             ]
-            mean, low, high = metrics.bootstrap(lived)
+            mean, low, high = video_metrics.bootstrap(lived)
             interval = f"({low:.1f} to {high:.1f})"
             share = f"{now[name][-1]:.2f} of {len(lived)} clips"
             print(f"{name:22} {mean:6.1f} {interval:18} {share:>20}")
@@ -448,7 +449,7 @@ def plot_survival(at, until, now, **style):
 plot_survival(at, survival, right, marker="o", ms=2);
 
 # %%
-REASONS = ("", "identity", "ink", "motion", "jump")
+REASONS = ("", "identity", "intensity", "motion", "jump")
 print("what failed first, in how many clips")
 print(" " * 22 + "".join(f"{reason or 'nothing':>10}" for reason in REASONS))
 for name in right:
@@ -462,12 +463,12 @@ sixteen = [row for row in long_rows if row["clip"] in numbers] + ten_rows
 print("mean horizon of the same sixteen clips (95% interval), and ink over 200 frames")
 GUIDED = "reconstruction:weight=10"
 lived = {}
-for text in (GUIDED, f"{GUIDED},repeats=3", f"{GUIDED},repeats=10", "history_cfg"):
-    lived[text] = by_clip(sixteen, "horizon", **rows_of(text))
-    mean, low, high = metrics.bootstrap(lived[text])
-    ink = values(sixteen, "ink", **rows_of(text)).mean()
-    print(f"{text:37} {mean:6.1f} ({low:.1f} to {high:.1f})   ink {ink:.2f}")
-gain, low, high = metrics.bootstrap(lived[f"{GUIDED},repeats=10"] - lived["history_cfg"])
+for text in (GUIDED, f"{GUIDED},repeats=3", f"{GUIDED},repeats=10", "history_guidance"):
+    lived[text] = by_clip(sixteen, "time_to_first_failure", **rows_of(text))
+    mean, low, high = video_metrics.bootstrap(lived[text])
+    intensity = values(sixteen, "intensity", **rows_of(text)).mean()
+    print(f"{text:37} {mean:6.1f} ({low:.1f} to {high:.1f})   ink {intensity:.2f}")
+gain, low, high = video_metrics.bootstrap(lived[f"{GUIDED},repeats=10"] - lived["history_guidance"])
 print(f"10 x a step lives longer than the window by {gain:.1f} ({low:.1f} to {high:.1f})")
 
 # %% [markdown]
@@ -479,7 +480,7 @@ print(f"10 x a step lives longer than the window by {gain:.1f} ({low:.1f} to {hi
 # %%
 def at_the_end(rows, text):
     last = [by_clip(rows, "right", frame=f, **rows_of(text)) for f in at[-5:]]
-    mean, low, high = metrics.bootstrap(torch.stack(last).mean(0))
+    mean, low, high = video_metrics.bootstrap(torch.stack(last).mean(0))
     end = by_clip(rows, "right", frame=200, **rows_of(text)).mean()
     return f"{mean:.2f} ({low:.2f} to {high:.2f})   {last[-1].mean():.2f}   {end:.2f}"
 
@@ -544,7 +545,7 @@ for size in (1, 2, 4, 8, 16):
 #
 # | you have | use | evidence |
 # |---|---|---|
-# | a network trained with noise levels per frame | the past in the window, by **injection of clean keys and values** | the same clips as `history_cfg`, at two thirds of the passes (chapter 9, table above) |
+# | a network trained with noise levels per frame | the past in the window, by **injection of clean keys and values** | the same clips as `history_guidance`, at two thirds of the passes (chapter 9, table above) |
 # | that, and twice the passes to spend | history guidance, $w = 1.5$ | PSNR in the main table, and its line above the window's at equal passes too. For one window: over many, ink is added to ink (the rollouts above, and what failed first there) |
 # | a clip that must stay itself for long | an anchor: frames from the beginning that stay in the window | the rollouts above: the longest mean horizon, and after a thousand frames right in most clips, where the plain window is in few; a few frames more in each pass |
 # | a network that never saw a clean past | reconstruction guidance, each step taken as often as you can pay | its line above that of one pass a step at equal passes; ten times a step, about as good as the window, over one window (the section on steps taken back) and over 200 frames (sixteen clips, the rollouts above); three times a step it falls behind over many windows |

@@ -17,12 +17,12 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from vdiff_lite.workers import Workers
 
 import vdiff_lite as vd
 from vdiff_lite.device import peak_memory
-from vdiff_lite.losses import v_loss
-from vdiff_lite.methods import history_cfg, reconstruction
-from vdiff_lite.workers import Workers
+from vdiff_lite.diffusion.losses import v_loss
+from vdiff_lite.methods import history_guidance, reconstruction
 
 sys.path.append(str(Path(__file__).parent / "book"))
 from opened import CHROMIUM, DRIVER, SITE, browsing, serving
@@ -184,11 +184,11 @@ def slider_seconds(denoiser):
     """From slider to clip: one window of 16 frames, 5 of them past, with the steps that the chapters' sliders take."""
     past, xt = (torch.randn(1, 1, f, 32, 32, device=denoiser.device) for f in (5, 16))
     seconds = {}
-    for name, method, steps in (("guidance w = 1.5", history_cfg(denoiser, past, 1.5), 8),
+    for name, method, steps in (("guidance w = 1.5", history_guidance(denoiser, past, 1.5), 8),
                                 ("reconstruction w = 10", reconstruction(denoiser, past, 10.0), 12)):
         with torch.no_grad():
             seconds[f"{name}, {steps} steps"] = best(
-                lambda m=method, n=steps: vd.finish(vd.ddim(m, xt, denoiser.schedule, n)), denoiser.device, 4.0)
+                lambda m=method, n=steps: vd.run_sampler(vd.ddim(m, xt, denoiser.schedule, n)), denoiser.device, 4.0)
     return seconds
 
 

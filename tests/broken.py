@@ -2,8 +2,8 @@
 
 import torch
 
-from vdiff_lite import metrics
-from vdiff_lite.data import centroid, draw
+from vdiff_lite.data.bouncing_digits import centroid, draw
+from vdiff_lite.evaluation import digit_metrics
 
 
 def after(f, clip, other):
@@ -14,7 +14,7 @@ def after(f, clip, other):
 def other_digit(clip):
     """The digit of the neighbouring clip, on the path of this one."""
     b, _, f = clip.shape[:3]
-    digits = metrics.centred_frames(clip).unflatten(0, (b, f)).roll(1, 0)
+    digits = digit_metrics.centered_frames(clip).unflatten(0, (b, f)).roll(1, 0)
     corner = centroid((clip[:, 0] + 1) / 2) - 7.5
     frames = draw(digits.flatten(0, 1)[:, None], corner.flatten(0, 1)[:, None, None], 32)
     return 2 * frames[:, 0, 0].unflatten(0, (b, 1, f)) - 1

@@ -3,7 +3,7 @@ import torch
 
 from vdiff_lite import BouncingDigits, Denoiser, NoiseSchedule, VideoUNet, VideoUNetConfig
 
-SMALL = VideoUNetConfig(size=16, channels=(32, 64), num_middle=1, time_channels=32)
+SMALL = VideoUNetConfig(size=16, channels=(32, 64), num_middle=1, noise_channels=32)
 
 
 @pytest.fixture

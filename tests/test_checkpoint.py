@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from vdiff_lite import checkpoint, load
 from vdiff_lite.checkpoint import CheckpointError
-from vdiff_lite.schedule import NoiseSchedule
+from vdiff_lite.diffusion.schedule import NoiseSchedule
 
 
 @pytest.fixture
@@ -43,14 +43,14 @@ def test_digits32_is_shipped():
 
 
 def test_a_beginner_lies_beside_its_checkpoint(saved, small_net):
-    assert checkpoint.beginner(saved) is None
-    begin = checkpoint.save(saved.with_stem(saved.stem + "_begin"), small_net, NoiseSchedule())
-    assert checkpoint.beginner(saved) == checkpoint.beginner(saved.with_suffix("")) == begin
-    assert load(checkpoint.beginner("digits32")).card["before"][1]["sha256"] == checkpoint.read_card("digits32")["sha256"]
-    assert [one and one.card["sha256"] for one in checkpoint.load_with_beginner(saved)] == [load(p).card["sha256"] for p in (saved, begin)]
-    assert checkpoint.load_with_beginner(saved, saved)[1] is None
+    assert checkpoint.first_frame_model(saved) is None
+    first_frame_model = checkpoint.save(saved.with_stem(saved.stem + "_begin"), small_net, NoiseSchedule())
+    assert checkpoint.first_frame_model(saved) == checkpoint.first_frame_model(saved.with_suffix("")) == first_frame_model
+    assert load(checkpoint.first_frame_model("digits32")).card["before"][1]["sha256"] == checkpoint.read_card("digits32")["sha256"]
+    assert [one and one.card["sha256"] for one in checkpoint.load_with_first_frame_model(saved)] == [load(p).card["sha256"] for p in (saved, first_frame_model)]
+    assert checkpoint.load_with_first_frame_model(saved, saved)[1] is None
     with pytest.raises(CheckpointError, match=r"no checkpoint at .*nothing"):
-        checkpoint.load_with_beginner("nothing")
+        checkpoint.load_with_first_frame_model("nothing")
 
 
 def test_a_missing_checkpoint_names_the_shipped_ones():

@@ -10,8 +10,8 @@ from PIL import Image
 
 from vdiff_lite import checkpoint, cli
 from vdiff_lite.cli import main
-from vdiff_lite.files import read_frames
-from vdiff_lite.viz import find_ffmpeg
+from vdiff_lite.data.video_files import read_frames
+from vdiff_lite.viz.players import find_ffmpeg
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -89,7 +89,7 @@ def test_make_train_runs_the_recipes_of_the_shipped_cards():
     commands = [shlex.split(line)[1:] for line in said.splitlines() if "vdiff train" in line]
     recipes = [json.loads(json.dumps(asdict(cli._recipe(cli._parser().parse_args(command))))) for command in commands]
     shipped = [stage["recipe"] for stage in checkpoint.stages(checkpoint.read_card("digits32_begin"))]  # those of digits32 come before
-    newer = dict(own_steps=0, image_every=0, foresight=0, foresight_after=[])  # settings that came after the card
+    newer = dict(self_rollout_steps=0, image_every=0, foresight=0, foresight_after=[])  # settings that came after the card
     assert recipes == [newer | recipe for recipe in shipped]
 
 
@@ -102,14 +102,14 @@ def test_train_names_a_setting_that_does_not_fit(tmp_path, capsys, setting, says
 
 def test_train_on_a_folder_of_videos(tmp_path):
     from vdiff_lite import BouncingDigits
-    from vdiff_lite.viz import save_clip
+    from vdiff_lite.viz.players import save_clip
 
     save_clip(BouncingDigits().sample(1).video[0], tmp_path / "a.gif", enlarge=1)
     out = tmp_path / "mine"
     assert main(["train", "--out", str(out), "--steps", "1", "--batch", "1", "--videos", str(tmp_path)]) == 0
 
 
-@pytest.mark.parametrize("method, says", [("history_cfg", "no fault in 11 new frames"), ("copy_last", "first fault: motion, at new frame ")])
+@pytest.mark.parametrize("method, says", [("history_guidance", "no fault in 11 new frames"), ("copy_last", "first fault: motion, at new frame ")])
 def test_extend_says_what_failed_first(tmp_path, capsys, method, says):
     assert main(["extend", "--method", method, "--frames", "11", "--steps", "6", "--out", str(tmp_path / "x.gif")]) == 0
     said = capsys.readouterr().out
@@ -128,13 +128,13 @@ def test_extend_says_what_failed_first(tmp_path, capsys, method, says):
     (["extend", "--out", "x.avi"], "unknown ending"),
     (["extend", "--out", "x.gif", "--frames", "0"], "frames=0"),
     (["extend", "--out", "x.gif", "--window", "1"], "overlap=5 does not fit a window of 1"),
-    (["extend", "--out", "x.gif", "--method", "history_cfg:weight=nan"], "weight=nan"),
-    (["extend", "--out", "x.gif", "--method", "history_cfg:weight=big"], "weight='big' must be a number"),
-    (["extend", "--out", "x.gif", "--method", "injection:sites=encoder.9,append=False"], "encoder.9"),
+    (["extend", "--out", "x.gif", "--method", "history_guidance:weight=nan"], "weight=nan"),
+    (["extend", "--out", "x.gif", "--method", "history_guidance:weight=big"], "weight='big' must be a number"),
+    (["extend", "--out", "x.gif", "--method", "injection:sites=encoder.9,prepend=False"], "encoder.9"),
     (["extend", "--out", "x.gif", "--method", "reconstruction:weight=100000", "--steps", "25"], "at t=960 with weight=100000"),
-    (["compare", "--out", "x.csv", "--methods", "history_cfg", "history_cfg:weight=nan"], "weight=nan"),
-    (["compare", "--out", "x.csv", "--methods", "history_cfg", "--seeds", "0"], "seeds=0"),
-    (["compare", "--out", "x.csv", "--methods", "history_cfg", "--overlap", "-1"], "overlap=-1"),
+    (["compare", "--out", "x.csv", "--methods", "history_guidance", "history_guidance:weight=nan"], "weight=nan"),
+    (["compare", "--out", "x.csv", "--methods", "history_guidance", "--seeds", "0"], "seeds=0"),
+    (["compare", "--out", "x.csv", "--methods", "history_guidance", "--overlap", "-1"], "overlap=-1"),
     (["export", "--out", "x", "--overlap", "16"], "overlap=16"),
     (["train", "--out", "x", "--videos", "nowhere"], "nowhere is not a folder"),
     (["train", "--out", "x", "--preset", "base", "--start-from", "digits32"], "--start-from digits32: its network is"),

@@ -5,9 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from vdiff_lite.data import FIRST_HELD_OUT, BouncingDigits, centroid, draw, glyphs
-from vdiff_lite.files import DataError, MovingMNIST, VideoFolder, read_frames
-from vdiff_lite.viz import encode_gif, find_ffmpeg, save_clip
+from vdiff_lite.data.bouncing_digits import FIRST_HELD_OUT, BouncingDigits, centroid, draw, glyphs
+from vdiff_lite.data.moving_mnist import MovingMNIST
+from vdiff_lite.data.video_files import DataError, VideoFolder, read_frames
+from vdiff_lite.viz.players import encode_gif, find_ffmpeg, save_clip
 
 
 def seeded(seed=0):
@@ -17,20 +18,20 @@ def seeded(seed=0):
 def test_shapes_ranges_and_seed():
     data = BouncingDigits(num_digits=2)
     one, two = data.sample(8, seeded()), data.sample(8, seeded())
-    assert one.video.shape == (8, 1, 16, 32, 32) and one.positions.shape == one.velocities.shape == (8, 2, 16, 2)
-    assert one.labels.shape == one.samples.shape == (8, 2)
+    assert one.video.shape == (8, 1, 16, 32, 32) and one.truth.positions.shape == one.truth.velocities.shape == (8, 2, 16, 2)
+    assert one.truth.labels.shape == one.truth.samples.shape == (8, 2)
     assert one.video.min() == -1 and 0.8 < one.video.max() <= 1
     assert torch.equal(one.video, two.video) and not torch.equal(one.video, data.sample(8, seeded(1)).video)
 
 
 def test_position_is_the_centroid_of_the_pixels():
     clips = BouncingDigits(num_frames=60).sample(16, seeded())
-    torch.testing.assert_close(centroid((clips.video[:, 0] + 1) / 2), clips.positions[:, 0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(centroid((clips.video[:, 0] + 1) / 2), clips.truth.positions[:, 0], atol=1e-4, rtol=0)
 
 
 def test_velocity_is_the_change_of_position_away_from_walls():
     clips = BouncingDigits(num_frames=40).sample(64, seeded())
-    moved, v = clips.positions.diff(dim=2), clips.velocities
+    moved, v = clips.truth.positions.diff(dim=2), clips.truth.velocities
     free = (v[:, :, 1:] == v[:, :, :-1]).all(-1)
     assert 0.5 < free.float().mean() < 1
     torch.testing.assert_close(moved[free], v[:, :, :-1][free], atol=1e-4, rtol=0)
@@ -58,7 +59,7 @@ def test_two_digits_show_the_brighter():
 
 
 def test_the_split_is_by_writer():
-    train, test = (BouncingDigits(split=s).sample(500, seeded()).samples for s in ("train", "test"))
+    train, test = (BouncingDigits(split=s).sample(500, seeded()).truth.samples for s in ("train", "test"))
     assert train.max() < FIRST_HELD_OUT <= test.min() and test.max() < 1797
     assert len(glyphs(12, "train")[0]) == FIRST_HELD_OUT and len(glyphs(12, "test")[0]) == 1797 - FIRST_HELD_OUT
 

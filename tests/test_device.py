@@ -5,10 +5,10 @@ import sys
 import pytest
 import torch
 
-from vdiff_lite.denoiser import Denoiser
 from vdiff_lite.device import compiled
-from vdiff_lite.schedule import NoiseSchedule
-from vdiff_lite.unet import VideoUNet, VideoUNetConfig
+from vdiff_lite.diffusion.denoiser import Denoiser
+from vdiff_lite.diffusion.schedule import NoiseSchedule
+from vdiff_lite.models.video_unet import VideoUNet, VideoUNetConfig
 
 XT, LEVELS = torch.randn(2, 1, 4, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([[0, 0, 700, 700]]).repeat(2, 1)
 
@@ -30,7 +30,7 @@ def test_a_tap_and_a_gradient_go_through_the_network_as_it_is(small_denoiser):
     fast, seen, xt = compiled(small_denoiser), [], XT.clone().requires_grad_()
     fast.net.fast = None  # would be an error
     with torch.no_grad():
-        fast(XT, LEVELS, tap=lambda site, x: seen.append(site) or x)
+        fast(XT, LEVELS, hook=lambda site, x: seen.append(site) or x)
     (grad,) = torch.autograd.grad(fast(xt, LEVELS).sum(), xt)
     assert "middle" in seen and grad.abs().amax() > 0
 

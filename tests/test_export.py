@@ -3,10 +3,10 @@ import sys
 import pytest
 import torch
 
-from vdiff_lite.denoiser import Denoiser
+from vdiff_lite.diffusion.denoiser import Denoiser
+from vdiff_lite.diffusion.schedule import NoiseSchedule
 from vdiff_lite.export import Window, export
 from vdiff_lite.methods import injection
-from vdiff_lite.schedule import NoiseSchedule
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from broken import after, fading, other_digit
 
 from vdiff_lite import checkpoint, features
-from vdiff_lite.data import BouncingDigits
-from vdiff_lite.features import describe, describe_real, frechet
+from vdiff_lite.data.bouncing_digits import BouncingDigits
+from vdiff_lite.evaluation.feature_net import clip_features, frechet, real_clip_features
 
 CLIPS = 128
 
@@ -43,21 +43,21 @@ def test_features_that_do_not_go_together_are_refused(a, b):
 
 def test_clips_of_another_kind_are_refused():
     with pytest.raises(ValueError, match=r"\(2, 1, 16, 64, 64\)"):
-        describe(torch.zeros(2, 1, 16, 64, 64))
+        clip_features(torch.zeros(2, 1, 16, 64, 64))
 
 
 def test_the_network_reads_handwriting_that_it_has_not_seen(real):
     digit, place, velocity = features.load_features().read(real.video)
-    assert (digit.mean(1).argmax(-1) == real.labels[:, 0]).float().mean() > 0.9
-    assert (place - real.positions[:, 0]).norm(dim=-1).mean() < 0.5, "pixels"
-    assert (velocity - real.velocities[:, 0]).norm(dim=-1).mean() < 0.25, "pixels a frame"
+    assert (digit.mean(1).argmax(-1) == real.truth.labels[:, 0]).float().mean() > 0.9
+    assert (place - real.truth.positions[:, 0]).norm(dim=-1).mean() < 0.5, "pixels"
+    assert (velocity - real.truth.velocities[:, 0]).norm(dim=-1).mean() < 0.25, "pixels a frame"
 
 
 def test_its_numbers_are_usual_for_real_clips_and_count_frames_of_any_number(real):
-    usual = describe(BouncingDigits().sample(512, torch.Generator().manual_seed(3)).video)
+    usual = clip_features(BouncingDigits().sample(512, torch.Generator().manual_seed(3)).video)
     told = usual.std(0) > 0
     assert usual.mean().abs() < 0.1 and (usual.std(0)[told] - 1).abs().mean() < 0.15 and told.float().mean() > 0.5
-    assert describe(real.video[:2, :, :1]).isfinite().all() and describe(real.video[:2, :, :7]).shape == usual[:2].shape
+    assert clip_features(real.video[:2, :, :1]).isfinite().all() and clip_features(real.video[:2, :, :7]).shape == usual[:2].shape
 
 
 def broken(clip):
@@ -74,10 +74,10 @@ def broken(clip):
 
 
 def test_real_clips_are_near_and_broken_ones_are_not(real):
-    near = frechet(describe(real.video), describe_real())
+    near = frechet(clip_features(real.video), real_clip_features())
     for name, clip in broken(real.video).items():
-        assert frechet(describe(clip), describe_real()) > 1.5 * near, name
-    assert frechet(describe(real.video.flip(2)), describe_real()) < 1.2 * near, "a film run backwards is as real"
+        assert frechet(clip_features(clip), real_clip_features()) > 1.5 * near, name
+    assert frechet(clip_features(real.video.flip(2)), real_clip_features()) < 1.2 * near, "a film run backwards is as real"
 
 
 def test_a_few_steps_teach_where_the_digit_is():

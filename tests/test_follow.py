@@ -4,14 +4,14 @@ import torch.nn.functional as F
 from conftest import SMALL
 from einops import rearrange
 
-from vdiff_lite import foresight
-from vdiff_lite.blocks import Context
-from vdiff_lite.data import BouncingDigits
-from vdiff_lite.follow import Follow, Foresee, MotionBlock
-from vdiff_lite.losses import true_centres
-from vdiff_lite.rotary import clean_mask, rotary_angles
-from vdiff_lite.schedule import NoiseSchedule
-from vdiff_lite.unet import VideoUNet
+from vdiff_lite.data.bouncing_digits import BouncingDigits
+from vdiff_lite.diffusion.schedule import NoiseSchedule
+from vdiff_lite.models.follow import Follow, Foresee, MotionBlock
+from vdiff_lite.models.layers import Context
+from vdiff_lite.models.rotary import clean_mask, rotary_angles
+from vdiff_lite.models.video_unet import VideoUNet
+from vdiff_lite.training import foresight
+from vdiff_lite.training.centers import true_centres
 
 
 def test_followed_by_pixels_a_moving_thing_stands_still():
@@ -47,9 +47,9 @@ def test_a_shift_and_its_gradients_are_those_of_grid_sample():
 
     answers = []
     for shift in (follow.shift, theirs):
-        given = [places.clone().requires_grad_(), centre.clone().requires_grad_()]
-        made = shift(*given)
-        answers.append([made, *torch.autograd.grad(made, given, outside)])
+        num_context = [places.clone().requires_grad_(), centre.clone().requires_grad_()]
+        made = shift(*num_context)
+        answers.append([made, *torch.autograd.grad(made, num_context, outside)])
     for ours, other in zip(*answers):
         torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-4)
 
@@ -141,7 +141,7 @@ def test_sightings_are_sharp_on_clean_frames_and_worth_nothing_in_pure_noise():
 
 def test_true_centres_are_those_of_the_data():
     clip = BouncingDigits(num_frames=5).sample(3, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(true_centres(clip.video), clip.positions[:, 0] - 15.5, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(true_centres(clip.video), clip.truth.positions[:, 0] - 15.5, rtol=1e-3, atol=1e-3)
 
 
 def test_foresight_learns_where_things_go_and_touches_nothing_else():
@@ -164,9 +164,9 @@ def test_foresight_learns_where_things_go_and_touches_nothing_else():
 def test_what_the_network_sees_does_not_depend_on_its_foresight():
     torch.manual_seed(0)
     net, schedule, data = VideoUNet(SMALL), NoiseSchedule(), BouncingDigits(size=16, digit_size=6, speed=(0.5, 1.0))
-    see = lambda: foresight.watch(net, schedule, data, clips=12, batch=3, frames=4, time_lapse=(1, 2), bar=False)
+    see = lambda: foresight.watch(net, schedule, data, clips=12, batch=3, frames=4, frame_stride=(1, 2), bar=False)
     before = see()
-    foresight.teach(net, schedule, data, steps=3, batch=4, frames=4, time_lapse=(1, 2), watched=before, bar=False)
+    foresight.teach(net, schedule, data, steps=3, batch=4, frames=4, frame_stride=(1, 2), watched=before, bar=False)
     assert net.decoder[0].temporal.foresee.taught
     after = see()
     assert before.keys() == after.keys() == {1, 2} and sum(len(t) for _, t, _ in before.values()) == 12

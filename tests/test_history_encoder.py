@@ -4,14 +4,16 @@ import pytest
 import torch
 
 from vdiff_lite import BouncingDigits, Denoiser, NoiseSchedule, VideoUNet, VideoUNetConfig, checkpoint
-from vdiff_lite.methods import HistoryEncoder, history_encoder, load_history, save_history, train_history
+from vdiff_lite.methods import history_encoder, load_history, save_history
 from vdiff_lite.methods.history_encoder import trained_parts
+from vdiff_lite.models.history_encoder import HistoryEncoder
+from vdiff_lite.training.history import train_history
 
 
 @pytest.fixture
 def encoder():
     torch.manual_seed(1)
-    return HistoryEncoder(size=8, frames=4, image=16, time_channels=32, channels=32, width=32)
+    return HistoryEncoder(size=8, frames=4, image=16, noise_channels=32, channels=32, width=32)
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def test_what_is_told_of_a_dropped_past_is_nothing(encoder):
 def test_a_users_tap_is_still_asked(small_denoiser, encoder):
     sites = []
     with torch.no_grad():
-        history_encoder(small_denoiser, clip(3), encoder)(clip(6, 1), torch.tensor([500, 900]), tap=lambda site, x: sites.append(site) or x)
+        history_encoder(small_denoiser, clip(3), encoder)(clip(6, 1), torch.tensor([500, 900]), hook=lambda site, x: sites.append(site) or x)
     assert {"encoder.0", "middle"} <= set(sites)
 
 
@@ -85,8 +87,8 @@ def test_training_changes_the_encoder_and_the_modulation_alone(small_denoiser, e
 
 def test_an_embedding_learns_to_foresee(data):
     torch.manual_seed(0)
-    learner = HistoryEncoder(size=16, frames=4, image=16, time_channels=32, width=32)
-    net = VideoUNet(VideoUNetConfig(size=16, channels=(32,), follow=0, num_middle=1, time_channels=32))
+    learner = HistoryEncoder(size=16, frames=4, image=16, noise_channels=32, width=32)
+    net = VideoUNet(VideoUNetConfig(size=16, channels=(32,), follow=0, num_middle=1, noise_channels=32))
     train_history(Denoiser(net, NoiseSchedule()), learner, data, steps=0, new=3, draft_steps=150, draft_batch=32)
     test = data.with_frames(7).sample(32, torch.Generator().manual_seed(9)).video
     error = lambda past: (learner.draft(learner.embed(past), range(3)) - test[:, :, 4:]).square().mean()

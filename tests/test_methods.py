@@ -3,26 +3,26 @@ from functools import partial
 import pytest
 import torch
 
-from vdiff_lite.denoiser import Denoiser
+from vdiff_lite.diffusion.denoiser import Denoiser
+from vdiff_lite.diffusion.guidance import autoguided
+from vdiff_lite.diffusion.samplers import ddim, ddpm, run_sampler, sample, sdedit_init
+from vdiff_lite.diffusion.schedule import NoiseSchedule
 from vdiff_lite.methods import (
     NORMS,
+    FeatureCache,
     GuidanceError,
-    SourceFeatures,
     anchored_history,
     copy_last,
-    fractional_history,
-    history_cfg,
+    fractional_history_guidance,
+    history_guidance,
     independent,
     injection,
-    noised_start,
     reconstruction,
     replacement,
-    temporal_history,
+    temporal_history_guidance,
 )
-from vdiff_lite.rollout import grow, rollout
-from vdiff_lite.samplers import autoguided, ddim, ddpm, finish, sample
-from vdiff_lite.schedule import NoiseSchedule
-from vdiff_lite.unet import VideoUNet
+from vdiff_lite.models.video_unet import VideoUNet
+from vdiff_lite.rollout import generate, rollout
 
 
 def clip(f, seed=0, b=1):
@@ -44,14 +44,14 @@ class Recorder:
 @pytest.mark.parametrize("sampler", [partial(ddim, steps=3), partial(ddpm, steps=3)])
 def test_the_overlap_is_exact(small_denoiser, weight, sampler):
     past = clip(2)
-    made = finish(sampler(history_cfg(small_denoiser, past, weight), clip(5, 1), small_denoiser.schedule,
+    made = run_sampler(sampler(history_guidance(small_denoiser, past, weight), clip(5, 1), small_denoiser.schedule,
                           generator=torch.Generator().manual_seed(0)))
     torch.testing.assert_close(made[:, :, :2], past, rtol=1e-5, atol=1e-5)
 
 
 def test_weight_one_asks_once_with_a_clean_past():
     ask, past = Recorder(), clip(2)
-    history_cfg(ask, past, 1.0)(clip(5, 1), torch.tensor([700]))
+    history_guidance(ask, past, 1.0)(clip(5, 1), torch.tensor([700]))
     [(xt, t)] = ask.asked
     assert torch.equal(xt[:, :, :2], past) and t.tolist() == [[0, 0, 700, 700, 700]]
 
@@ -60,7 +60,7 @@ def test_both_branches_run_in_one_pass_and_the_forgotten_one_knows_nothing():
     ask, past, xt = Recorder(), clip(2), clip(5, 1)
     level = torch.tensor([700])
     noisy = ask.schedule.add_noise(torch.cat([past, xt[:, :, 2:]], 2), level, clip(5, 2))
-    history_cfg(ask, past, 2.0)(noisy, level)
+    history_guidance(ask, past, 2.0)(noisy, level)
     [(x, t)] = ask.asked
     assert t.tolist() == [[0, 0, 700, 700, 700], [1000, 1000, 700, 700, 700]]
     torch.testing.assert_close(x[1:, :, :2], clip(5, 2)[:, :, :2], rtol=1e-3, atol=1e-3)
@@ -69,7 +69,7 @@ def test_both_branches_run_in_one_pass_and_the_forgotten_one_knows_nothing():
 def test_weights_are_on_a_line(small_denoiser):
     past, xt, t = clip(2), clip(5, 1), torch.tensor([500])
     with torch.no_grad():
-        u, c, w = (history_cfg(small_denoiser, past, weight)(xt, t) for weight in (0.0, 1.0, 3.0))
+        u, c, w = (history_guidance(small_denoiser, past, weight)(xt, t) for weight in (0.0, 1.0, 3.0))
     torch.testing.assert_close(w, u + 3 * (c - u), rtol=1e-3, atol=1e-3)
     assert (c - u)[:, :, 2:].abs().max() > 1e-3
 
@@ -81,20 +81,20 @@ def test_independent_changes_nothing():
 
 def test_bad_settings_of_guidance():
     with pytest.raises(ValueError, match="weight=nan"):
-        history_cfg(Recorder(), clip(2), float("nan"))
+        history_guidance(Recorder(), clip(2), float("nan"))
     with pytest.raises(ValueError, match="past has 5 frames and leaves no new frames in a window of 5"):
-        history_cfg(Recorder(), clip(5))(clip(5), torch.tensor([3]))
+        history_guidance(Recorder(), clip(5))(clip(5), torch.tensor([3]))
 
 
 def test_copy_last_repeats_the_last_frame():
     past = clip(2)
-    made = finish(ddim(copy_last(Recorder(), past), clip(5, 1), NoiseSchedule(), 4))
+    made = run_sampler(ddim(copy_last(Recorder(), past), clip(5, 1), NoiseSchedule(), 4))
     torch.testing.assert_close(made, torch.cat([past, past[:, :, -1:].expand(-1, -1, 3, -1, -1)], 2), rtol=1e-5, atol=1e-5)
 
 
 def test_fractional_history_blurs_the_past_and_says_so():
     ask, past, xt = Recorder(), clip(2), clip(5, 1)
-    fractional_history(ask, past, 1.5, level=400)(xt, torch.tensor([700]))
+    fractional_history_guidance(ask, past, 1.5, level=400)(xt, torch.tensor([700]))
     [(x, t)] = ask.asked
     assert t.tolist() == [[0, 0, 700, 700, 700], [400, 400, 700, 700, 700], [1000, 1000, 700, 700, 700]]
     noise = ask.schedule.eps_from_x0(xt[:, :, :2], torch.tensor([[700, 700]]), past)
@@ -113,26 +113,26 @@ def test_fractional_history_by_hand(small_denoiser):
 
     with torch.no_grad():
         want = branch(0) + 0.5 * (branch(300) - branch(1000))
-        got = fractional_history(small_denoiser, past, 1.5, 300)(xt, t)[:, :, 2:]
+        got = fractional_history_guidance(small_denoiser, past, 1.5, 300)(xt, t)[:, :, 2:]
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
 def test_temporal_history_with_all_frames_is_history_cfg(small_denoiser):
     past, xt, t = clip(3), clip(6, 1), torch.tensor([500])
     with torch.no_grad():
-        torch.testing.assert_close(temporal_history(small_denoiser, past, {3: 1.7})(xt, t), history_cfg(small_denoiser, past, 1.7)(xt, t),
+        torch.testing.assert_close(temporal_history_guidance(small_denoiser, past, {3: 1.7})(xt, t), history_guidance(small_denoiser, past, 1.7)(xt, t),
                                    rtol=1e-4, atol=1e-4)
 
 
 def test_temporal_history_forgets_the_older_frames():
     ask = Recorder()
-    temporal_history(ask, clip(3), {3: 1.0, 1: 0.5})(clip(5, 1), torch.tensor([700]))
+    temporal_history_guidance(ask, clip(3), {3: 1.0, 1: 0.5})(clip(5, 1), torch.tensor([700]))
     assert ask.asked[0][1].tolist() == [[0, 0, 0, 700, 700], [1000, 1000, 0, 700, 700], [1000, 1000, 1000, 700, 700]]
 
 
 def test_the_sampler_carries_the_noised_past_of_replacement():
     ask, past, xt = Recorder(), clip(2), clip(5, 1)
-    finish(ddim(replacement(ask, past), xt, ask.schedule, 5))
+    run_sampler(ddim(replacement(ask, past), xt, ask.schedule, 5))
     for x, t in ask.asked:
         torch.testing.assert_close(x[:, :, :2], ask.schedule.add_noise(past, t, xt[:, :, :2]), rtol=1e-4, atol=1e-4)
 
@@ -184,8 +184,8 @@ def test_reconstruction_replaces_the_overlap_only_when_asked(small_denoiser):
 def test_reconstruction_without_weight_is_replacement_and_keeps_a_record(small_denoiser):
     past, xt, record = clip(2, b=2), clip(5, 1, b=2), []
     with torch.no_grad():
-        a = finish(ddim(reconstruction(small_denoiser, past, 0.0, record=record), xt, small_denoiser.schedule, 3))
-        b = finish(ddim(replacement(small_denoiser, past), xt, small_denoiser.schedule, 3))
+        a = run_sampler(ddim(reconstruction(small_denoiser, past, 0.0, record=record), xt, small_denoiser.schedule, 3))
+        b = run_sampler(ddim(replacement(small_denoiser, past), xt, small_denoiser.schedule, 3))
     assert torch.equal(a, b)
     assert [step["t"] for step in record] == [1000, 667, 333]
     assert all(len(step[name]) == 2 for step in record for name in ("loss", "gradient_norm", "cosine"))
@@ -193,7 +193,7 @@ def test_reconstruction_without_weight_is_replacement_and_keeps_a_record(small_d
 
 def test_a_noised_start_holds_the_past_and_its_last_frame(small_denoiser):
     past = clip(2).abs()
-    start = noised_start(small_denoiser, past, 5, 300, torch.Generator().manual_seed(0))
+    start = sdedit_init(small_denoiser, past, 5, 300, torch.Generator().manual_seed(0))
     signal, noise = small_denoiser.schedule.signal_and_noise(torch.tensor([300]), start)
     rest = (start - signal * torch.cat([past, past[:, :, -1:].expand(-1, -1, 3, -1, -1)], 2)) / noise
     assert abs(rest.mean()) < 0.05 and abs(rest.std() - 1) < 0.05
@@ -209,7 +209,7 @@ def test_reconstruction_says_where_it_exploded(small_denoiser):
 def test_clean_keys_and_values_are_the_in_window_condition(small_denoiser):
     past, xt = clip(2, b=2), clip(6, 1, b=2)
     with torch.no_grad():
-        a, b = (finish(ddim(method(small_denoiser, past), xt, small_denoiser.schedule, 4)) for method in (injection, history_cfg))
+        a, b = (run_sampler(ddim(method(small_denoiser, past), xt, small_denoiser.schedule, 4)) for method in (injection, history_guidance))
     torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
 
 
@@ -225,7 +225,7 @@ def test_no_blend_injects_nothing_bit_for_bit(small_denoiser, options):
 
 def test_a_whole_blend_at_the_same_level_puts_the_past_s_own_features(small_denoiser):
     past, xt, t = clip(2), clip(5, 1), torch.tensor([500])
-    features = SourceFeatures(small_denoiser, past, torch.Generator().manual_seed(0))
+    features = FeatureCache(small_denoiser, past, torch.Generator().manual_seed(0))
     noised = small_denoiser.schedule.add_noise(past, t, torch.randn(past.shape, generator=torch.Generator().manual_seed(0)))
     with torch.no_grad():
         made = injection(small_denoiser, past, "decoder.0", append=False, source="same", features=features)(xt, t)
@@ -235,13 +235,13 @@ def test_a_whole_blend_at_the_same_level_puts_the_past_s_own_features(small_deno
 
 def test_source_features_are_computed_once(small_denoiser):
     past, xt = clip(2), clip(5, 1)
-    features = SourceFeatures(small_denoiser, past)
+    features = FeatureCache(small_denoiser, past)
     with torch.no_grad():
         for sites in ("attention", "temporal", "joint"):
-            finish(ddim(injection(small_denoiser, past, sites, features=features), xt, small_denoiser.schedule, 3))
+            run_sampler(ddim(injection(small_denoiser, past, sites, features=features), xt, small_denoiser.schedule, 3))
         assert features.passes == 1
         for blend in (0.3, 0.6):
-            finish(ddim(injection(small_denoiser, past, "decoder", blend, append=False, source="same", share=0.5, features=features), xt,
+            run_sampler(ddim(injection(small_denoiser, past, "decoder", blend, append=False, source="same", fraction=0.5, features=features), xt,
                         small_denoiser.schedule, 4))
         assert features.passes == 3  # levels 1000 and 750; 500 and 250 lie outside the share
 
@@ -249,16 +249,16 @@ def test_source_features_are_computed_once(small_denoiser):
 def test_injection_stops_after_its_share():
     ask, past = Recorder(), clip(2)
     with pytest.raises(TypeError, match="tap"):  # a recorder takes no tap: above the share it is asked for features ...
-        injection(ask, past, share=0.8)(clip(5, 1), torch.tensor([201]))
-    made = injection(ask, past, share=0.8)(clip(5, 1), torch.tensor([200]))  # ... and below it, it is not
+        injection(ask, past, fraction=0.8)(clip(5, 1), torch.tensor([201]))
+    made = injection(ask, past, fraction=0.8)(clip(5, 1), torch.tensor([200]))  # ... and below it, it is not
     assert torch.equal(made[:, :, :2], past) and torch.equal(made[:, :, 2:], 0.5 * clip(5, 1)[:, :, 2:])
 
 
 @pytest.mark.parametrize("options, says", [
-    (dict(blend=1.5, append=False), "blend=1.5"), (dict(share=-0.1), "share=-0.1"), (dict(source="old"), "source='old'"),
-    (dict(sites=("decoder",)), "append=False"), (dict(blend=0.5), "append=False"), (dict(sites=("nowhere",)), "nowhere"),
+    (dict(blend=1.5, append=False), "blend=1.5"), (dict(fraction=-0.1), "share=-0.1"), (dict(source="old"), "source='old'"),
+    (dict(sites=("decoder",)), "prepend=False"), (dict(blend=0.5), "prepend=False"), (dict(sites=("nowhere",)), "nowhere"),
     (dict(sites=("encoder.7",), append=False), r"encoder.7; .* encoder.0.temporal"), (dict(sites=()), "nothing"),
-    (dict(sites=("decoder.0",)), "append=False"), (dict(sites=("middle.0",), append=False), "middle.0; ")])
+    (dict(sites=("decoder.0",)), "prepend=False"), (dict(sites=("middle.0",), append=False), "middle.0; ")])
 def test_bad_settings_of_injection(small_denoiser, options, says):
     with pytest.raises(ValueError, match=says):
         injection(small_denoiser, clip(2), **options)
@@ -282,7 +282,7 @@ def test_rollout_by_hand(small_denoiser):
     for _ in range(2):
         xt = torch.randn(1, 1, 6, 16, 16, generator=generator)
         with torch.no_grad():
-            window = finish(ddim(history_cfg(small_denoiser, past), xt, small_denoiser.schedule, 2))
+            window = run_sampler(ddim(history_guidance(small_denoiser, past), xt, small_denoiser.schedule, 2))
         made += list(window[:, :, 2:].unbind(2))
         past = window[:, :, -2:]
     torch.testing.assert_close(torch.stack(frames_of(small_denoiser, clip(2), 8)), torch.stack(made))
@@ -295,7 +295,7 @@ def test_rollout_without_end_is_lazy(small_denoiser):
 
 @pytest.mark.parametrize("options, says", [
     (dict(overlap=6), "overlap=6 does not fit a window of 6"), (dict(overlap=0), "overlap=0"), (dict(overlap=4), "k >= 4"),
-    (dict(n=-1), "num_frames=-1"), (dict(method=partial(history_cfg, weight=float("inf"))), "weight=inf")])
+    (dict(n=-1), "num_frames=-1"), (dict(method=partial(history_guidance, weight=float("inf"))), "weight=inf")])
 def test_bad_settings_of_rollout_come_before_any_work(options, says):
     with pytest.raises(ValueError, match=says):
         rollout(Recorder(), clip(3), options.pop("n", 5), **(dict(window=6, overlap=2) | options))
@@ -305,14 +305,14 @@ def test_grow_by_hand(small_denoiser):
     draw, options = torch.Generator().manual_seed(0), dict(first=2, window=5, overlap=3)
     walk = partial(ddim, eta=0.5, steps=2)
     clip = sample(small_denoiser, 2, 2, ddim, 2, draw, eta=0.5)
-    for given, new in ((2, 3), (3, 2), (3, 1)):  # the first window, and two of the rollout
-        frames = rollout(small_denoiser, clip, new, 5, given, sampler=walk, generator=draw)
+    for num_context, new in ((2, 3), (3, 2), (3, 1)):  # the first window, and two of the rollout
+        frames = rollout(small_denoiser, clip, new, 5, num_context, sampler=walk, generator=draw)
         clip = torch.cat([clip, torch.stack(list(frames), dim=2)], dim=2)
-    made = grow(small_denoiser, 2, 8, steps=2, generator=torch.Generator().manual_seed(0), **options)
+    made = generate(small_denoiser, 2, 8, steps=2, generator=torch.Generator().manual_seed(0), **options)
     torch.testing.assert_close(made, clip)
-    short = grow(small_denoiser, 2, 4, steps=2, generator=torch.Generator().manual_seed(0), **options)
+    short = generate(small_denoiser, 2, 4, steps=2, generator=torch.Generator().manual_seed(0), **options)
     torch.testing.assert_close(short, made[:, :, :4])
-    assert grow(small_denoiser, 1, 1, steps=2, **options).shape == (1, 1, 1, 16, 16)
+    assert generate(small_denoiser, 1, 1, steps=2, **options).shape == (1, 1, 1, 16, 16)
 
 
 @pytest.mark.parametrize("weight", [1, 1.5, (3, 1.5)])
@@ -321,21 +321,21 @@ def test_another_network_begins(weight, small_denoiser):
     other = Denoiser(VideoUNet(small_denoiser.net.config).requires_grad_(False), NoiseSchedule())
     torch.nn.init.normal_(other.net.unpatchify.weight)
     options, draw = dict(steps=2, window=5, overlap=3), torch.Generator().manual_seed(0)
-    made = grow(small_denoiser, 2, 6, generator=torch.Generator().manual_seed(0), begin=other, begin_steps=3, begin_weight=weight, **options)
+    made = generate(small_denoiser, 2, 6, generator=torch.Generator().manual_seed(0), first_frame_model=other, first_frame_steps=3, first_frame_weight=weight, **options)
     walk = ddpm(autoguided(other, small_denoiser, weight), torch.randn(2, 1, 2, 16, 16, generator=draw), other.schedule, 3, generator=draw)
-    clip = finish(walk)
-    for given, new in ((2, 3), (3, 1)):  # the first window, and one of the rollout, by the network itself
-        frames = rollout(small_denoiser, clip, new, 5, given, sampler=partial(ddim, eta=0.5, steps=2), generator=draw)
+    clip = run_sampler(walk)
+    for num_context, new in ((2, 3), (3, 1)):  # the first window, and one of the rollout, by the network itself
+        frames = rollout(small_denoiser, clip, new, 5, num_context, sampler=partial(ddim, eta=0.5, steps=2), generator=draw)
         clip = torch.cat([clip, torch.stack(list(frames), dim=2)], dim=2)
     torch.testing.assert_close(made, clip)
-    own = grow(small_denoiser, 2, 6, first=2, generator=torch.Generator().manual_seed(0), **options)
+    own = generate(small_denoiser, 2, 6, first=2, generator=torch.Generator().manual_seed(0), **options)
     assert (made - own).abs().amax() > 0.1
 
 
 @pytest.mark.parametrize("options", [dict(first=0), dict(first=16), dict(num_frames=0)])
 def test_grow_names_what_does_not_fit(options, small_denoiser):
     with pytest.raises(ValueError, match="={}".format(*options.values())):
-        grow(small_denoiser, **options)
+        generate(small_denoiser, **options)
 
 
 @pytest.mark.parametrize("weight", [1.0, 2.0])

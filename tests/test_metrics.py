@@ -2,9 +2,9 @@ import pytest
 import torch
 from broken import after, fading, other_digit
 
-from vdiff_lite import metrics
-from vdiff_lite.data import BouncingDigits
-from vdiff_lite.evaluation import loss_curve
+from vdiff_lite.data.bouncing_digits import BouncingDigits
+from vdiff_lite.evaluation import digit_metrics, video_metrics
+from vdiff_lite.evaluation.evaluate import loss_curve
 
 
 @pytest.fixture(scope="module")
@@ -15,52 +15,52 @@ def real():
 def test_psnr_of_known_errors():
     a = torch.zeros(1, 1, 2, 4, 4)
     b = torch.stack([torch.full((1, 1, 4, 4), 0.2), torch.full((1, 1, 4, 4), 2.0)], dim=2)
-    torch.testing.assert_close(metrics.psnr(a, b), torch.tensor([[20.0, 0.0]]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(video_metrics.psnr(a, b), torch.tensor([[20.0, 0.0]]), atol=1e-4, rtol=0)
     with pytest.raises(ValueError, match="differ in shape"):
-        metrics.psnr(a, b[:, :, :1])
+        video_metrics.psnr(a, b[:, :, :1])
 
 
 def test_speed_is_the_true_speed_and_zero_when_frozen(real):
-    measured, true = metrics.speed(real.video), real.positions[:, 0].diff(dim=1).norm(dim=-1)
+    measured, true = digit_metrics.speed(real.video), real.truth.positions[:, 0].diff(dim=1).norm(dim=-1)
     assert ((measured - true).abs().mean() / true.mean()) < 0.1
-    assert metrics.speed(real.video[:, :, :1].repeat(1, 1, 5, 1, 1)).max() < 1e-4
+    assert digit_metrics.speed(real.video[:, :, :1].repeat(1, 1, 5, 1, 1)).max() < 1e-4
 
 
 def test_ink_falls_with_fading(real):
-    torch.testing.assert_close(metrics.ink((real.video + 1) * 0.5 - 1), metrics.ink(real.video) / 2)
+    torch.testing.assert_close(digit_metrics.intensity((real.video + 1) * 0.5 - 1), digit_metrics.intensity(real.video) / 2)
 
 
 def test_saturation_counts_what_clamping_hides(real):
-    assert metrics.saturation(real.video).max() == 0
+    assert video_metrics.saturation(real.video).max() == 0
     guided = -1 + 1.5 * (real.video + 1)  # extrapolated: full ink lies at 2
     share = (real.video > 0.4).float().mean((1, 3, 4))  # the pixels that land beyond 1.1
-    torch.testing.assert_close(metrics.saturation(guided), share)
-    assert metrics.saturation(guided.clamp(-1, 1)).max() == 0 and share.min() > 0
+    torch.testing.assert_close(video_metrics.saturation(guided), share)
+    assert video_metrics.saturation(guided.clamp(-1, 1)).max() == 0 and share.min() > 0
 
 
 def test_digits_are_read(real):
-    read = metrics.read_digits(real.video)
-    assert (read == real.labels).float().mean() > 0.75, "held-out handwriting"
+    read = digit_metrics.read_digits(real.video)
+    assert (read == real.truth.labels).float().mean() > 0.75, "held-out handwriting"
     assert (read[:, 0] == read[:, -1]).float().mean() > 0.93, "the same digit between other pixels"
     train = BouncingDigits().sample(48, torch.Generator().manual_seed(1))
-    assert (metrics.read_digits(train.video) == train.labels).float().mean() > 0.97
-    torch.testing.assert_close(metrics.same_digit(real.video), read[:, 0] == read[:, -1])
+    assert (digit_metrics.read_digits(train.video) == train.truth.labels).float().mean() > 0.97
+    torch.testing.assert_close(digit_metrics.same_digit(real.video), read[:, 0] == read[:, -1])
     mixed = torch.cat([train.video[:, :, :1], train.video.roll(1, 0)[:, :, :1]], dim=2)  # another clip's digit at the end
-    assert (metrics.same_digit(mixed) == (train.labels == train.labels.roll(1, 0)).squeeze()).float().mean() > 0.9
+    assert (digit_metrics.same_digit(mixed) == (train.truth.labels == train.truth.labels.roll(1, 0)).squeeze()).float().mean() > 0.9
 
 
 def test_a_shape_is_recognised_unless_it_changes_on_the_way(real, long):
-    assert metrics.recognised(real.video).float().mean() > 0.95
-    assert metrics.recognised(broken(long)["identity"]).float().mean() < 0.1
+    assert digit_metrics.shape_consistency(real.video).float().mean() > 0.95
+    assert digit_metrics.shape_consistency(broken(long)["identity"]).float().mean() < 0.1
     with pytest.raises(ValueError, match="two or more"):
-        metrics.recognised(real.video[:1])
+        digit_metrics.shape_consistency(real.video[:1])
 
 
 def test_a_copy_is_recognised_as_one(real):
-    copied, index = metrics.nearest_handwriting(BouncingDigits().sample(48, torch.Generator().manual_seed(2)).video)
-    others, _ = metrics.nearest_handwriting(real.video)
+    copied, index = digit_metrics.nearest_glyph(BouncingDigits().sample(48, torch.Generator().manual_seed(2)).video)
+    others, _ = digit_metrics.nearest_glyph(real.video)
     assert copied.median() < 0.5 * others.median()
-    sampled = BouncingDigits().sample(48, torch.Generator().manual_seed(2)).samples[:, 0]
+    sampled = BouncingDigits().sample(48, torch.Generator().manual_seed(2)).truth.samples[:, 0]
     assert (index == sampled).float().mean() > 0.9
 
 
@@ -82,25 +82,25 @@ def broken(long):
     return {
         "motion": after(49, long, long[:, :, 48:49].expand_as(long)),  # frozen
         "jump": after(49, long, long.flip(-1).flip(-2)),  # teleported to the opposite corner
-        "ink": fading(49, long),
+        "intensity": fading(49, long),
         "identity": after(49, long, other_digit(long)),  # another digit on the same path
     }
 
 
 def test_real_clips_are_perfect(long):
-    alive, why = metrics.horizon(metrics.faults(long, long, GIVEN), GIVEN)
+    alive, why = digit_metrics.time_to_first_failure(digit_metrics.failures(long, long, GIVEN), GIVEN)
     assert (alive == FRAMES - GIVEN).float().mean() > 0.9, why
-    assert (~torch.stack(list(metrics.faults(long, long, GIVEN).values())).any(0)).float().mean() > 0.98
-    torch.testing.assert_close(metrics.motion(long, long), torch.ones(32))
-    torch.testing.assert_close(metrics.seam(long, JOINS, long), torch.ones(32))
-    assert metrics.identity(long, long).float().mean() > 0.97
+    assert (~torch.stack(list(digit_metrics.failures(long, long, GIVEN).values())).any(0)).float().mean() > 0.98
+    torch.testing.assert_close(digit_metrics.motion(long, long), torch.ones(32))
+    torch.testing.assert_close(video_metrics.boundary_discontinuity(long, JOINS, long), torch.ones(32))
+    assert digit_metrics.identity(long, long).float().mean() > 0.97
 
 
-@pytest.mark.parametrize("fault", ["motion", "jump", "ink", "identity"])
+@pytest.mark.parametrize("fault", ["motion", "jump", "intensity", "identity"])
 def test_a_broken_clip_is_caught_by_the_check_meant_for_it(long, fault):
-    alive, why = metrics.horizon(metrics.faults(broken(long)[fault], long, GIVEN), GIVEN)
-    lived = metrics.horizon(metrics.faults(long, long, GIVEN), GIVEN)[0] == FRAMES - GIVEN
-    different = metrics.read_digits(long).mode(1).values != metrics.read_digits(long).mode(1).values.roll(1)
+    alive, why = digit_metrics.time_to_first_failure(digit_metrics.failures(broken(long)[fault], long, GIVEN), GIVEN)
+    lived = digit_metrics.time_to_first_failure(digit_metrics.failures(long, long, GIVEN), GIVEN)[0] == FRAMES - GIVEN
+    different = digit_metrics.read_digits(long).mode(1).values != digit_metrics.read_digits(long).mode(1).values.roll(1)
     meant = lived & (different if fault == "identity" else torch.ones(32, dtype=torch.bool))
     caught = [name == fault for name, m in zip(why, meant) if m]
     assert sum(caught) >= 0.85 * len(caught), why
@@ -110,44 +110,44 @@ def test_a_broken_clip_is_caught_by_the_check_meant_for_it(long, fault):
 @pytest.mark.parametrize("digits", ["none", "two"])
 def test_a_digit_that_vanishes_or_is_doubled_is_caught_by_its_ink(long, digits):
     other = -torch.ones_like(long) if digits == "none" else torch.maximum(long, long.roll(1, 0).flip(-1))
-    failed = metrics.faults(after(49, long, other), long, GIVEN)
-    alive, why = metrics.horizon(failed, GIVEN)
-    assert failed["ink"][:, 53:].float().mean() > 0.9, "ink fails from there on"
+    failed = digit_metrics.failures(after(49, long, other), long, GIVEN)
+    alive, why = digit_metrics.time_to_first_failure(failed, GIVEN)
+    assert failed["intensity"][:, 53:].float().mean() > 0.9, "ink fails from there on"
     assert ((alive >= 40) & (alive <= 47)).float().mean() > 0.9, (alive, why)
 
 
 def test_one_odd_frame_does_not_fail_the_last_one(long):
     odd = torch.cat([long[:, :, :-1], -torch.ones_like(long[:, :, -1:])], dim=2)
-    failed, before = metrics.faults(odd, long, GIVEN), metrics.faults(long, long, GIVEN)
-    assert torch.equal(failed["ink"], before["ink"])
+    failed, before = digit_metrics.failures(odd, long, GIVEN), digit_metrics.failures(long, long, GIVEN)
+    assert torch.equal(failed["intensity"], before["intensity"])
     assert (failed["identity"] != before["identity"]).any(1).sum() <= 1, "but where the reading was close"
-    assert metrics.identity(long[:, :, :3], long[:, :, :3]).all(), "a clip shorter than the span"
+    assert digit_metrics.identity(long[:, :, :3], long[:, :, :3]).all(), "a clip shorter than the span"
 
 
 def test_measures_of_broken_clips(long):
     clips = broken(long)
-    assert metrics.motion(clips["motion"], long).mean() < 0.65
-    assert metrics.seam(clips["jump"], [49], long).median() > 1.8
-    assert metrics.ink(clips["ink"])[:, -1].mean() < 0.4 * metrics.ink(long)[:, -1].mean()
-    assert metrics.identity(clips["identity"], long)[:, 60:].float().mean() < 0.4
+    assert digit_metrics.motion(clips["motion"], long).mean() < 0.65
+    assert video_metrics.boundary_discontinuity(clips["jump"], [49], long).median() > 1.8
+    assert digit_metrics.intensity(clips["intensity"])[:, -1].mean() < 0.4 * digit_metrics.intensity(long)[:, -1].mean()
+    assert digit_metrics.identity(clips["identity"], long)[:, 60:].float().mean() < 0.4
 
 
 def test_seam_wants_a_join():
     with pytest.raises(ValueError, match="joins="):
-        metrics.seam(torch.zeros(1, 1, 4, 8, 8), [])
+        video_metrics.boundary_discontinuity(torch.zeros(1, 1, 4, 8, 8), [])
 
 
 def test_bootstrap_covers_the_mean_about_as_often_as_it_says():
     draws = torch.randn(60, 40, generator=torch.Generator().manual_seed(0)) + 3
-    hits = [low < 3 < high for _, low, high in (metrics.bootstrap(d, draws=300) for d in draws)]
+    hits = [low < 3 < high for _, low, high in (video_metrics.bootstrap(d, draws=300) for d in draws)]
     assert 0.82 <= sum(hits) / len(hits) <= 1.0
-    assert metrics.bootstrap([2.0, 2.0]) == (2.0, 2.0, 2.0)
+    assert video_metrics.bootstrap([2.0, 2.0]) == (2.0, 2.0, 2.0)
 
 
 def test_ssim_is_one_for_equal_frames_and_falls_with_noise():
     clip = BouncingDigits(num_frames=6).sample(3, torch.Generator().manual_seed(0)).video
     noise = torch.randn(clip.shape, generator=torch.Generator().manual_seed(1))
-    scores = [metrics.ssim(clip + level * noise, clip) for level in (0.0, 0.05, 0.3)]
+    scores = [video_metrics.ssim(clip + level * noise, clip) for level in (0.0, 0.05, 0.3)]
     assert scores[0].shape == (3, 6)
     torch.testing.assert_close(scores[0], torch.ones(3, 6))
     assert (scores[0] > scores[1]).all() and (scores[1] > scores[2]).all()

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from vdiff_lite.methods import copy_last, history_cfg, independent, reconstruction, replacement
-from vdiff_lite.oracle import GaussianVideo, posterior_error
-from vdiff_lite.samplers import ddim, ddpm, finish, resampled
-from vdiff_lite.schedule import NoiseSchedule
+from vdiff_lite.diffusion.oracle import GaussianVideo, posterior_error
+from vdiff_lite.diffusion.samplers import ddim, ddpm, repaint, run_sampler
+from vdiff_lite.diffusion.schedule import NoiseSchedule
+from vdiff_lite.methods import copy_last, history_guidance, independent, reconstruction, replacement
 
 MODEL = GaussianVideo(NoiseSchedule())
 PAST = 4
@@ -19,7 +19,7 @@ def truth():
 
 def error(method, truth, sampler=ddim, steps=60, **options):
     xt = torch.randn(truth.shape, generator=torch.Generator().manual_seed(1))
-    made = finish(sampler(method(MODEL, truth[:, :, :PAST]), xt, MODEL.schedule, steps, generator=torch.Generator().manual_seed(2)))
+    made = run_sampler(sampler(method(MODEL, truth[:, :, :PAST]), xt, MODEL.schedule, steps, generator=torch.Generator().manual_seed(2)))
     return posterior_error(made, truth[:, :, :PAST], MODEL)
 
 
@@ -45,12 +45,12 @@ def test_the_truth_is_a_sample_of_the_posterior(truth):
 
 @pytest.mark.parametrize("sampler, steps", [(ddim, 60), (ddpm, 200)])
 def test_the_past_in_the_window_gives_the_posterior(truth, sampler, steps):
-    bias, spread = error(history_cfg, truth, sampler, steps)
+    bias, spread = error(history_guidance, truth, sampler, steps)
     assert bias.max() < 0.12 and (spread - 1).abs().max() < 0.13
 
 
 def test_guidance_beyond_one_is_too_sure(truth):
-    bias, spread = error(lambda d, p: history_cfg(d, p, 2.0), truth)
+    bias, spread = error(lambda d, p: history_guidance(d, p, 2.0), truth)
     assert spread[0] < 0.7 and bias[0] > 0.3
 
 
@@ -58,7 +58,7 @@ def test_methods_without_training_miss_it_by_less_and_less(truth):
     first = lambda *args, **options: error(*args, **options)[0][0].item()
     none, still = first(independent, truth), first(copy_last, truth)
     replaced = first(replacement, truth)
-    again = first(replacement, truth, lambda *args, **o: resampled(*args, repeats=10, **o))
+    again = first(replacement, truth, lambda *args, **o: repaint(*args, repeats=10, **o))
     weak, strong = (first(lambda d, p, w=w: reconstruction(d, p, w), truth) for w in (1.0, 10.0))
     assert none > 2 * replaced and replaced > still > 1  # replacement is even behind repeating the last frame here
     assert replaced > weak > strong > 1  # reconstruction guidance closes in on it, and does not arrive

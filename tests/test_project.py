@@ -159,8 +159,8 @@ def test_no_file_is_large():
 
 def test_results_name_their_checkpoint():
     from vdiff_lite import checkpoint
-    from vdiff_lite.features import load_features
-    from vdiff_lite.tables import read_table
+    from vdiff_lite.evaluation.feature_net import load_features
+    from vdiff_lite.evaluation.results import read_table
 
     result = json.loads((ROOT / "data" / "results" / "digits32.json").read_text())
     begun = json.loads((ROOT / "data" / "results" / "digits32_begin.json").read_text())

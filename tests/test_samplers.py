@@ -3,8 +3,18 @@ import torch
 from conftest import gaussian_denoiser
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
-from vdiff_lite.samplers import EARLY, SAMPLERS, autoguided, clipped, ddim, ddpm, dpmpp_2m, finish, sample, trailing_times
-from vdiff_lite.schedule import NoiseSchedule
+from vdiff_lite.diffusion.guidance import autoguided, clip_denoised
+from vdiff_lite.diffusion.samplers import (
+    EARLY,
+    SAMPLERS,
+    ddim,
+    ddpm,
+    dpmpp_2m,
+    run_sampler,
+    sample,
+    trailing_times,
+)
+from vdiff_lite.diffusion.schedule import NoiseSchedule
 
 SHAPE = (2, 1, 3, 4, 4)
 
@@ -38,7 +48,7 @@ def test_ddim_is_that_of_diffusers(steps, zero, eta):
     ours, theirs = schedules(DDIMScheduler, zero, clip_sample=False, set_alpha_to_one=True)
     denoise = gaussian_denoiser(ours)
     seeded = lambda: torch.Generator().manual_seed(5)
-    mine = finish(ddim(denoise, start(), ours, steps, eta=eta, generator=seeded()))
+    mine = run_sampler(ddim(denoise, start(), ours, steps, eta=eta, generator=seeded()))
     torch.testing.assert_close(mine, their_walk(theirs, denoise, start(), steps, seeded(), eta=eta), rtol=1e-6, atol=1e-6)
 
 
@@ -48,7 +58,7 @@ def test_ddpm_is_that_of_diffusers(steps, zero):
     ours, theirs = schedules(DDPMScheduler, zero, clip_sample=False, variance_type="fixed_small")
     denoise = gaussian_denoiser(ours)
     seeded = lambda: torch.Generator().manual_seed(5)
-    mine = finish(ddpm(denoise, start(), ours, steps, generator=seeded()))
+    mine = run_sampler(ddpm(denoise, start(), ours, steps, generator=seeded()))
     torch.testing.assert_close(mine, their_walk(theirs, denoise, start(), steps, seeded()), rtol=1e-5, atol=1e-5)
 
 
@@ -56,7 +66,7 @@ def test_ddpm_is_that_of_diffusers(steps, zero):
 def test_dpmpp_is_that_of_diffusers(steps):
     ours, theirs = schedules(DPMSolverMultistepScheduler, False, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero")
     denoise = gaussian_denoiser(ours)
-    mine = finish(dpmpp_2m(denoise, start(), ours, steps))
+    mine = run_sampler(dpmpp_2m(denoise, start(), ours, steps))
     torch.testing.assert_close(mine, their_walk(theirs, denoise, start(), steps), rtol=1e-4, atol=1e-4)
 
 
@@ -66,7 +76,7 @@ def test_the_exact_denoiser_gives_the_exact_distribution(name):
     schedule = NoiseSchedule()
     generator = torch.Generator().manual_seed(0)
     xt = torch.randn(64, 1, 4, 8, 8, generator=generator, dtype=torch.float64)
-    made = finish(SAMPLERS[name](gaussian_denoiser(schedule), xt, schedule, 200, generator=generator))
+    made = run_sampler(SAMPLERS[name](gaussian_denoiser(schedule), xt, schedule, 200, generator=generator))
     assert abs(made.mean().item() - 0.3) < 0.02
     assert abs(made.std().item() - 0.5) < 0.02
 
@@ -74,16 +84,16 @@ def test_the_exact_denoiser_gives_the_exact_distribution(name):
 def test_second_order_is_nearer_than_first():
     schedule = NoiseSchedule()
     denoise, xt = gaussian_denoiser(schedule), start()
-    exact = finish(ddim(denoise, xt, schedule, 1000))
-    error = lambda sampler, steps: (finish(sampler(denoise, xt, schedule, steps)) - exact).abs().max()
+    exact = run_sampler(ddim(denoise, xt, schedule, 1000))
+    error = lambda sampler, steps: (run_sampler(sampler(denoise, xt, schedule, steps)) - exact).abs().max()
     assert error(dpmpp_2m, 20) < error(ddim, 20)
 
 
 def test_ddim_with_eta_one_is_ddpm():
     schedule = NoiseSchedule()
     denoise, seeded = gaussian_denoiser(schedule), lambda: torch.Generator().manual_seed(1)
-    torch.testing.assert_close(finish(ddim(denoise, start(), schedule, 20, eta=1.0, generator=seeded())),
-                               finish(ddpm(denoise, start(), schedule, 20, generator=seeded())))
+    torch.testing.assert_close(run_sampler(ddim(denoise, start(), schedule, 20, eta=1.0, generator=seeded())),
+                               run_sampler(ddpm(denoise, start(), schedule, 20, generator=seeded())))
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
@@ -111,11 +121,11 @@ def test_levels_may_be_given():
 def test_bad_steps_are_refused(steps, says):
     schedule = NoiseSchedule()
     with pytest.raises(ValueError, match=says):
-        finish(ddim(gaussian_denoiser(schedule), start(), schedule, steps))
+        run_sampler(ddim(gaussian_denoiser(schedule), start(), schedule, steps))
 
 
 def test_clipped_holds_the_guess_in_range():
-    assert clipped(lambda xt, t: xt * 10)(torch.ones(1), 0) == 1
+    assert clip_denoised(lambda xt, t: xt * 10)(torch.ones(1), 0) == 1
 
 
 def test_autoguided_goes_on_from_the_weak_guess_past_the_good_one():
@@ -151,7 +161,7 @@ def test_autoguidance_away_from_a_wider_guess_narrows_what_is_drawn():
     good, weak = gaussian_denoiser(schedule), gaussian_denoiser(schedule, std=1.0)
     spread = []
     for weight in (1, 1.5, 2):
-        made = finish(ddpm(autoguided(good, weak, weight), xt, schedule, 100, generator=generator))
+        made = run_sampler(ddpm(autoguided(good, weak, weight), xt, schedule, 100, generator=generator))
         assert abs(made.mean().item() - 0.3) < 0.02
         spread.append(made.std().item())
     assert spread[0] - 0.05 > spread[1] and spread[1] - 0.02 > spread[2]

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from vdiff_lite.schedule import SHAPES, NoiseSchedule, rescale_zero_terminal_snr
+from vdiff_lite.diffusion.schedule import SHAPES, NoiseSchedule, rescale_zero_terminal_snr
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -4,7 +4,14 @@ import time
 import pytest
 import torch
 
-from vdiff_lite.sliders import clip_pictures, explore_slider, frame_pictures, guidance_slider, picture_slider, versus_slider
+from vdiff_lite.viz.sliders import (
+    clip_pictures,
+    explore_slider,
+    frame_pictures,
+    guidance_slider,
+    picture_slider,
+    versus_slider,
+)
 
 
 def clip(value):

@@ -8,12 +8,14 @@ import torch
 from conftest import SMALL
 
 from vdiff_lite import checkpoint
-from vdiff_lite.data import BouncingDigits
-from vdiff_lite.losses import centre_loss, v_loss
-from vdiff_lite.optimizer import Muon, make_optimizer, orthogonalise
-from vdiff_lite.schedule import NoiseSchedule
-from vdiff_lite.training import DivergedError, TrainConfig, Trainer, draw_noise_levels
-from vdiff_lite.unet import VideoUNet
+from vdiff_lite.data.bouncing_digits import BouncingDigits
+from vdiff_lite.diffusion.losses import draw_noise_levels, v_loss
+from vdiff_lite.diffusion.schedule import NoiseSchedule
+from vdiff_lite.models.video_unet import VideoUNet
+from vdiff_lite.training.centers import centre_loss
+from vdiff_lite.training.optimizer import Muon, make_optimizer, orthogonalize
+from vdiff_lite.training.recipe import TrainConfig
+from vdiff_lite.training.trainer import DivergedError, Trainer
 
 
 def trainer(data, **config):
@@ -23,7 +25,7 @@ def trainer(data, **config):
 
 
 def test_noise_levels_hold_the_three_kinds():
-    draw = lambda mix: draw_noise_levels(4000, 8, 1000, mix, generator=torch.Generator().manual_seed(0))
+    draw = lambda noise_mix: draw_noise_levels(4000, 8, 1000, noise_mix, generator=torch.Generator().manual_seed(0))
     same, each, prefix, dropped = (draw(tuple(float(i == k) for i in range(4))) for k in range(4))
     assert (same == same[:, :1]).all() and same.min() >= 1 and same.max() == 1000
     assert (each.float().std(dim=1) > 0).all() and each.min() >= 1
@@ -80,7 +82,7 @@ def test_x0_weighting_is_the_error_of_x0(t):
 
 def test_centre_loss_is_zero_at_the_centroid_and_grows_with_the_distance():
     clip = BouncingDigits(num_frames=4).sample(3, torch.Generator().manual_seed(0))
-    right = (clip.positions[:, 0] - 15.5).mT  # (b, 2, f), from the middle
+    right = (clip.truth.positions[:, 0] - 15.5).mT  # (b, 2, f), from the middle
     assert centre_loss([right, right], clip.video) < 1e-9
     off = torch.zeros_like(right)
     off[:, 0], off[:, 1] = 3, 4
@@ -89,13 +91,13 @@ def test_centre_loss_is_zero_at_the_centroid_and_grows_with_the_distance():
 
 
 def test_centres_are_learned(small_data):
-    run = trainer(small_data, steps=40, batch=8, time_lapse=(1,), decay=1)
+    run = trainer(small_data, steps=40, batch=8, frame_stride=(1,), decay=1)
     x0 = small_data.with_frames(4).sample(8, torch.Generator().manual_seed(9)).video
 
     def loss():
         seen = {}
         with torch.no_grad():
-            run.net(x0, torch.zeros(8, 4, dtype=torch.long), tap=seen.setdefault)
+            run.net(x0, torch.zeros(8, 4, dtype=torch.long), hook=seen.setdefault)
         return centre_loss([c for site, c in seen.items() if site.endswith(".centre")], x0).item()
 
     before = loss()
@@ -117,26 +119,26 @@ def test_a_foresight_that_was_taught_learns_on_after_a_resume_too(small_data, tm
     run = trainer(small_data)
     torch.nn.init.constant_(run.net.decoder[0].temporal.foresee.leave.weight, 0.1)
     run._rest_untaught()
-    run.take_step()
+    run.train_step()
     run.save(tmp_path / "state.safetensors")
-    run.take_step()
+    run.train_step()
     again = trainer(small_data).resume(tmp_path / "state.safetensors")
-    again.take_step()
+    again.train_step()
     weights = lambda run: [p for p in run.net.decoder[0].temporal.foresee.parameters()]
     assert all(torch.equal(a, b) for a, b in zip(weights(run), weights(again)))
     assert weights(again)[0].grad is not None
 
 
 def test_a_time_lapse_takes_every_second_frame_and_says_so(small_data):
-    far, near = (trainer(small_data, time_lapse=(stride,))._batch(0) for stride in (2, 1))
+    far, near = (trainer(small_data, frame_stride=(stride,))._batch(0) for stride in (2, 1))
     assert far[3].tolist() == [0, 2, 4, 6] and near[3].tolist() == [0, 1, 2, 3]
-    longer = trainer(small_data, frames=8, time_lapse=(1,))._batch(0)
+    longer = trainer(small_data, frames=8, frame_stride=(1,))._batch(0)
     assert torch.equal(far[0], longer[0][:, :, ::2])
 
 
 def test_orthogonalise_brings_singular_values_near_one():
     for shape in ((16, 48), (48, 16), (3, 16, 16)):
-        values = torch.linalg.svdvals(orthogonalise(torch.randn(shape, generator=torch.Generator().manual_seed(0))))
+        values = torch.linalg.svdvals(orthogonalize(torch.randn(shape, generator=torch.Generator().manual_seed(0))))
         assert values.max() < 1.3 and values.median() > 0.6
 
 
@@ -145,7 +147,7 @@ def test_orthogonalise_is_that_of_torch():
 
     matrix = torch.randn(16, 48, generator=torch.Generator().manual_seed(0))
     theirs = _zeropower_via_newtonschulz(matrix, (3.4445, -4.7750, 2.0315), 5, 1e-7)
-    torch.testing.assert_close(orthogonalise(matrix), theirs.float(), atol=0.05, rtol=0)  # theirs computes in bfloat16
+    torch.testing.assert_close(orthogonalize(matrix), theirs.float(), atol=0.05, rtol=0)  # theirs computes in bfloat16
 
 
 def test_the_rest_takes_the_steps_of_adamw():
@@ -178,7 +180,7 @@ def test_short_clips_come_first(small_data):
 
 
 def own_batches(data, **options):
-    run = trainer(data, steps=40, frames=12, own_steps=36, **options)
+    run = trainer(data, steps=40, frames=12, self_rollout_steps=36, **options)
     return run, [run._batch(step) for step in range(40)]
 
 
@@ -203,26 +205,26 @@ def test_own_past_is_drawn_after_true_frames_and_shown_clean(small_data):
 
 
 def test_the_kept_start_is_told_to_be_further_back(small_data):
-    gaps = {(b[3][4] - b[3][3] - b[3][1] + b[3][0]).item() for b in own_batches(small_data, time_lapse=(1,))[1] if b[3].shape == (12,)}
+    gaps = {(b[3][4] - b[3][3] - b[3][1] + b[3][0]).item() for b in own_batches(small_data, frame_stride=(1,))[1] if b[3].shape == (12,)}
     assert min(gaps) == 0 and max(gaps) <= 12 and len(gaps) > 2
 
 
 def test_own_past_wants_enough_frames_and_long_clips(small_data):
     with pytest.raises(ValueError, match="frames=8"):
-        trainer(small_data, frames=8, own_steps=1)
+        trainer(small_data, frames=8, self_rollout_steps=1)
     with pytest.raises(ValueError, match="own_steps=4 and short_steps=2"):
-        trainer(small_data, steps=5, frames=12, short_steps=2, own_steps=4)
+        trainer(small_data, steps=5, frames=12, short_steps=2, self_rollout_steps=4)
 
 
 def test_single_frames_beside_clips(small_data):
-    run = trainer(small_data, steps=40, frames=12, image_every=2, own_steps=36)
+    run = trainer(small_data, steps=40, frames=12, image_every=2, self_rollout_steps=36)
     for step in range(8):
         x0, t, eps, positions = run._batch(step)
         assert (x0.shape[:3] == (24, 1, 1)) == bool(step % 2) and len(positions) == x0.shape[2] == t.shape[1] == eps.shape[2]
         assert x0.shape[2] > 1 or (t > 0).all()
 
 
-@pytest.mark.parametrize("more", [{}, dict(frames=12, own_steps=4), dict(image_every=2)])
+@pytest.mark.parametrize("more", [{}, dict(frames=12, self_rollout_steps=4), dict(image_every=2)])
 def test_resume_gives_the_same_bytes(small_data, tmp_path, more):
     straight, cut = trainer(small_data, **more), trainer(small_data, **more)
     for _ in straight.run(bar=False):
@@ -235,7 +237,7 @@ def test_resume_gives_the_same_bytes(small_data, tmp_path, more):
     for _ in resumed.run(bar=False):
         pass
     assert resumed.losses == straight.losses
-    for a, b in zip(straight.average + list(straight.net.parameters()), resumed.average + list(resumed.net.parameters())):
+    for a, b in zip(straight.ema + list(straight.net.parameters()), resumed.ema + list(resumed.net.parameters())):
         assert torch.equal(a, b)
 
 
@@ -285,7 +287,7 @@ def test_ctrl_c_stops_between_two_steps_and_saves_there(small_data, tmp_path):
     assert resumed.step == 2
     for _ in resumed.run(bar=False):
         pass
-    assert all(torch.equal(a, b) for a, b in zip(straight.average, resumed.average))
+    assert all(torch.equal(a, b) for a, b in zip(straight.ema, resumed.ema))
 
 
 def test_a_second_ctrl_c_does_not_wait(small_data, tmp_path):
@@ -300,11 +302,11 @@ def test_a_second_ctrl_c_does_not_wait(small_data, tmp_path):
 
 def test_nan_stops_with_the_step(small_data):
     run = trainer(small_data)
-    run.take_step()
+    run.train_step()
     with torch.no_grad():
         run.net.patchify.weight.fill_(float("nan"))
     with pytest.raises(DivergedError, match="step 1: loss nan"):
-        run.take_step()
+        run.train_step()
     assert run.step == 1
 
 
@@ -322,10 +324,10 @@ def test_progress_says_how_long(small_data):
 
 def test_the_averaged_copy_is_apart_from_training(small_data):
     run = trainer(small_data)
-    run.take_step()
-    before = run.averaged().net.patchify.weight.clone()
-    copy = run.averaged()
-    run.take_step()
+    run.train_step()
+    before = run.ema_denoiser().net.patchify.weight.clone()
+    copy = run.ema_denoiser()
+    run.train_step()
     assert torch.equal(copy.net.patchify.weight, before)
     assert not any(p.requires_grad for p in copy.net.parameters())
 
@@ -338,8 +340,8 @@ def test_learning_rate_warms_up_holds_and_falls():
 
 
 @pytest.mark.parametrize("bad, says", [
-    (dict(steps=0), "steps=0"), (dict(mix=(1, 0)), "mix"), (dict(lr=-1), "lr=-1"), (dict(mix=(0, 0, 0, 0)), "mix"),
-    (dict(weighting="eps"), "weighting='eps'"), (dict(time_lapse=(0,)), "time_lapse"), (dict(time_lapse=()), "time_lapse"),
+    (dict(steps=0), "steps=0"), (dict(noise_mix=(1, 0)), "mix"), (dict(lr=-1), "lr=-1"), (dict(noise_mix=(0, 0, 0, 0)), "mix"),
+    (dict(weighting="eps"), "weighting='eps'"), (dict(frame_stride=(0,)), "time_lapse"), (dict(frame_stride=()), "time_lapse"),
     (dict(centre=-1), "centre=-1")])
 def test_bad_recipes_are_refused(bad, says):
     with pytest.raises(ValueError, match=says):

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vdiff_lite import BouncingDigits, sliders, viz
+from vdiff_lite import BouncingDigits
+from vdiff_lite.viz import sliders
 
 matplotlib.use("Agg")
 
@@ -27,23 +28,23 @@ def test_pixels_map_to_bytes():
 
 
 def test_a_strip_shows_every_frame_and_marks_the_given_ones(clip):
-    figure = viz.film_strip([clip, clip[:, :3]], ["long", "short"], given=2)
+    figure = viz.film_strip([clip, clip[:, :3]], ["long", "short"], num_context=2)
     shown = [axis for axis in figure.axes if axis.get_visible()]
     assert len(shown) == 9
-    blue = matplotlib.colors.to_rgba(viz.COLOURS[0])
+    blue = matplotlib.colors.to_rgba(viz.COLORS[0])
     assert sum(axis.spines["top"].get_edgecolor() == blue for axis in shown) == 4
     assert len([a for a in viz.film_strip([clip], every=2).axes if a.get_visible()]) == 3
 
 
 def test_a_strip_marks_where_windows_join(clip):
-    figure = viz.film_strip([clip, clip], given=[6, 2], every=2, joins=[3])
-    orange = matplotlib.colors.to_rgba(viz.COLOURS[1])
+    figure = viz.film_strip([clip, clip], num_context=[6, 2], every=2, joins=[3])
+    orange = matplotlib.colors.to_rgba(viz.COLORS[1])
     marked = [axis.spines["left"].get_edgecolor() == orange for axis in figure.axes if axis.get_visible()]
     assert marked == [False, False, False, False, False, True]  # the truth is not joined; frame 3 is not shown, 4 is
 
 
 def test_a_border_tells_given_frames_from_made_ones(clip):
-    out = viz.framed(clip, given=2, joins=[4, 9])
+    out = viz.framed(clip, num_context=2, joins=[4, 9])
     assert torch.equal(out[:, :, 2:-2, 2:-2], clip) and out.shape[1:] == (6, 36, 36)
     assert out[0, :, 0, 9].tolist() == pytest.approx([1, 1, 0.1, 0.1, 1, 0.1])  # above: given, and where a window begins
     assert out[0, :, 9, -1].tolist() == pytest.approx([1, 1, 0.1, 0.1, 0.1, 0.1])  # at a side: given

@@ -1,16 +1,19 @@
 """vdiff_lite: small video diffusion models, built step by step in the book and ready to import here."""
 
-from .checkpoint import load
-from .data import BouncingDigits, MovingMNIST, VideoFolder
-from .denoiser import Denoiser
-from .device import compiled, pick_device, prepare_cpu
-from .rollout import grow, rollout
-from .samplers import autoguided, ddim, ddpm, dpmpp_2m, finish, resampled, sample
-from .schedule import NoiseSchedule
-from .training import TrainConfig, Trainer
-from .unet import VideoUNet, VideoUNetConfig
+from vdiff_lite.checkpoint import load
+from vdiff_lite.data import Batch, BouncingDigits, ClipSource, MovingMNIST, VideoFolder
+from vdiff_lite.device import compiled, pick_device, prepare_cpu
+from vdiff_lite.diffusion.denoiser import Denoiser, DenoiserWrapper, Method, Sampler
+from vdiff_lite.diffusion.guidance import autoguided, clip_denoised, condition_on_past
+from vdiff_lite.diffusion.samplers import ddim, ddpm, dpmpp_2m, repaint, run_sampler, sample
+from vdiff_lite.diffusion.schedule import NoiseSchedule
+from vdiff_lite.models.video_unet import VideoUNet, VideoUNetConfig
+from vdiff_lite.rollout import generate, rollout
+from vdiff_lite.training.recipe import TrainConfig
+from vdiff_lite.training.trainer import Trainer
 
 __version__ = "0.2.0"
-__all__ = ["BouncingDigits", "Denoiser", "MovingMNIST", "NoiseSchedule", "TrainConfig", "Trainer", "VideoFolder", "VideoUNet",
-           "VideoUNetConfig", "autoguided", "compiled", "ddim", "ddpm", "dpmpp_2m", "finish", "grow", "load", "pick_device",
-           "prepare_cpu", "resampled", "rollout", "sample"]
+__all__ = ["Batch", "BouncingDigits", "ClipSource", "Denoiser", "DenoiserWrapper", "Method", "MovingMNIST", "NoiseSchedule",
+           "Sampler", "TrainConfig", "Trainer", "VideoFolder", "VideoUNet", "VideoUNetConfig", "autoguided", "clip_denoised",
+           "compiled", "condition_on_past", "ddim", "ddpm", "dpmpp_2m", "generate", "load", "pick_device", "prepare_cpu",
+           "repaint", "rollout", "run_sampler", "sample"]

@@ -1,26 +1,35 @@
 """Checkpoints: safetensors for the weights, json for everything a reader wants to know about them. Never a pickle."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
-from .denoiser import Denoiser
-from .schedule import NoiseSchedule
-from .unet import VideoUNet, VideoUNetConfig
+from vdiff_lite.diffusion.denoiser import Denoiser
+from vdiff_lite.diffusion.schedule import NoiseSchedule
+from vdiff_lite.models.video_unet import VideoUNet, VideoUNetConfig
 
 FORMAT = "vdiff_lite-1"
+
+# Names that have changed: files written before load as before.
+RENAMED_TENSORS = [(r"(^|\.)time_embedding\.", r"\1noise_embedding."),
+                   (r"((?:encoder|decoder)\.\d+\.temporal|middle\.\d+)\.(q|k|v|out)\.", r"\1.attention.\2.")]
+RENAMED_CONFIG = {"time_channels": "noise_channels"}
 
 
 class CheckpointError(ValueError):
     """A checkpoint is missing, damaged, or was made by something else."""
 
 
-def folder():
+def folder() -> Path:
     """Where the shipped checkpoints lie: $VDIFF_CHECKPOINTS, else data/checkpoints of the repository, else in the package."""
     if "VDIFF_CHECKPOINTS" in os.environ:
         return Path(os.environ["VDIFF_CHECKPOINTS"])
@@ -29,12 +38,12 @@ def folder():
     return repository if repository.is_dir() else package / "checkpoints"
 
 
-def shipped():
+def shipped() -> list[str]:
     """Names that `load` finds without a path."""
     return sorted(path.stem for path in folder().glob("*.json") if path.with_suffix(".safetensors").exists())
 
 
-def save(path, net, schedule, **about):
+def save(path: str | Path, net: VideoUNet, schedule: NoiseSchedule, **about) -> Path:
     """Write NAME.safetensors (weights) and NAME.json (how to build the network, its sha256, and `about`).
 
     Each file is written beside its place and moved there, so a crash leaves the old file or the new one.
@@ -44,7 +53,7 @@ def save(path, net, schedule, **about):
                  parameters=sum(p.numel() for p in net.parameters()), **about)
 
 
-def write(path, tensors, kind, **about):
+def write(path: str | Path, tensors: dict, kind: str, **about) -> Path:
     """Write tensors, and a card beside them with `kind` as its format, their sha256, and `about`: what `verified` reads. Returns the path."""
     path = Path(path).with_suffix(".safetensors")
     write_tensors(path, {name: value.detach().cpu().contiguous() for name, value in tensors.items()})
@@ -52,7 +61,7 @@ def write(path, tensors, kind, **about):
     return path
 
 
-def load(name_or_path, device="cpu"):
+def load(name_or_path: str | Path, device: str | torch.device = "cpu") -> Denoiser:
     """Build the network of a checkpoint and fill in its weights.
 
     name_or_path: a shipped name (`shipped()` lists them) or a path to a .safetensors file with its .json beside it.
@@ -60,9 +69,9 @@ def load(name_or_path, device="cpu"):
     is not a checkpoint of this library, or does not match the sha256 that its card gives.
     """
     path, card = verified(name_or_path)
-    net, schedule = VideoUNet(VideoUNetConfig(**card["unet"])), NoiseSchedule(**card["schedule"])
+    net, schedule = VideoUNet(VideoUNetConfig(**renamed_config(card["unet"]))), NoiseSchedule(**card["schedule"])
     try:
-        net.load_state_dict({name: value.float() for name, value in read_tensors(path)[0].items()})
+        net.load_state_dict({renamed(name): value.float() for name, value in read_tensors(path)[0].items()})
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not hold the network that its card describes: {error}") from error
     denoiser = Denoiser(net.to(device).eval().requires_grad_(False), schedule)
@@ -70,7 +79,19 @@ def load(name_or_path, device="cpu"):
     return denoiser
 
 
-def verified(name_or_path, kind=FORMAT):
+def renamed(name: str) -> str:
+    """The name that a tensor of an older file has today."""
+    for old, new in RENAMED_TENSORS:
+        name = re.sub(old, new, name)
+    return name
+
+
+def renamed_config(config: dict) -> dict:
+    """The configuration of an older card in today's names."""
+    return {RENAMED_CONFIG.get(name, name): value for name, value in config.items()}
+
+
+def verified(name_or_path: str | Path, kind: str = FORMAT) -> tuple[Path, dict]:
     """The path of the weights and the card beside them. Raises CheckpointError when either is missing, foreign or damaged."""
     path = _find(name_or_path)
     card, found = read_card(path, kind), sha256(path)
@@ -80,7 +101,7 @@ def verified(name_or_path, kind=FORMAT):
     return path, card
 
 
-def read_card(path, kind=FORMAT):
+def read_card(path: str | Path, kind: str = FORMAT) -> dict:
     """The json of a checkpoint as a dict. Raises CheckpointError when it is missing or not of this kind."""
     path = _find(path).with_suffix(".json")
     try:
@@ -95,20 +116,22 @@ def read_card(path, kind=FORMAT):
     return card
 
 
-def beginner(name_or_path):
-    """The checkpoint that draws the beginnings for another one, NAME_begin beside NAME: its path, or None where there is none."""
+def first_frame_checkpoint(name_or_path: str | Path) -> Path | None:
+    """The first-frame model of a checkpoint, NAME_begin beside NAME: its path, or None where there is none."""
     path = _find(name_or_path)
     path = path.with_stem(path.stem + "_begin")
     return path if path.exists() else None
 
 
-def load_with_beginner(name_or_path, begin=None, device="cpu"):
-    """A checkpoint, and what draws its beginnings, for `grow`: `begin`, or else its `beginner`; None where it does so itself."""
-    path = _find(begin) if begin else beginner(name_or_path)
+def load_with_first_frame_model(name_or_path: str | Path, first_frame_model: str | Path | None = None,
+                                device: str | torch.device = "cpu") -> tuple[Denoiser, Denoiser | None]:
+    """A checkpoint and what draws its first frames, for `generate`: the given one, or else its `first_frame_checkpoint`;
+    None where it does so itself."""
+    path = _find(first_frame_model) if first_frame_model else first_frame_checkpoint(name_or_path)
     return load(name_or_path, device), None if path in (None, _find(name_or_path)) else load(path, device)
 
 
-def stages(card):
+def stages(card: dict) -> list[dict]:
     """How a checkpoint was trained, from its card: a list of dicts (recipe, steps, data, loss_curve, sha256), the first run first.
 
     A run that began with the weights of another checkpoint has that one's stages in its card, under "before".
@@ -116,7 +139,7 @@ def stages(card):
     return [*card.get("before", []), {key: card[key] for key in ("recipe", "steps", "data", "loss_curve", "sha256")}]
 
 
-def _find(name_or_path):
+def _find(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if path.suffix not in (".safetensors", ".json"):
         path = folder() / f"{name_or_path}.safetensors" if path.parent == Path(".") else path.with_suffix(".safetensors")
@@ -126,11 +149,11 @@ def _find(name_or_path):
     return path.with_suffix(".safetensors")
 
 
-def sha256(path):
+def sha256(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def write_tensors(path, tensors, **about):
+def write_tensors(path: str | Path, tensors: dict, **about) -> None:
     """Write a dict of tensors, and `about` as json in the file's header, atomically."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +165,7 @@ def write_tensors(path, tensors, **about):
     os.replace(beside, path)
 
 
-def read_tensors(path):
+def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     """Read what `write_tensors` wrote: (dict of tensors, about). Raises CheckpointError for a damaged file."""
     try:
         tensors = load_file(path)
@@ -153,13 +176,13 @@ def read_tensors(path):
     return tensors, about
 
 
-def write_json(path, value):
+def write_json(path: str | Path, value: dict) -> None:
     beside = Path(path).with_name(Path(path).name + ".part")
     beside.write_text(json.dumps(value, indent=1) + "\n")
     os.replace(beside, path)
 
 
-def round_to_bfloat16(net):
+def round_to_bfloat16(net: nn.Module) -> nn.Module:
     """Round the weights to bfloat16 (half the file) and keep computing in float32. Changes and returns net."""
     with torch.no_grad():
         for p in net.parameters():

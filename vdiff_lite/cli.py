@@ -10,14 +10,17 @@ from pathlib import Path
 
 import torch
 
-from . import checkpoint
-from .comparison import compare, extend, measure_memory, parse_setting, summary
-from .data import BouncingDigits, MovingMNIST, VideoFolder
-from .device import pick_device, prepare_cpu
-from .judging import judge
-from .methods import METHODS
-from .rollout import grow
-from .samplers import SAMPLERS, ddim, sample
+from vdiff_lite import checkpoint
+from vdiff_lite.data.bouncing_digits import BouncingDigits
+from vdiff_lite.data.moving_mnist import MovingMNIST
+from vdiff_lite.data.video_files import VideoFolder
+from vdiff_lite.device import pick_device, prepare_cpu
+from vdiff_lite.diffusion.samplers import SAMPLERS, ddim, sample
+from vdiff_lite.evaluation.compare import compare, extend, measure_memory, summary
+from vdiff_lite.evaluation.method_text import parse_setting
+from vdiff_lite.evaluation.scores import score_clips
+from vdiff_lite.methods import METHODS
+from vdiff_lite.rollout import generate
 
 
 def main(argv=None):
@@ -32,7 +35,7 @@ def main(argv=None):
 
 
 _METHOD_HELP = ("NAME or NAME:SETTING=VALUE,...: " + ", ".join(METHODS)
-                + "; for example reconstruction:weight=10,norm=sum or injection:sites=temporal+joint,share=0.8; any method takes start=LEVEL, "
+                + "; for example reconstruction:weight=10,norm=sum or injection:sites=temporal+joint,fraction=0.8; any method takes start=LEVEL, "
                 "to begin with the last frame noised to a level of 1 to 1000, and repeats=N, to take each step N times")
 
 
@@ -78,14 +81,14 @@ def _parser():
 
     longer = command("extend", _extend, "Continue a held-out clip far past the end of the window, and write it to a gif or mp4.",
                      "vdiff extend --method injection --frames 200 --out long.mp4")
-    longer.add_argument("--method", default="history_cfg", help=_METHOD_HELP)
+    longer.add_argument("--method", default="history_guidance", help=_METHOD_HELP)
     longer.add_argument("--out", required=True, help="file to write: .gif or .mp4")
     longer.add_argument("--frames", type=int, default=200, help="new frames to make")
     longer.add_argument("--seed", type=int, default=0, help="of the clip that is continued and of the noise")
     longer.add_argument("--truth", action="store_true", help="show the true clip beside the made one")
 
     match = command("compare", _compare, "Run methods on the same clips and seeds; writes one tidy table, and goes on where it was cut off.",
-                    "vdiff compare --methods history_cfg history_cfg:weight=1.5 injection --clips 64 --seeds 5 --out data/results/main.csv")
+                    "vdiff compare --methods history_guidance history_guidance:weight=1.5 injection --clips 64 --seeds 5 --out data/results/main.csv")
     match.add_argument("--methods", nargs="+", required=True, help=_METHOD_HELP)
     match.add_argument("--out", required=True, help="table to write or to add to (csv)")
     match.add_argument("--clips", type=int, default=64)
@@ -139,11 +142,11 @@ def _data(args, size, channels):
 
 
 def _train(args):
-    from . import foresight
-    from .evaluation import loss_curve
-    from .schedule import NoiseSchedule
-    from .training import Trainer
-    from .unet import VideoUNet, VideoUNetConfig
+    from vdiff_lite.diffusion.schedule import NoiseSchedule
+    from vdiff_lite.evaluation.evaluate import loss_curve
+    from vdiff_lite.models.video_unet import VideoUNet, VideoUNetConfig
+    from vdiff_lite.training import foresight
+    from vdiff_lite.training.trainer import Trainer
 
     device, out = pick_device(args.device), Path(args.out)
     torch.manual_seed(args.seed)
@@ -168,7 +171,7 @@ def _train(args):
     for progress in trainer.run(save_to=state):
         if args.samples_every and progress.step % args.samples_every == 0:
             _draw_samples(trainer, out.with_name(out.name + ".samples") / f"{progress.step:06d}.gif")
-    net = trainer.averaged().net
+    net = trainer.ema_denoiser().net
     if config.foresight_after:
         foresight.teach_once_more(net, trainer.schedule, data, config.foresight_after, config.seed)
     path = checkpoint.save(out, net, trainer.schedule, recipe=asdict(config), steps=trainer.step,
@@ -177,10 +180,10 @@ def _train(args):
 
 
 def _recipe(args):
-    from .training import TrainConfig
+    from vdiff_lite.training.recipe import TrainConfig
 
     settings = dict(steps=args.steps, short_steps=args.short_steps, decay=args.decay, batch=args.batch, seed=args.seed,
-                    time_lapse=(1,) if args.videos or args.moving_mnist else TrainConfig.time_lapse)
+                    frame_stride=(1,) if args.videos or args.moving_mnist else TrainConfig.frame_stride)
     settings |= dict(map(parse_setting, args.set))
     unknown = set(settings) - {field.name for field in fields(TrainConfig)}
     if unknown:
@@ -192,10 +195,10 @@ def _recipe(args):
 
 
 def _draw_samples(trainer, path):
-    from .viz import save_clip
+    from vdiff_lite.viz.players import save_clip
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    clips = sample(trainer.averaged(), clips=4, generator=torch.Generator().manual_seed(0))
+    clips = sample(trainer.ema_denoiser(), clips=4, generator=torch.Generator().manual_seed(0))
     save_clip(_side_by_side(clips), path)
 
 
@@ -205,13 +208,13 @@ def _side_by_side(clips):
 
 
 def _sample(args):
-    from .viz import check_clip_path, save_clip
+    from vdiff_lite.viz.players import check_clip_path, save_clip
 
     check_clip_path(args.out)
-    begin = args.checkpoint if args.first == 0 else args.begin  # all at once: nobody begins
-    denoiser, begin = checkpoint.load_with_beginner(args.checkpoint, begin, pick_device(args.device))
+    first_frame_model = args.checkpoint if args.first == 0 else args.first_frame_model  # all at once: nobody begins
+    denoiser, first_frame_model = checkpoint.load_with_first_frame_model(args.checkpoint, first_frame_model, pick_device(args.device))
     generator = torch.Generator().manual_seed(args.seed)
-    draw = sample if args.first == 0 else partial(grow, first=args.first, begin=begin)
+    draw = sample if args.first == 0 else partial(generate, first=args.first, first_frame_model=first_frame_model)
     sampler = SAMPLERS[args.sampler]
     sampler = partial(sampler, eta=args.eta) if sampler is ddim else sampler
     clips = draw(denoiser, args.clips, args.frames, sampler, args.steps, generator)
@@ -220,7 +223,7 @@ def _sample(args):
 
 
 def _extend(args):
-    from .viz import check_clip_path, save_clip
+    from vdiff_lite.viz.players import check_clip_path, save_clip
 
     check_clip_path(args.out)
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
@@ -229,9 +232,9 @@ def _extend(args):
     made, cost = extend(denoiser, args.method, truth[:, :, :args.overlap], args.frames, args.window, args.overlap, args.sampler, args.steps,
                         args.seed, bar=True)
     save_clip(_side_by_side(torch.cat([truth, made])) if args.truth else made[0], args.out)
-    scores = {metric: value for _, frame, metric, value in judge(made, truth, args.overlap, args.window - args.overlap) if frame is None}
+    scores = {metric: value for _, frame, metric, value in score_clips(made, truth, args.overlap, args.window - args.overlap) if frame is None}
     print(f"wrote {args.out}: {args.overlap} frames given, {args.frames} made by {args.method}, {cost['seconds']:.2f} s each")
-    lived, fault = int(scores.pop("horizon")), next(metric for metric in scores if metric.startswith("failed:"))
+    lived, fault = int(scores.pop("time_to_first_failure")), next(metric for metric in scores if metric.startswith("failed:"))
     del scores[fault]
     first = fault.removeprefix("failed:")
     print("  ".join(f"{metric} {value:.2f}" for metric, value in scores.items()))
@@ -240,9 +243,9 @@ def _extend(args):
 
 def _compare(args):
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
-    given = {name: value for name, value in vars(args).items() if name not in ("command", "run", "methods", "device")}
+    num_context = {name: value for name, value in vars(args).items() if name not in ("command", "run", "methods", "device")}
     words = ["vdiff", "compare", "--methods", *args.methods]
-    for name, value in given.items():
+    for name, value in num_context.items():
         words += [f"--{name}"] * value if isinstance(value, bool) else [f"--{name}", str(value)]
     command = shlex.join(words)
     compare(denoiser, args.out, args.methods, args.clips, args.seeds, args.frames, args.window, args.overlap, args.sampler, args.steps,
@@ -254,27 +257,27 @@ def _compare(args):
 
 
 def _evaluate(args):
-    from .evaluation import evaluate, table
+    from vdiff_lite.evaluation.evaluate import evaluate, table
 
-    denoiser, begin = checkpoint.load_with_beginner(args.checkpoint, args.begin, pick_device(args.device))
-    result = evaluate(denoiser, args.clips, args.steps, args.seed, bar=True, begin=begin)
+    denoiser, first_frame_model = checkpoint.load_with_first_frame_model(args.checkpoint, args.first_frame_model, pick_device(args.device))
+    result = evaluate(denoiser, args.clips, args.steps, args.seed, bar=True, first_frame_model=first_frame_model)
     command = f"vdiff evaluate --checkpoint {args.checkpoint} --clips {args.clips} --steps {args.steps} --seed {args.seed}"
-    result |= dict(checkpoint=args.checkpoint, sha256=denoiser.card["sha256"], **(dict(begin_sha256=begin.card["sha256"]) if begin else {}),
-                   command=command + (f" --begin {args.begin}" if args.begin else ""))
+    result |= dict(checkpoint=args.checkpoint, sha256=denoiser.card["sha256"], **(dict(begin_sha256=first_frame_model.card["sha256"]) if first_frame_model else {}),
+                   command=command + (f" --begin {args.first_frame_model}" if args.first_frame_model else ""))
     print(table(result))
     if args.out:
         Path(args.out).write_text(json.dumps(result, indent=1) + "\n")
 
 
 def _neighbours(args):
-    from .evaluation import neighbours, neighbours_table
+    from vdiff_lite.evaluation.evaluate import neighbors, neighbors_table
 
-    denoiser, begin = checkpoint.load_with_beginner(args.checkpoint, args.begin, pick_device(args.device))
-    print(neighbours_table(neighbours(denoiser, args.clips, seed=args.seed, begin=begin)))
+    denoiser, first_frame_model = checkpoint.load_with_first_frame_model(args.checkpoint, args.first_frame_model, pick_device(args.device))
+    print(neighbors_table(neighbors(denoiser, args.clips, seed=args.seed, first_frame_model=first_frame_model)))
 
 
 def _export(args):
-    from .export import export
+    from vdiff_lite.export import export
 
     denoiser = checkpoint.load(args.checkpoint)
     path = export(denoiser, args.out, args.window, args.overlap, checkpoint=args.checkpoint, sha256=denoiser.card["sha256"])
@@ -282,7 +285,7 @@ def _export(args):
 
 
 def _doctor(args):
-    from .viz import find_ffmpeg
+    from vdiff_lite.viz.players import find_ffmpeg
 
     device = pick_device()
     lines = [("python", sys.version.split()[0]), ("torch", torch.__version__), ("device", str(device)),

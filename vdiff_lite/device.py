@@ -1,17 +1,21 @@
 """Where to compute, and how: settings that make a CPU quick; compiling a network that is asked often."""
 
-import copy
+from __future__ import annotations
+
 import ctypes
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor
+
+from vdiff_lite.diffusion.denoiser import Denoiser, DenoiserWrapper
 
 
-def pick_device(name=None):
+def pick_device(name: str | torch.device | None = None) -> torch.device:
     """The device to compute on: `name` if given, else CUDA if there is one, else the CPU. MPS only if asked for.
 
     Raises ValueError for a device that this machine does not have.
@@ -23,7 +27,7 @@ def pick_device(name=None):
     return torch.device(name)
 
 
-def prepare_cpu():
+def prepare_cpu() -> bool:
     """Two settings of this process with which small networks compute faster on a CPU. Call it first: threads that have begun stay as they are.
 
     Denormal numbers, nearer to 0 than 1e-38, are taken as 0 (`torch.set_flush_denormal`). A CPU computes with them many times slower, and
@@ -46,36 +50,39 @@ def _keep_memory():
     return all([mallopt(m_mmap_threshold, 32 << 20), mallopt(m_trim_threshold, 2**31 - 1), mallopt(m_top_pad, 64 << 20)])
 
 
-def compiled(denoiser):
-    """The same denoiser compiled by `torch.compile` for a CPU: a pass of one clip takes two thirds to three quarters of the time.
+def compiled(denoiser: Denoiser) -> Denoiser:
+    """The same denoiser compiled by `torch.compile` for a CPU: a pass of one clip takes two thirds to three quarters of the
+    time.
 
-    Worth it for work of an hour, clip by clip (larger batches gain less; `make bench` measures one): the first pass of each new shape takes
-    one or two minutes, in every process anew. Answers are the same up to rounding. Passes with a tap or a gradient are not compiled and go
-    through the network as it is; those that are know its weights as constants, so do not train it further.
-    Raises ValueError for a denoiser that is not on a CPU, and RuntimeError where there is no C++ compiler.
+    Worth it for work of an hour, clip by clip (larger batches gain less; `make bench` measures one): the first pass of each
+    new shape takes one or two minutes, in every process anew. Answers are the same up to rounding. Passes with a hook or a
+    gradient are not compiled and go through the network as it is; those that are know its weights as constants, so do not
+    train it further.
+    Raises ValueError for a denoiser that is not on a CPU or that wraps another one (compile first, then wrap), and RuntimeError where there is no C++ compiler.
     """
+    if isinstance(denoiser, DenoiserWrapper):
+        raise ValueError(f"{type(denoiser).__name__} wraps another denoiser; compile that one first, then wrap it")
     if denoiser.device.type != "cpu":
-        raise ValueError(f"the denoiser is on {denoiser.device}; `compiled` is for a CPU, elsewhere use torch.compile(denoiser.net)")
-    looked_for = [os.environ.get("CXX") or "g++", "c++", "clang++", "cl"]
-    if not any(map(shutil.which, looked_for)):
-        raise RuntimeError(f"no C++ compiler found, looked for {', '.join(looked_for)}; install one, for example g++")
-    fast = copy.copy(denoiser)
-    fast.net = _Compiled(denoiser.net)
-    return fast
+        raise ValueError(f"the denoiser is on {denoiser.device}; `compiled` is for a CPU, elsewhere use "
+                         "torch.compile(denoiser.net)")
+    candidates = [os.environ.get("CXX") or "g++", "c++", "clang++", "cl"]
+    if not any(map(shutil.which, candidates)):
+        raise RuntimeError(f"no C++ compiler found, looked for {', '.join(candidates)}; install one, for example g++")
+    return _Compiled(denoiser)
 
 
-class _Compiled(nn.Module):
-    def __init__(self, net):
-        super().__init__()
-        self.net, self.config = net, net.config
+class _Compiled(DenoiserWrapper):
+    def __init__(self, inner: Denoiser):
+        super().__init__(inner)
         from torch._inductor import config  # takes two seconds, which nobody else should wait for
 
         # Not as `options` of torch.compile: they come too late for the weights, which then stay inputs.
-        self.fast = config.patch(freezing=True, cpp_wrapper=True)(torch.compile(net, dynamic=False))
+        self.fast = config.patch(freezing=True, cpp_wrapper=True)(torch.compile(inner.net, dynamic=False))
 
-    def forward(self, xt, t, tap=None, **more):
-        as_it_is = tap is not None or torch.is_grad_enabled()
-        return self.net(xt, t, tap=tap, **more) if as_it_is else self.fast(xt, t, **more)
+    def forward(self, xt: Tensor, t: Tensor, hook: Callable | None = None, **model_kwargs) -> Tensor:
+        if hook is not None or torch.is_grad_enabled():
+            return self.inner(xt, t, **(dict(hook=hook) if hook else {}), **model_kwargs)
+        return self.inner.x0_from(self.fast(xt, t, **model_kwargs), xt, t)
 
 
 _MEASURED = """
@@ -100,7 +107,7 @@ print((torch.cuda.max_memory_allocated() / 2**20 if on_gpu else held("VmHWM")) -
 """
 
 
-def peak_memory(code, ready="", device=None):
+def peak_memory(code: str, ready: str = "", device: str | torch.device | None = None) -> float:
     """Peak memory in MB while `code` runs in a fresh process, above what the process held once `ready` had run.
 
     code, ready: lines of Python that may use `torch`, `vd` (this library), `partial` and `device`;  device: as in `pick_device`. On a GPU

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from . import checkpoint
+from vdiff_lite import checkpoint
 
 
 class Window(nn.Module):
@@ -30,7 +30,7 @@ class Window(nn.Module):
 
         config = net.config
         with torch.no_grad():
-            net(torch.zeros(1, config.in_channels, frames, config.size, config.size), torch.ones(1, frames, dtype=torch.long), tap=look)
+            net(torch.zeros(1, config.in_channels, frames, config.size, config.size), torch.ones(1, frames, dtype=torch.long), hook=look)
 
     def forward(self, xt, t, blend, *held):
         kept, given = [], iter(held)
@@ -41,10 +41,10 @@ class Window(nn.Module):
             kept.append(own[:, :, :n])
             return torch.cat([own[:, :, :n] + blend * (old - own[:, :, :n]), own[:, :, n:]], dim=2)
 
-        def tap(site, feature):
+        def hook(site, feature):
             return tuple(mix(own) for own in feature) if isinstance(feature, tuple) else feature
 
-        return self.net(xt, t, tap=tap), *kept
+        return self.net(xt, t, hook=hook), *kept
 
 
 def export(denoiser, folder, frames=16, overlap=5, **about):

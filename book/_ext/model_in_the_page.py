@@ -26,7 +26,8 @@ def setup(app):
 
 def export_model(folder, name):
     """Export when the checkpoint, or the code that the graph is made of, is another than last time."""
-    from vdiff_lite import blocks, checkpoint, export, follow, rotary, unet
+    from vdiff_lite import checkpoint, export
+    from vdiff_lite.models import follow, rotary
 
     code = b"".join(Path(module.__file__).read_bytes() for module in (export, unet, blocks, follow, rotary))
     of = checkpoint.read_card(name)["sha256"] + hashlib.sha256(code).hexdigest()

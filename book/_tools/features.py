@@ -15,8 +15,8 @@ def held_out(net, clips=512):
     digit, place, velocity = (torch.cat(parts) for parts in zip(*map(net.read, real.video.split(64))))
     read = digit.mean(1).argmax(-1)
     off = lambda guess, true: (guess - true[:, 0]).norm(dim=-1).mean().item()
-    return dict(digit=(read == real.labels[:, 0]).float().mean().item(), place=off(place, real.positions),
-                velocity=off(velocity, real.velocities))
+    return dict(digit=(read == real.truth.labels[:, 0]).float().mean().item(), place=off(place, real.truth.positions),
+                velocity=off(velocity, real.truth.velocities))
 
 
 def main():

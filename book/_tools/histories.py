@@ -14,27 +14,31 @@ from tqdm.auto import tqdm
 
 import vdiff_lite as vd
 from vdiff_lite import checkpoint
-from vdiff_lite.comparison import true_clips
 from vdiff_lite.device import peak_memory
-from vdiff_lite.judging import judge
-from vdiff_lite.methods import HistoryEncoder, load_history, save_history, train_history
+from vdiff_lite.evaluation.compare import true_clips
+from vdiff_lite.evaluation.results import add_rows, read_table, start_table
+from vdiff_lite.evaluation.scores import score_clips
+from vdiff_lite.methods import load_history, save_history
 from vdiff_lite.methods.history_encoder import FORMAT
-from vdiff_lite.tables import add_rows, read_table, start_table
+from vdiff_lite.models.history_encoder import HistoryEncoder
+from vdiff_lite.training.history import train_history
 
 TABLE = Path(__file__).resolve().parents[2] / "data" / "results" / "histories.csv"
 NEW, CLIPS = 11, 64
 SIZES = (8, 64)
 READY = """
-from vdiff_lite.methods import HistoryEncoder, history_cfg, history_encoder, train_history
+from vdiff_lite.methods import history_guidance, history_encoder
+from vdiff_lite.models.history_encoder import HistoryEncoder
+from vdiff_lite.training.history import train_history
 base, data, (past, xt) = vd.load("digits32"), vd.BouncingDigits(), (torch.zeros(4, 1, f, 32, 32) for f in (10, 10 + 11))
 encoder = HistoryEncoder(size=64)
 draw = lambda method: vd.finish(vd.ddim(method, torch.cat([past, xt[:, :, 10:]], 2), base.schedule, 3))
 """
 TRAIN = "list(vd.Trainer(base.net.requires_grad_(True), base.schedule, data, vd.TrainConfig(steps=3, batch=8)).run(bar=False))"
 MEMORY = {
-    ("history_cfg", "training"): TRAIN,
+    ("history_guidance", "training"): TRAIN,
     ("history_encoder", "training"): "train_history(base, encoder, data, steps=3, batch=8, draft_steps=3)",
-    ("history_cfg", "sampling"): "draw(history_cfg(base, past, 1.5))",
+    ("history_guidance", "sampling"): "draw(history_guidance(base, past, 1.5))",
     ("history_encoder", "sampling"): "draw(history_encoder(base, past, encoder, 1.5))",
 }
 
@@ -85,7 +89,7 @@ def draft_rows(path, setting, truth, k):
     _, encoder = load_history(path)
     with torch.no_grad():
         drawn = encoder.draft(encoder.embed(truth[:, :, :k]), range(NEW))
-    found = judge(torch.cat([truth[:, :, :k], drawn], dim=2), truth, k, NEW)
+    found = score_clips(torch.cat([truth[:, :, :k], drawn], dim=2), truth, k, NEW)
     rows = [("draft", setting, 0, b, "" if n is None else n, metric, f"{value:.5g}") for b, n, metric, value in found
             if metric in ("psnr", "identity")]
     return [*rows, ("draft", setting, 0, "", "", "parameters", sum(p.numel() for p in encoder.parameters()))]

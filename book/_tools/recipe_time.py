@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 
 import vdiff_lite as vd
-from vdiff_lite import cli, foresight
-from vdiff_lite.training import Trainer
-from vdiff_lite.unet import VideoUNet
+from vdiff_lite import cli
+from vdiff_lite.models.video_unet import VideoUNet
+from vdiff_lite.training import foresight
+from vdiff_lite.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,7 +42,7 @@ def minutes(config, device, steps):
     for name, first, last in (("short clips", 0, config.short_steps), ("steps", config.short_steps, config.steps)):
         if last > first:
             trainer = Trainer(net, schedule, data, replace(config, short_steps=config.steps * (name == "short clips")), device)
-            parts[name] = (last - first) * each(trainer.take_step, steps)
+            parts[name] = (last - first) * each(trainer.train_step, steps)
     if config.foresight_after:
         clips = foresight.clips_to_watch(config.foresight_after)
         watch = each(lambda: foresight.watch(net, schedule, data, clips=16, bar=False), max(4, steps // 10))

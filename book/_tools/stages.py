@@ -10,32 +10,33 @@ from pathlib import Path
 import torch
 
 import vdiff_lite as vd
-from vdiff_lite import evaluation, foresight, metrics
-from vdiff_lite.comparison import extend
-from vdiff_lite.losses import true_centres
+from vdiff_lite.evaluation import digit_metrics, video_metrics
+from vdiff_lite.evaluation.compare import extend
+from vdiff_lite.training import foresight
+from vdiff_lite.training.centers import true_centres
 
 RESULT = Path(__file__).resolve().parents[2] / "data" / "results" / "stages.json"
 
 
-def judge(denoiser, clips=64, steps=12, given=5, frames=66):
+def score_clips(denoiser, clips=64, steps=12, num_context=5, frames=66):
     scores = evaluation.evaluate(denoiser, clips, steps)
-    truth = _clips(given + frames, clips)
-    made, _ = extend(denoiser, "history_cfg", truth[:, :, :given].to(denoiser.device), frames, overlap=given, steps=steps)
-    failed = metrics.faults(made.clamp(-1, 1), truth, given)
-    lived = metrics.bootstrap(metrics.horizon(failed, given)[0])
+    truth = _clips(num_context + frames, clips)
+    made, _ = extend(denoiser, "history_guidance", truth[:, :, :num_context].to(denoiser.device), frames, overlap=num_context, steps=steps)
+    failed = digit_metrics.failures(made.clamp(-1, 1), truth, num_context)
+    lived = video_metrics.bootstrap(digit_metrics.time_to_first_failure(failed, num_context)[0])
     return dict(sha256=denoiser.card["sha256"], recipe=denoiser.card["recipe"], clips=clips, steps=steps,
                 psnr={n: scores["psnr"][n - 1] for n in (1, 5, 11)}, from_noise=scores["from_noise"],
-                long=dict(frames=frames, identity=(~failed["identity"][:, given:]).float().mean().item(), horizon=lived))
+                long=dict(frames=frames, identity=(~failed["identity"][:, num_context:]).float().mean().item(), time_to_first_failure=lived))
 
 
-def speed_after(denoiser, windows=18, clips=256, given=5):
+def speed_after(denoiser, windows=18, clips=256, num_context=5):
     """The mean speed in the last window that foresight alone goes on to, relative to that of the frames given. None where it was not taught."""
     foresee = denoiser.net.decoder[0].temporal.foresee
     if not (foresee and foresee.taught):
         return None
-    path = foresight.go_on(denoiser.net.cpu(), true_centres(_clips(given, clips)), windows)
+    path = foresight.go_on(denoiser.net.cpu(), true_centres(_clips(num_context, clips)), windows)
     speed = path.diff(dim=1).norm(dim=-1)
-    return (speed[:, -11:].mean() / speed[:, :given - 1].mean()).item()
+    return (speed[:, -11:].mean() / speed[:, :num_context - 1].mean()).item()
 
 
 def _clips(frames, clips):
@@ -48,6 +49,6 @@ if __name__ == "__main__":
     rows = []
     for name in sys.argv[1:]:
         denoiser = vd.load(name, vd.pick_device())
-        rows.append((known.get(denoiser.card["sha256"]) or judge(denoiser)) | dict(speed_after_18=speed_after(denoiser)))
+        rows.append((known.get(denoiser.card["sha256"]) or score_clips(denoiser)) | dict(speed_after_18=speed_after(denoiser)))
     RESULT.write_text(json.dumps(rows, indent=1) + "\n")
     print(RESULT.read_text())

@@ -22,8 +22,8 @@ PATIENCE = 180  # seconds; a laptop starts a kernel and loads torch in a tenth o
 CELLS = ["""
 import torch
 import vdiff_lite as vd
-from vdiff_lite import sliders
-from vdiff_lite.methods import history_cfg
+from vdiff_lite.viz import sliders
+from vdiff_lite.methods import history_guidance
 
 denoiser = vd.load("digits32")
 past = vd.BouncingDigits(split="test").sample(1, torch.Generator().manual_seed(0)).video[:, :, :5]
@@ -31,7 +31,7 @@ xt = torch.randn(1, 1, 16, 32, 32, generator=torch.Generator().manual_seed(1))
 """, """
 @torch.no_grad()
 def listen(weight):
-    for step in vd.ddim(history_cfg(denoiser, past, weight), xt, denoiser.schedule, 4):
+    for step in vd.ddim(history_guidance(denoiser, past, weight), xt, denoiser.schedule, 4):
         yield step.x0_hat[0]
 
 sliders.guidance_slider(listen, [0.0, 4.0], alt="A clip.", fine=[0.0, 1.0, 2.0, 4.0])

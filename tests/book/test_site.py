@@ -159,16 +159,16 @@ def test_both_themes_have_contrast(browser, address, theme, page):
                          && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()))
             .map(e => [e.textContent.trim().slice(0, 40), getComputedStyle(e).color, ground(e)])""")
     assert len(words) > 10
-    assert {(text, colour, ground) for text, colour, ground in words if _contrast(colour, ground) < 4.5} == set()
+    assert {(text, color, ground) for text, color, ground in words if _contrast(color, ground) < 4.5} == set()
 
 
-def _contrast(*colours):
-    low, high = sorted(map(_luminance, colours))
+def _contrast(*colors):
+    low, high = sorted(map(_luminance, colors))
     return (high + 0.05) / (low + 0.05)
 
 
-def _luminance(colour):
-    channels = [float(c) / 255 for c in re.findall(r"[\d.]+", colour)[:3]]
+def _luminance(color):
+    channels = [float(c) / 255 for c in re.findall(r"[\d.]+", color)[:3]]
     linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 

@@ -12,7 +12,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 import vdiff_lite as vd
-from vdiff_lite.methods import history_cfg, injection
+from vdiff_lite.methods import history_guidance, injection
 
 pytestmark = [pytest.mark.browser, needs_browser]
 has_runtime = pytest.mark.skipif(not (SITE / "_static" / "runtime").exists(), reason="the site was built without npm")
@@ -54,12 +54,12 @@ def test_the_page_makes_what_python_makes(page):
     noise = torch.randn(1, 1, 16, 32, 32, generator=generator)
     past = vd.BouncingDigits(split="test").sample(1, generator).video[:, :, :5]
     asked = {"plain": (denoiser, dict(past=None)),
-             "history": (history_cfg(denoiser, past, 1.75), dict(name="history", weight=1.75)),
+             "history": (history_guidance(denoiser, past, 1.75), dict(name="history", weight=1.75)),
              "injection": (injection(denoiser, past, append=False, blend=0.6), dict(name="injection", blend=0.6))}
     page.set_script_timeout(PATIENCE)
     for name, (method, request) in asked.items():
         with torch.no_grad():
-            want = vd.finish(vd.ddim(method, noise, denoiser.schedule, steps)).flatten()
+            want = vd.run_sampler(vd.ddim(method, noise, denoiser.schedule, steps)).flatten()
         sent = dict(noise=noise.flatten().tolist(), past=past.flatten().tolist(), steps=steps) | request
         got = page.execute_async_script("""const [request, done] = arguments;
             for (const key of ['noise', 'past']) if (request[key]) request[key] = Float32Array.from(request[key]);

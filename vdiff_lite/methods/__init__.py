@@ -1,17 +1,19 @@
-"""Extension methods: past + denoiser -> denoiser. One file each, one silhouette."""
+"""Chapters 7 to 9: methods that continue a clip. (denoiser, past) -> denoiser."""
 
-from .anchored_history import anchored_history
-from .copy_last import copy_last
-from .history_cfg import fractional_history, history_cfg, temporal_history
-from .history_encoder import HistoryEncoder, history_encoder, load_history, save_history, train_history
-from .independent import independent
-from .injection import SITES, SourceFeatures, injection
-from .reconstruction import NORMS, GuidanceError, noised_start, reconstruction
-from .replacement import replacement
+from vdiff_lite.methods.anchor import anchored_history
+from vdiff_lite.methods.baselines import copy_last, independent
+from vdiff_lite.methods.history_encoder import history_encoder, load_history, save_history
+from vdiff_lite.methods.history_guidance import (
+    fractional_history_guidance,
+    history_guidance,
+    temporal_history_guidance,
+)
+from vdiff_lite.methods.injection import SITES, FeatureCache, injection
+from vdiff_lite.methods.reconstruction import NORMS, GuidanceError, reconstruction
+from vdiff_lite.methods.replacement import replacement
 
-METHODS = {"independent": independent, "copy_last": copy_last, "history_cfg": history_cfg, "fractional_history": fractional_history,
-           "temporal_history": temporal_history, "anchored_history": anchored_history, "history_encoder": history_encoder,
-           "replacement": replacement, "reconstruction": reconstruction, "injection": injection}
+METHODS = {method.__name__: method for method in (
+    independent, copy_last, history_guidance, fractional_history_guidance, temporal_history_guidance, anchored_history,
+    history_encoder, replacement, reconstruction, injection)}
 
-__all__ = [*METHODS, "METHODS", "NORMS", "SITES", "GuidanceError", "HistoryEncoder", "SourceFeatures", "load_history",
-           "noised_start", "save_history", "train_history"]
+__all__ = [*METHODS, "METHODS", "NORMS", "SITES", "FeatureCache", "GuidanceError", "load_history", "save_history"]

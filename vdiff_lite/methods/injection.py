@@ -1,120 +1,141 @@
 """Direct feature injection: what the network computed for the past is put into its pass over the new window."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import torch
+from torch import Generator, Tensor
 
-SITES = ("input", "encoder", "middle", "decoder", "temporal", "joint", "motion", "attention")
+from vdiff_lite.diffusion.denoiser import Denoiser, DenoiserWrapper, per_frame, require_hooks
+from vdiff_lite.diffusion.samplers import noise_level, noise_like
+
+OUTPUTS = ("input", "encoder", "middle", "decoder")
+SITES = (*OUTPUTS, "temporal", "joint", "motion", "attention")
 
 
-class SourceFeatures:
-    """The features of a past, one pass a noise level, kept: moving a slider does not compute them again.
+class FeatureCache:
+    """The features of a past, one pass a noise level, cached: moving a slider does not compute them again.
 
-    features.at(t) -> {site: feature} for the past noised to level t with one noise for all levels, drawn from `generator`
-    (t = 0: clean). features.input(t) is that noised past. `passes` counts the passes that were really made.
+    cache.at(t) -> {site: feature} for the past noised to level t with one noise for all levels, drawn from `generator`
+    (t = 0: clean). cache.input(t) is that noised past. `nfe` counts the network evaluations that were really made.
+    Raises ValueError for a denoiser that offers no hooks.
     """
 
-    def __init__(self, denoiser, past, generator=None):
-        self.denoiser, self.past, self.passes, self._kept = denoiser, past, 0, {}
-        self.noise = torch.randn(past.shape, generator=generator).to(past)
+    def __init__(self, denoiser: Denoiser, past: Tensor, generator: Generator | None = None):
+        require_hooks(denoiser, "injection")
+        self.denoiser, self.past, self.nfe, self._cached = denoiser, past, 0, {}
+        self.noise = noise_like(past, generator)
 
-    def input(self, t):
-        level = torch.full((self.past.shape[0],), t, device=self.past.device)
-        return self.past if t == 0 else self.denoiser.schedule.add_noise(self.past, level, self.noise)
+    def input(self, t: int) -> Tensor:
+        if t == 0:
+            return self.past
+        return self.denoiser.schedule.add_noise(self.past, noise_level(self.past, t), self.noise)
 
-    def at(self, t):
-        if t not in self._kept:
-            features, level = {}, torch.full((self.past.shape[0],), t, device=self.past.device)
+    def at(self, t: int) -> dict:
+        if t not in self._cached:
+            features = {}
             with torch.no_grad():
-                self.denoiser(self.input(t), level, tap=features.setdefault)
-            self.passes += 1
-            self._kept[t] = features
-        return self._kept[t]
+                self.denoiser(self.input(t), noise_level(self.past, t), hook=features.setdefault)
+            self.nfe += 1
+            self._cached[t] = features
+        return self._cached[t]
 
 
-def injection(denoiser, past, sites=("attention",), blend=1.0, append=True, source="clean", share=1.0, features=None, generator=None):
+class injection(DenoiserWrapper):
     """Put the features of the past into the window, at chosen sites of the network, for the first part of the trajectory.
 
-        append:   keys <- [keys of the past, keys],  values likewise: the new frames look at the old ones
+        prepend:  keys <- [keys of the past, keys],  values likewise: the new frames attend to the old ones
         blend:    f_a <- (1 - lam) f_a + lam f_past,  a: the k frames of the overlap, lam = blend
 
-    past: (b, c, k, h, w) in [-1, 1], the first k frames of the window;  sites: names that a tap sees, or groups of them:
+    past: (b, c, k, h, w) in [-1, 1], the first k frames of the window;  sites: names that a hook sees, or groups of them:
       "input"                         the past itself, noised to the level of the window, as in `replacement` (blend only)
       "encoder", "middle", "decoder"  the outputs of the stages (blend only)
       "temporal", "joint"             keys and values of attention along time, and of attention over everything
       "motion"                        keys and values of the foresight, which knows where the past was and nothing else
       "attention"                     all three
-    append: keys and values of the past stand in front of the window's own, and only the new frames pass through the network:
-    (F - k) / F of a pass.  source: "clean" - the past at t = 0, one pass a window - or "same", the past at the sampler's level
-    noised from `generator`, one pass a step.  share: the part of the trajectory, from pure noise down, in which features are
-    injected; then the window goes on with the noised past at its input.  features: a SourceFeatures to reuse.
-    Returns denoiser(xt, t) -> x0_hat; blend = 0 injects nothing, bit for bit.
-    Raises ValueError for an unknown site or source, a blend or share outside 0 .. 1, and what is not keys and values to append.
+    prepend: keys and values of the past stand in front of the window's own, and only the new frames pass through the
+    network: (F - k) / F of an evaluation.  source: "clean" - the past at t = 0, one evaluation a window - or "same", the
+    past at the sampler's level noised from `generator`, one a step.  fraction: the part of the trajectory, from pure
+    noise down, in which features are injected; then the window goes on with the noised past at its input.
+    cache: a FeatureCache to reuse.  blend = 0 injects nothing, bit for bit.
+    Raises ValueError for a denoiser without hooks, an unknown site or source, a blend or fraction outside 0 .. 1, and
+    what is not keys and values to prepend.
     """
-    sites = (sites,) if isinstance(sites, str) else tuple(sites)
-    for name, value in (("blend", blend), ("share", share)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name}={value} must lie between 0 and 1")
-    if source not in ("clean", "same"):
-        raise ValueError(f"source={source!r} is unknown; choose 'clean' or 'same'")
-    features, k = features or SourceFeatures(denoiser, past, generator), past.shape[2]
-    outputs = _outputs(sites, features)
-    if append and (blend != 1 or outputs):
-        raise ValueError(f"append=True puts keys and values in front, whole: sites={sites} with blend={blend} wants append=False")
-    stop = round((1 - share) * denoiser.schedule.num_timesteps)
-    matches = _matcher(sites)
 
-    def injected(xt, t, **more):
-        level, known = int(t.max()), past.to(xt)
-        with_input = lambda lam: torch.cat([torch.lerp(xt[:, :, :k], features.input(level).to(xt), lam), xt[:, :, k:]], dim=2)
-        if level <= stop:
-            return torch.cat([known, denoiser(with_input(1.0), t, **more)[:, :, k:]], dim=2)
-        if blend == 0:
-            return denoiser(xt, t, **more)
-        held = features.at(0 if source == "clean" else level) if sites != ("input",) else {}
-        if append:
-            positions = torch.arange(k, xt.shape[2])
-            new = denoiser(xt[:, :, k:], t if t.ndim == 1 else t[:, k:], tap=_appending(held, matches), positions=positions, **more)
+    def __init__(self, denoiser: Denoiser, past: Tensor, sites: str | tuple = ("attention",), blend: float = 1.0,
+                 prepend: bool = True, source: str = "clean", fraction: float = 1.0, cache: FeatureCache | None = None,
+                 generator: Generator | None = None):
+        super().__init__(denoiser)
+        require_hooks(denoiser, "injection")
+        sites = (sites,) if isinstance(sites, str) else tuple(sites)
+        for name, value in (("blend", blend), ("fraction", fraction)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}={value} must lie between 0 and 1")
+        if source not in ("clean", "same"):
+            raise ValueError(f"source={source!r} is unknown; choose 'clean' or 'same'")
+        self.past, self.sites, self.blend, self.prepend, self.source = past, sites, blend, prepend, source
+        self.cache = cache or FeatureCache(denoiser, past, generator)
+        self.stop = round((1 - fraction) * denoiser.schedule.num_timesteps)
+        self.takes_hooks = False
+        outputs = _outputs(sites, self.cache)
+        if prepend and (blend != 1 or outputs):
+            raise ValueError(f"prepend=True puts keys and values in front, whole: sites={sites} with blend={blend} "
+                             "wants prepend=False")
+
+    def forward(self, xt: Tensor, t: Tensor, **model_kwargs) -> Tensor:
+        level, known, k = int(t.max()), self.past.to(xt), self.past.shape[2]
+        if level <= self.stop:
+            return torch.cat([known, self.inner(self._with_input(xt, level, 1.0), t, **model_kwargs)[:, :, k:]], dim=2)
+        if self.blend == 0:
+            return self.inner(xt, t, **model_kwargs)
+        cached = self.cache.at(0 if self.source == "clean" else level) if self.sites != ("input",) else {}
+        if self.prepend:
+            hook, positions = _prepending(cached, self._matches), torch.arange(k, xt.shape[2])
+            levels = per_frame(t, xt.shape[0], xt.shape[2])[:, k:]
+            new = self.inner(xt[:, :, k:], levels, hook=hook, positions=positions, **model_kwargs)
             return torch.cat([known, new], dim=2)
-        return denoiser(with_input(blend) if "input" in sites else xt, t, tap=_blending(held, matches, blend), **more)
+        shown = self._with_input(xt, level, self.blend) if "input" in self.sites else xt
+        return self.inner(shown, t, hook=_blending(cached, self._matches, self.blend), **model_kwargs)
 
-    return injected
+    def _with_input(self, xt: Tensor, level: int, lam: float) -> Tensor:
+        k = self.past.shape[2]
+        return torch.cat([torch.lerp(xt[:, :, :k], self.cache.input(level).to(xt), lam), xt[:, :, k:]], dim=2)
 
-
-def _outputs(sites, features):
-    """Which of the sites are no keys and values. A tap's own names are those that a pass over the clean past shows."""
-    own = set(sites) - set(SITES)
-    seen = features.at(0) if own else {}
-    if not sites or own - set(seen):
-        names = ", or one of a tap's own names: " + ", ".join(seen) if own else ""
-        raise ValueError(f"sites={sites} names {', '.join(sorted(own - set(seen))) or 'nothing'}; choose from {', '.join(SITES)}{names}")
-    return [site for site in sites if (not isinstance(seen[site], tuple) if site in own else site in ("input", "encoder", "middle", "decoder"))]
-
-
-def _matcher(sites):
-    def matches(site, is_attention):
+    def _matches(self, site: str, is_attention: bool) -> bool:
         if not is_attention:
-            return site in sites or site.split(".")[0] in sites
-        return site in sites or "attention" in sites or site.split(".")[-1] in sites
-
-    return matches
+            return site in self.sites or site.split(".")[0] in self.sites
+        return bool({site, "attention", site.split(".")[-1]} & set(self.sites))
 
 
-def _appending(held, matches):
-    def tap(site, feature):
+def _outputs(sites: tuple, cache: FeatureCache) -> list[str]:
+    """Which of the sites are no keys and values. A network's own names are those that a pass over the clean past shows."""
+    own = set(sites) - set(SITES)
+    features = cache.at(0) if own else {}
+    unknown = sorted(own - set(features))
+    if not sites or unknown:
+        names = ", or one of the network's own names: " + ", ".join(features) if own else ""
+        raise ValueError(f"sites={sites} names {', '.join(unknown) or 'nothing'}; choose from {', '.join(SITES)}{names}")
+    return [site for site in sites if (not isinstance(features[site], tuple) if site in own else site in OUTPUTS)]
+
+
+def _prepending(cached: dict, matches: Callable) -> Callable:
+    def hook(site, feature):
         if not isinstance(feature, tuple) or not matches(site, True):
             return feature
-        return tuple(torch.cat([old, own], dim=2) for old, own in zip(held[site], feature))
+        return tuple(torch.cat([old, own], dim=2) for old, own in zip(cached[site], feature))
 
-    return tap
+    return hook
 
 
-def _blending(held, matches, blend):
-    def mix(own, old):
+def _blending(cached: dict, matches: Callable, blend: float) -> Callable:
+    def blended(own, old):
         n = old.shape[2]
         return torch.cat([torch.lerp(own[:, :, :n], old, blend), own[:, :, n:]], dim=2)
 
-    def tap(site, feature):
+    def hook(site, feature):
         if not matches(site, isinstance(feature, tuple)):
             return feature
-        return tuple(map(mix, feature, held[site])) if isinstance(feature, tuple) else mix(feature, held[site])
+        return tuple(map(blended, feature, cached[site])) if isinstance(feature, tuple) else blended(feature, cached[site])
 
-    return tap
+    return hook

@@ -1,0 +1,30 @@
+"""What every source of clips gives: a batch of clips, with the truth about them where it is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Generator, Tensor
+
+
+class DataError(ValueError):
+    """A file or folder does not hold the clips it should."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of clips. video: (b, c, f, h, w) in [-1, 1];  truth: what is known about them (`DigitTruth`), or None;
+    condition: what the network may be told beside them, or None."""
+
+    video: Tensor
+    truth: Any = None
+    condition: Tensor | None = None
+
+
+class ClipSource(Protocol):
+    """What clips are drawn from: endless, and seeded by the generator."""
+
+    def sample(self, batch: int, generator: Generator | None = None) -> Batch: ...
+
+    def with_frames(self, num_frames: int) -> ClipSource: ...

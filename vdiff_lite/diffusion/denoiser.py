@@ -1,0 +1,159 @@
+"""Denoiser: the one interface. (xt, t) -> x0_hat, whatever the network predicts; and what wraps one is one too."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vdiff_lite.diffusion.schedule import NoiseSchedule
+
+PREDICTIONS = ("v", "eps", "x0")
+
+
+class Denoiser(nn.Module):
+    """A network as a function from a noisy clip to a clean one.
+
+        v:    x0_hat = sqrt(alpha_bar_t) x_t - sqrt(1 - alpha_bar_t) v_hat          (Salimans and Ho 2022)
+        eps:  x0_hat = (x_t - sqrt(1 - alpha_bar_t) eps_hat) / sqrt(alpha_bar_t)    (Ho et al. 2020, Eq. 15)
+        x0:   x0_hat = what the network returns
+
+    net: any nn.Module called as net(xt, t, **model_kwargs);  schedule: NoiseSchedule;  predicts: "v", "eps" or "x0";
+    sample_shape: (c, h, w) of a frame, taken from the network's config where it has one.
+    denoiser(xt, t) -> x0_hat: clips (b, c, f, h, w); t (b,) or (b, f) long. Samplers see nothing else. `model_kwargs`
+    (`hook`, `positions`) go to the network; `takes_hooks` says whether it accepts a hook.
+    Raises ValueError for another prediction, and where there is no way to know the shape of a frame. A network that
+    predicts eps can say nothing at alpha_bar = 0: its schedule wants zero_terminal_snr=False, which is checked here.
+    """
+
+    def __init__(self, net: nn.Module, schedule: NoiseSchedule, sample_shape: tuple | None = None, predicts: str = "v"):
+        super().__init__()
+        if predicts not in PREDICTIONS:
+            raise ValueError(f"predicts={predicts!r} is unknown; choose one of {', '.join(PREDICTIONS)}")
+        if predicts == "eps" and schedule.alpha_bar[-1] == 0:
+            raise ValueError("predicts='eps' wants a schedule with zero_terminal_snr=False: at alpha_bar = 0 the noise "
+                             "says nothing about the clip; or train the network to predict 'v'")
+        config = getattr(net, "config", None)
+        if sample_shape is None and hasattr(config, "in_channels") and hasattr(config, "size"):
+            sample_shape = (config.in_channels, config.size, config.size)
+        if sample_shape is None or len(sample_shape) != 3:
+            raise ValueError(f"sample_shape={sample_shape} must be (c, h, w), the shape of one frame")
+        self.net, self.schedule, self.sample_shape, self.predicts = net, schedule, tuple(sample_shape), predicts
+        self.takes_hooks = _accepts(getattr(net, "forward", net), "hook")
+
+    def forward(self, xt: Tensor, t: Tensor, **model_kwargs) -> Tensor:
+        return self.x0_from(self.net(xt, t, **model_kwargs), xt, t)
+
+    def x0_from(self, prediction: Tensor, xt: Tensor, t: Tensor) -> Tensor:
+        """What the network predicted, as x0_hat."""
+        if self.predicts == "x0":
+            return prediction
+        return {"v": self.schedule.x0_from_v, "eps": self.schedule.x0_from_eps}[self.predicts](xt, t, prediction)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes: the device of its first parameter or buffer; the CPU where it has neither."""
+        return next((x.device for x in (*self.parameters(), *self.buffers())), torch.device("cpu"))
+
+    @classmethod
+    def from_function(cls, f: Callable, schedule: NoiseSchedule, sample_shape: tuple, predicts: str = "x0") -> Denoiser:
+        """A bare function f(xt, t) as a denoiser; sample_shape: (c, h, w). It runs in every sampler, and in every method
+        that needs no hooks."""
+        return cls(_Function(f), schedule, sample_shape, predicts)
+
+
+class _Function(nn.Module):
+    def __init__(self, f: Callable):
+        super().__init__()
+        self.f = f
+        self.forward = f
+
+
+class DenoiserWrapper(Denoiser):
+    """A denoiser made of another: same schedule, frame shape and device. Subclasses say what `forward` does.
+
+    inner: the denoiser that is asked. What it offers (`net`, `card`, `takes_hooks`) is offered here too, so wrappers compose.
+    """
+
+    def __init__(self, inner: Denoiser):
+        nn.Module.__init__(self)
+        self.inner = inner
+        self.schedule, self.sample_shape = inner.schedule, inner.sample_shape
+        self.takes_hooks = getattr(inner, "takes_hooks", False)
+
+    def forward(self, xt: Tensor, t: Tensor, **model_kwargs) -> Tensor:
+        return self.inner(xt, t, **model_kwargs)
+
+    @property
+    def device(self) -> torch.device:
+        return self.inner.device
+
+    @property
+    def net(self) -> nn.Module:
+        """The network at the bottom."""
+        return self.inner.net
+
+    @property
+    def card(self) -> dict:
+        """The card of the checkpoint at the bottom."""
+        return self.inner.card
+
+
+class NFECounter(DenoiserWrapper):
+    """A denoiser that counts the frames that went through it, over all clips: `frames`. One evaluation of a window of F
+    frames is F of them, so that NFE = frames / F."""
+
+    def __init__(self, inner: Denoiser):
+        super().__init__(inner)
+        self.frames = 0
+
+    def forward(self, xt: Tensor, t: Tensor, **model_kwargs) -> Tensor:
+        self.frames += xt.shape[0] * xt.shape[2]
+        return self.inner(xt, t, **model_kwargs)
+
+
+class Step(NamedTuple):
+    """Where a sampler stands: the noisy clip at level t, and the denoiser's estimate of the clean one. The last has t = 0."""
+
+    t: int
+    xt: Tensor
+    x0_hat: Tensor
+
+
+class Sampler(Protocol):
+    """What turns noise into a clip: yields a Step for each network evaluation, and a last one that holds the clip."""
+
+    def __call__(self, denoiser: Denoiser, xt: Tensor, schedule: NoiseSchedule, steps: int | list = ...,
+                 generator: torch.Generator | None = None) -> Iterator[Step]: ...
+
+
+class Method(Protocol):
+    """What continues a clip: binds a denoiser to the past (b, c, k, h, w), the first k frames of the window."""
+
+    def __call__(self, denoiser: Denoiser, past: Tensor) -> Denoiser: ...
+
+
+def require_hooks(denoiser: Denoiser, what: str) -> None:
+    """Raise ValueError unless the denoiser's network accepts a hook."""
+    if not denoiser.takes_hooks:
+        raise ValueError(f"{what} reads and changes features inside the network, and {type(denoiser).__name__} offers no "
+                         "hooks: give its network's forward a parameter `hook` (see VideoUNet.forward), or take a method "
+                         "that needs none, for example history_guidance or reconstruction")
+
+
+def per_frame(t: Tensor, b: int, f: int) -> Tensor:
+    """Noise levels (b,), (1,), (b, f) or (1, f) -> (b, f), one for each frame. Raises ValueError for another shape."""
+    t = t[:, None] if t.ndim == 1 else t
+    if t.ndim != 2 or t.shape[0] not in (1, b) or t.shape[1] not in (1, f):
+        raise ValueError(f"t has shape {tuple(t.shape)}; {b} clips of {f} frames want ({b},) or ({b}, {f})")
+    return t.expand(b, f)
+
+
+def _accepts(function: Callable, name: str) -> bool:
+    try:
+        return name in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False

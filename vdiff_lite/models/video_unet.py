@@ -1,0 +1,147 @@
+"""VideoUNet: a space-time UNet that predicts v, one noise level per frame, with named hooks on its features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from vdiff_lite.diffusion.denoiser import per_frame
+from vdiff_lite.models.layers import (
+    Context,
+    DecoderStage,
+    EncoderStage,
+    NoiseLevelEmbedding,
+    SpaceTimeBlock,
+    nonoverlapping_conv_transpose,
+)
+from vdiff_lite.models.rotary import clean_mask, rotary_angles
+
+
+@dataclass(frozen=True)
+class VideoUNetConfig:
+    """The shape of a VideoUNet. `VideoUNetConfig.preset("tiny")` and `("base")` are the two that the book uses."""
+
+    in_channels: int = 1
+    size: int = 32  # height and width of a frame in pixels
+    patch: int = 2  # pixels to a side of a patch; the network works at size / patch
+    channels: tuple = (32, 64, 128)  # one entry per level; each level halves the resolution
+    follow: int = 2  # levels of the decoder, from the finest, whose attention along time follows what moves
+    foresee: int = 3  # transformer blocks that tell the finest level where what it follows will be
+    num_middle: int = 3  # joint space-time transformer blocks at the lowest resolution
+    head_channels: int = 32  # below 16 a CPU is more than ten times slower
+    noise_channels: int = 128  # width of the noise-level embedding
+    num_timesteps: int = 1000  # the noise level that means pure noise
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(self.channels))
+        lowest = self.patch * 2 ** (len(self.channels) - 1)
+        if self.size % lowest:
+            raise ValueError(f"size={self.size} does not divide into {len(self.channels)} levels of patch={self.patch}; "
+                             f"choose a multiple of {lowest}")
+        if any(c % self.head_channels for c in self.channels):
+            raise ValueError(f"channels={self.channels} must be multiples of head_channels={self.head_channels}")
+        for i, c in enumerate(self.channels[:self.follow]):
+            if c % self.cell(i)**2:
+                raise ValueError(f"channels={self.channels}: level {i} follows what moves by pixels and wants a multiple of "
+                                 f"{self.cell(i)**2}, one for each pixel of a token; lower follow={self.follow}")
+
+    def cell(self, level: int) -> int:
+        """Pixels to a side of a token at a level."""
+        return self.patch * 2**level
+
+    @classmethod
+    def preset(cls, name: str) -> VideoUNetConfig:
+        """`tiny`: about 2 M parameters, for a CPU.  `base`: about 27 M, 64x64 frames, for a GPU of 11 GB."""
+        if name not in PRESETS:
+            raise ValueError(f"preset {name!r} is unknown; choose one of {', '.join(PRESETS)}")
+        return cls(**PRESETS[name])
+
+    def to_dict(self) -> dict:
+        return asdict(self) | {"channels": list(self.channels)}
+
+
+PRESETS = {
+    "tiny": {},
+    "base": dict(size=64, channels=(96, 192, 384), num_middle=6, head_channels=48, noise_channels=384),
+}
+
+
+class VideoUNet(nn.Module):
+    """A UNet over frames, joined in time by attention.
+
+    forward(xt, t) -> v_hat: both (b, c, f, h, w); t is (b,) or (b, f) long, one noise level per frame. Any number
+    of frames. Frames at t = 0 are known, not made: they attend only to each other, so what the network computes for
+    them never changes while the other frames are denoised.
+    """
+
+    def __init__(self, config: VideoUNetConfig | None = None):
+        super().__init__()
+        self.config = config = config or VideoUNetConfig()
+        widths, e, d = config.channels, config.noise_channels, config.head_channels
+        self.noise_embedding = NoiseLevelEmbedding(e, config.num_timesteps)
+        self.patchify = nn.Conv2d(config.in_channels, widths[0], config.patch, stride=config.patch)
+        self.encoder = nn.ModuleList(EncoderStage(c, e, d) for c in widths)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:]))
+        self.middle = nn.ModuleList(SpaceTimeBlock(widths[-1], e, d) for _ in range(config.num_middle))
+        self.decoder = nn.ModuleList(
+            DecoderStage(c, e, d, config.cell(i) if i < config.follow else None,
+                         config.foresee if i == 0 and config.follow else 0) for i, c in enumerate(widths))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(widths, widths[1:]))
+        self.norm_out = nn.GroupNorm(8, widths[0])
+        self.unpatchify = nn.ConvTranspose2d(widths[0], config.in_channels, config.patch, stride=config.patch)
+        nn.init.zeros_(self.unpatchify.weight)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, xt: Tensor, t: Tensor, hook: Callable | None = None, positions: Tensor | None = None,
+                condition: Tensor | None = None) -> Tensor:
+        """Predict v for a noisy clip.
+
+        xt: (b, c, f, h, w);  t: (b,) or (b, f) long;  positions: (f,) long, where the frames stand in time
+        (default 0 .. f-1; only differences matter);  condition: (b, noise_channels), added to the noise embedding of
+        every frame.  hook(site, feature) -> feature sees and may change
+          "encoder.i", "middle", "decoder.i"   the output of a stage, (b, c, f, h, w)
+          "encoder.i.temporal", "decoder.i.temporal"   the (keys, values) of attention along time, each
+                                               (b, h w heads, f, d)
+          "decoder.0.temporal.seen"            where the finest level sees what it follows, (b, 2, f), in pixels from
+                                               the middle
+          "decoder.0.temporal.j.motion"        the (keys, values) of the blocks that foresee, each (2 b, heads, f, d)
+          "decoder.i.temporal.centre"          where a level takes what it follows to be, (b, 2, f)
+          "middle.j.joint"                     the (keys, values) of joint attention, each (b, heads, f h w, d).
+          A hook may prepend further keys and values to the ones it gets.
+        Returns v_hat (b, c, f, h, w). Raises ValueError when a shape does not fit.
+        """
+        b, f = self._check(xt)
+        t = per_frame(t, b, f).to(xt.device)
+        positions = torch.arange(f) if positions is None else torch.as_tensor(positions)
+        angles = rotary_angles(positions, self.config.head_channels).to(xt)
+        noise = self.noise_embedding(t)
+        if condition is not None:
+            noise = noise + condition.repeat_interleave(f, dim=0)
+        context = Context(b, noise, angles, clean_mask(t), hook, t / self.config.num_timesteps)
+
+        x = rearrange(xt, "b c f h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
+        x = self.patchify(x)
+        skips = []
+        for i, stage in enumerate(self.encoder):
+            x = stage(x, context, f"encoder.{i}")
+            skips.append(x)
+            x = self.down[i](x) if i < len(self.down) else x
+        for i, block in enumerate(self.middle):
+            x = block(x, context, f"middle.{i}.joint")
+        x = context.call_hook("middle", x)
+        for i in reversed(range(len(self.decoder))):
+            x = self.decoder[i](x + skips[i], context, f"decoder.{i}")
+            x = nonoverlapping_conv_transpose(self.up[i - 1], x) if i > 0 else x
+        x = nonoverlapping_conv_transpose(self.unpatchify, F.silu(self.norm_out(x)))
+        return rearrange(x, "(b f) c h w -> b c f h w", b=b)
+
+    def _check(self, xt: Tensor) -> tuple[int, int]:
+        c, size = self.config.in_channels, self.config.size
+        if xt.ndim != 5 or (xt.shape[1], *xt.shape[3:]) != (c, size, size):
+            raise ValueError(f"xt has shape {tuple(xt.shape)}; this network takes (b, {c}, f, {size}, {size})")
+        return xt.shape[0], xt.shape[2]

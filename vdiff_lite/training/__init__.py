@@ -1,0 +1,1 @@
+"""Chapter 4: recipes, the loop, the optimizer."""

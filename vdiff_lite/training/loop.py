@@ -1,0 +1,57 @@
+"""The training loop, once: one learning-rate rule, one optimizer step, for every network of the book."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+
+def lr_factor(step: int, steps: int, warmup: int = 100, decay: int | None = None) -> float:
+    """What the learning rates are multiplied by at a step: linear warm-up, 1, then a cosine down to 2% of themselves.
+
+    decay: over how many last steps they fall; None means all of them.
+    """
+    up = min(1.0, (step + 1) / max(1, warmup))
+    left = min(1.0, max(0.0, (steps - step) / max(1, steps if decay is None else decay)))
+    return up * (0.02 + 0.98 * 0.5 * (1 - math.cos(math.pi * left)))
+
+
+class DivergedError(RuntimeError):
+    """The loss is not a number any more."""
+
+
+def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor, factor: float, clip: float = 1.0) -> Tensor:
+    """One step: gradients of the loss, their norm held to `clip`, learning rates times `factor`.
+
+    Returns the norm before clipping. Raises DivergedError, with the weights as they were, when loss or norm is not finite.
+    """
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    for group in optimizer.param_groups:
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+    optimizer.zero_grad()
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(params, clip)
+    if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+        raise DivergedError(f"loss {loss.item()}, gradient norm {norm.item()}")
+    optimizer.step()
+    return norm
+
+
+def fit(optimizer: torch.optim.Optimizer, loss_of: Callable[[int], Tensor], steps: int, warmup: int = 100,
+        decay: int | None = None, clip: float = 1.0, bar: bool = True, name: str = "training",
+        on_step: Callable[[int, float], None] | None = None) -> list[float]:
+    """Lower loss_of(step) by `steps` optimizer steps. Returns the losses; on_step(steps taken, loss) follows each."""
+    losses = []
+    with tqdm(range(steps), disable=not bar, unit="step", desc=name) as shown:
+        for step in shown:
+            loss = loss_of(step)
+            optimizer_step(optimizer, loss, lr_factor(step, steps, warmup, decay), clip)
+            losses.append(loss.item())
+            shown.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.4f}")
+            if on_step:
+                on_step(step + 1, losses[-1])
+    return losses

@@ -1,0 +1,247 @@
+"""Training: one loss, four kinds of noise levels, an average of the weights, exact resume."""
+
+from __future__ import annotations
+
+import copy
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from inspect import signature
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from tqdm.auto import tqdm
+
+from vdiff_lite import checkpoint
+from vdiff_lite.data.batch import ClipSource
+from vdiff_lite.diffusion.denoiser import Denoiser
+from vdiff_lite.diffusion.guidance import condition_on_past
+from vdiff_lite.diffusion.losses import draw_noise_levels, v_loss
+from vdiff_lite.diffusion.samplers import ddim, noise_like, run_sampler
+from vdiff_lite.diffusion.schedule import NoiseSchedule
+from vdiff_lite.models.follow import Foresee
+from vdiff_lite.training.centers import centre_loss
+from vdiff_lite.training.loop import DivergedError, lr_factor, optimizer_step
+from vdiff_lite.training.optimizer import make_optimizer
+from vdiff_lite.training.recipe import SELF_ROLLOUT_EVERY, SELF_ROLLOUT_FRAMES, TrainConfig
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What training reports after each step."""
+
+    step: int  # steps taken so far
+    loss: float
+    clips_per_second: float
+    seconds_left: float
+
+
+class Trainer:
+    """Trains a network to predict v; everything that it needs to go on is in `save` and `resume`.
+
+    net: any nn.Module called as net(xt, t) that predicts v; `hook` and `positions` are passed where its forward takes
+    them;  schedule: NoiseSchedule;  data: ClipSource;  config: TrainConfig.  The random numbers of step n depend on the
+    seed and n alone, so a run that was cut off and resumed from its last save ends with the same bytes as one that was not.
+    """
+
+    def __init__(self, net: nn.Module, schedule: NoiseSchedule, data: ClipSource, config: TrainConfig | None = None,
+                 device: str | torch.device = "cpu"):
+        self.config = config or TrainConfig()
+        self.net, self.schedule, self.data, self.device = net.to(device).train(), schedule, data, device
+        self.takes = set(signature(net.forward).parameters)
+        self.ema = AveragedModel(net, multi_avg_fn=partial(_ema, self.config.ema_decay))
+        self.ema.n_averaged += 1  # the average begins with the weights before the first step
+        self.optimizer = make_optimizer(net, self.config.lr, self.config.matrix_lr, self.config.betas,
+                                        self.config.weight_decay)
+        self.step, self.losses = 0, []
+        self._freeze_untaught()
+
+    def _freeze_untaught(self) -> None:
+        """A foresight that was not taught stays as it was initialized."""
+        for module in self.net.modules():
+            if isinstance(module, Foresee):
+                module.requires_grad_(module.taught)
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.net.parameters())
+
+    def train_step(self) -> float:
+        """One optimizer step. Returns the loss. Raises DivergedError when it is not finite."""
+        config, step = self.config, self.step
+        x0, t, eps, positions = self._batch(step)
+        features, kwargs = {}, self._kwargs(positions)
+        if "hook" in self.takes:
+            kwargs["hook"] = features.setdefault
+        loss = v_loss(self.net, self.schedule, x0, t, eps, config.weighting, **kwargs)
+        centres = [centre for site, centre in features.items() if site.endswith((".centre", ".seen"))]
+        total = loss + config.centre * centre_loss(centres, x0) if centres else loss
+        try:
+            optimizer_step(self.optimizer, total, lr_factor(step, config.steps, config.warmup, config.decay), config.clip)
+        except DivergedError as error:
+            raise DivergedError(f"step {step}: {error}; resume from the last save with a lower matrix_lr than "
+                                f"{config.matrix_lr}") from None
+        self.ema.update_parameters(self.net)
+        self.step += 1
+        self.losses.append(loss.item())
+        return self.losses[-1]
+
+    def _kwargs(self, positions: Tensor) -> dict:
+        return dict(positions=positions) if "positions" in self.takes else {}
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        config = self.config
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        short = 2 if step < config.short_steps else 1
+        batch, frames = config.batch * short, config.frames // short
+        if config.image_every and step % config.image_every == 1:
+            batch, frames = batch * frames, 1
+        stride = config.frame_stride[torch.randint(len(config.frame_stride), (), generator=generator)]
+        x0 = self.data.with_frames(frames * stride).sample(batch, generator).video[:, :, ::stride]
+        noise_mix = config.noise_mix if frames > 1 else (1, 0, 0, 0)
+        t = draw_noise_levels(batch, frames, self.schedule.num_timesteps, noise_mix, config.high_noise_fraction, generator)
+        eps = noise_like(x0, generator)
+        x0, t, eps = (x.to(self.device) for x in (x0, t, eps))
+        positions = torch.arange(frames) * stride
+        if step >= config.steps - config.self_rollout_steps and step % SELF_ROLLOUT_EVERY == 0 and frames > 1:
+            return self.self_rollout(x0, eps, positions, generator)
+        return x0, t, eps, positions
+
+    def self_rollout(self, x0: Tensor, eps: Tensor, positions: Tensor, generator: Generator) -> tuple:
+        """A batch as a rollout meets it: the past is what the averaged network drew, in four steps, after true frames.
+
+        The frames after it are the data's. A network that has seen true pasts alone takes its own small errors for the
+        digit and adds to them, window after window; here it learns to make the right next frames of a past that is
+        slightly wrong. (Errors that a model meets only in its own output: Bengio et al. 2015, "Scheduled sampling".)
+        In every second such batch the true first frames go; else they stay, further back than they are, as an anchor.
+
+        x0, eps: (b, c, f, h, w);  positions: (f,). Returns x0, t, eps and positions, of all frames or of those from the
+        fourth on.
+        """
+        first, last = SELF_ROLLOUT_FRAMES
+        levels = draw_noise_levels(*x0[:, 0, :, 0, 0].shape, self.schedule.num_timesteps, (1, 0, 0, 0),
+                                   self.config.high_noise_fraction, generator)
+        anchored, gap = torch.randint(2, (), generator=generator), torch.randint(13, (), generator=generator)
+        with torch.no_grad():
+            continued = partial(condition_on_past(self.ema_denoiser(), x0[:, :, :first]), **self._kwargs(positions[:last]))
+            noise = noise_like(x0[:, :, :last], generator)
+            drawn = run_sampler(ddim(continued, noise, self.schedule, steps=4))
+        x0 = torch.cat([drawn.clamp(-1, 1), x0[:, :, last:]], dim=2)
+        t = levels.to(x0.device).index_fill(1, torch.arange(last, device=x0.device), 0)
+        if not anchored:
+            return x0[:, :, first:], t[:, first:], eps[:, :, first:], positions[first:]
+        return x0, t, eps, torch.cat([positions[:first] - gap, positions[first:]])
+
+    def run(self, save_to: str | Path | None = None, save_every: int = 500, bar: bool = True) -> Iterator[Progress]:
+        """Take the steps that are left; yields Progress after each. Saves to the file save_to on the way and at the end.
+
+        With save_to, Ctrl-C ends a run between two steps: it saves, and raises KeyboardInterrupt that says so. A second
+        one does not wait.
+        """
+        started, first, steps = time.perf_counter(), self.step, self.config.steps
+        bar = tqdm(total=steps, initial=first, disable=not bar, unit="step")
+        with bar, _interruptible(save_to) as interrupts:
+            while self.step < steps:
+                loss = self.train_step()
+                per_step = (time.perf_counter() - started) / (self.step - first)
+                speed = self.config.batch / per_step
+                bar.update()
+                bar.set_postfix(loss=f"{sum(self.losses[-50:]) / len(self.losses[-50:]):.4f}", clips_s=f"{speed:.1f}")
+                if save_to and (self.step % save_every == 0 or self.step == steps):
+                    self.save(save_to)
+                yield Progress(self.step, loss, speed, per_step * (steps - self.step))
+                if interrupts:
+                    self.save(save_to)
+                    raise KeyboardInterrupt(f"stopped after step {self.step}, saved in {save_to}; "
+                                            "the same command, or Trainer.resume, goes on")
+
+    def ema_denoiser(self) -> Denoiser:
+        """A Denoiser with the averaged weights (the ones to sample with), detached from training."""
+        _, c, _, h, w = self.data.with_frames(1).sample(1).video.shape
+        return Denoiser(copy.deepcopy(self.ema.module).eval().requires_grad_(False), self.schedule, (c, h, w))
+
+    def save(self, path: str | Path) -> None:
+        """Write everything that training needs to go on: weights, average, optimizer, step, losses, and which run it is."""
+        tensors = {f"ema.{name}": value for name, value in self.ema.module.state_dict().items()}
+        tensors |= {f"net.{name}": value for name, value in self.net.state_dict().items()}
+        for i, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
+        checkpoint.write_tensors(path, tensors, run=self.identity(), step=self.step, losses=self.losses)
+
+    def identity(self) -> dict:
+        """Which run this is: network, recipe (its seed too) and data. A run is resumed under the same ones."""
+        config = getattr(self.net, "config", None)
+        return dict(network=config.to_dict() if hasattr(config, "to_dict") else type(self.net).__name__,
+                    recipe=json.loads(json.dumps(asdict(self.config))), data=str(self.data))
+
+    def resume(self, path: str | Path, anyway: bool = False) -> Trainer:
+        """Go on from a file that `save` wrote. Returns self.
+
+        Raises CheckpointError when the file is of another run, and names each difference: network, each setting of the
+        recipe, data. anyway: go on under this run's recipe and data all the same; the network must fit.
+        """
+        tensors, about = checkpoint.read_tensors(path)
+        differences = differing(about.get("run", {}), self.identity())
+        if differences and (not anyway or any(name.startswith("network") for name in differences)):
+            listed = "; ".join(f"{name}: {old!r} there, {new!r} here" for name, (old, new) in differences.items())
+            raise checkpoint.CheckpointError(f"{path} was written by another run ({listed}); choose another place, or insist "
+                                             "with anyway=True (--anyway) where the network is the same")
+        part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        self.net.load_state_dict(part("net."))
+        self.ema.module.load_state_dict(part("ema."))
+        state = self.optimizer.state_dict()
+        state["state"] = {}
+        for name, value in part("optimizer.").items():
+            i, key = name.split(".")
+            state["state"].setdefault(int(i), {})[key] = value
+        self.optimizer.load_state_dict(state)
+        self.step, self.losses = about["step"], about["losses"]
+        self.ema.n_averaged.fill_(self.step + 1)
+        self._freeze_untaught()
+        return self
+
+
+def differing(old: dict, new: dict, prefix: str = "") -> dict:
+    """What two nested dicts do not share: {"recipe.steps": (old, new), ...}."""
+    found = {}
+    for key in [*old, *(key for key in new if key not in old)]:
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found |= differing(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found[prefix + key] = (a, b)
+    return found
+
+
+def _ema(decay: float, averages: list, params: list, num_averaged: Tensor) -> None:
+    """Exponential moving average, its decay ramped up from .1 over the first steps: min(decay, n / (9 + n))."""
+    n = int(num_averaged)
+    torch._foreach_lerp_(averages, params, 1 - min(decay, n / (9 + n)))
+
+
+@contextmanager
+def _interruptible(save_to: str | Path | None) -> Iterator[list]:
+    """A list that is empty until somebody presses Ctrl-C, which does nothing else meanwhile; the second time it is as ever."""
+    interrupts = []
+    if not save_to or threading.current_thread() is not threading.main_thread():  # only there are signals delivered
+        yield interrupts
+        return
+    before = signal.getsignal(signal.SIGINT) or signal.default_int_handler
+
+    def note(number, frame):
+        interrupts.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, before)
