@@ -13,29 +13,33 @@
 #     name: python3
 # ---
 
+
 # %% [markdown]
-# # 6. The wall
+# # 6. The context limit
 #
-# **The model makes 16 frames. Why not simply ask for more?**
+# **The model generates 16 frames. Why not simply ask for more?**
 #
-# There are two obvious ways past the end of a clip: put clips one after the other, or feed the network more frames than it was trained on. We try both, measure what goes wrong, and
-# collect the yardsticks that every method of Part II will be held to.
+# There are two obvious ways to go on after the last frame: concatenate several clips, or give the network more frames than it
+# was trained on. We try both, measure what goes wrong, and collect the measures by which Part II judges every method.
 #
 # *Time to run: about a minute on two CPU cores, half of that on a GPU.*
 
 # %% [markdown]
-# **You will learn** why a fixed length is a wall; what a *seam* is, and drift, freezing, fading and a swap of identity; how each is measured, and how a measure is checked.
+# **You will learn** why the training length limits what the network can generate; what a boundary discontinuity is, and drift,
+# freezing, fading and a change of identity; how each is measured, and how a measure is validated.
 #
 # **You need** chapters 1 and 5.
 
 # %%
 import time
+from functools import partial
 
 import matplotlib.pyplot as plt
 import torch
 from einops import rearrange
 
 import vdiff_lite as vd
+from vdiff_lite import viz
 from vdiff_lite.evaluation import digit_metrics, video_metrics
 from vdiff_lite.evaluation.feature_net import clip_features, frechet, load_features, real_clip_features
 from vdiff_lite.methods import history_guidance
@@ -44,68 +48,62 @@ from vdiff_lite.viz import sliders
 vd.prepare_cpu()
 device = vd.pick_device()
 denoiser = vd.load("digits32", device)
-F, K = 16, 5  # window and overlap: 11 new frames a window
+window, overlap = 16, 5
+stride = window - overlap  # 11 new frames per window
 
 
-def draw_clips(clips, frames, seed, steps=15):
-    return vd.sample(
-        denoiser, clips, frames, vd.ddim, steps, torch.Generator().manual_seed(seed)
-    ).cpu()
+def generate_clips(clips, frames, seed, steps=15):
+    generator = torch.Generator().manual_seed(seed)
+    return vd.sample(denoiser, clips, frames, vd.ddim, steps, generator).cpu()
 
 # %% [markdown]
-# ## Two walls
+# ## Several clips, concatenated
 
-# %% mystnb={"image": {"alt": "A film strip of 48 frames, every second shown; at frames 16 and 32 the digit changes and jumps."}, "figure": {"caption": "Three clips put one after the other. The digit changes at frames 16 and 32 (orange bars)."}}
-clips = draw_clips(3, F, seed=1)
-stacked = rearrange(clips, "n c f h w -> 1 c (n f) h w")
-viz.film_strip(stacked, ["one after the other"], every=2, joins=[16, 32]);
+# %% mystnb={"image": {"alt": "A film strip of 48 frames, every second shown; at frames 16 and 32 the digit changes and jumps."}, "figure": {"caption": "Three generated clips, concatenated. The digit changes at frames 16 and 32 (orange bars)."}}
+clips = generate_clips(3, window, seed=1)
+concatenated = rearrange(clips, "n c f h w -> 1 c (n f) h w")
+viz.film_strip(concatenated, ["concatenated"], every=2, joins=[16, 32]);
 
 # %%
-viz.show_clips(
-    [viz.framed(stacked[0], joins=[16, 32])],
-    ["three clips, joined"],
-    alt="A digit bounces, and is swapped for another twice",
-)
+alt = "A digit bounces, and twice another digit takes its place"
+viz.show_clips([viz.framed(concatenated[0], joins=[16, 32])], ["three clips, concatenated"], alt=alt)
 
 # %% [markdown]
-# **Predict.** And if the network is simply given 48 frames of noise at once? It has no layer that knows the number 16. What will it do well, and what not?
+# **Predict.** What if the network is given 48 frames of noise at once? None of its layers depends on the number 16. What will
+# it do well, and what not?
 
 # %% [markdown]
 # ## A longer window
 
-# %% mystnb={"image": {"alt": "Film strips for 16, 32 and 48 frames at once; in the longer ones the digit is fainter and more blurred."}, "figure": {"caption": "Every fourth frame of clips drawn in one piece. The network was trained on 16 frames at most."}}
+# %% mystnb={"image": {"alt": "Film strips for 16, 32 and 48 frames at once; in the longer ones the digit is fainter and more blurred."}, "figure": {"caption": "Every fourth frame of clips generated in one window. The network was trained on at most 16 frames."}}
 lengths = [16, 32, 48]
-long = {n: draw_clips(4, n, seed=2) for n in lengths}
-viz.film_strip([long[n][0] for n in lengths], [f"{n} at once" for n in lengths], every=4);
+long_clips = {n: generate_clips(4, n, seed=2) for n in lengths}
+viz.film_strip([long_clips[n][0] for n in lengths], [f"{n} at once" for n in lengths], every=4);
 
 # %% [markdown]
-# Let us count instead of looking at one clip: ink and speed relative to real clips, and how often the digit read on the first frame is also read on the last.
+# One clip per length is not evidence, so we measure all four. The *intensity* of a frame is how much is drawn on it: the sum of
+# $(x + 1) / 2$ over its pixels. The *speed* is how far the centroid of the intensity moves per frame, in pixels. Both are divided
+# by their means over real clips. The last column counts the clips in which a classifier reads the same digit on the first and on
+# the last frame.
 
 # %%
-real = (
-    vd.BouncingDigits(split="test", num_frames=48)
-    .sample(128, torch.Generator().manual_seed(0))
-    .video
-)
-print("frames   ink  speed  same digit")
+source = vd.BouncingDigits(split="test", num_frames=48)
+real = source.sample(128, torch.Generator().manual_seed(0)).video
+print("frames  intensity  speed  same digit   (4 clips)")
 for n in lengths:
-    intensity = digit_metrics.intensity(long[n]).mean() / digit_metrics.intensity(real).mean()
-    speed = digit_metrics.speed(long[n]).mean() / digit_metrics.speed(real).mean()
-    read = digit_metrics.read_digits(long[n])
-    print(
-        f"{n:6} {intensity:5.2f} {speed:6.2f}  {(read[:, 0] == read[:, -1]).sum().item()} of {len(read)}"
-    )
+    intensity = digit_metrics.intensity(long_clips[n]).mean() / digit_metrics.intensity(real).mean()
+    speed = digit_metrics.speed(long_clips[n]).mean() / digit_metrics.speed(real).mean()
+    digits = digit_metrics.read_digits(long_clips[n])
+    same = (digits[:, 0] == digits[:, -1]).sum().item()
+    print(f"{n:6} {intensity:10.2f} {speed:6.2f}  {same} of {len(digits)}")
 
 # %% [markdown]
-# And it does not scale, even where it works. In the joint blocks every place looks at every other place of every frame, so the work grows with the square of the length; and memory grows with
-# it. A clip of an hour would never fit.
+# Longer windows are fainter here. And they do not scale, even where they work. In the joint blocks every token attends to every
+# token of every frame, so the work grows with the square of the length, and memory grows with it. A clip of an hour would not fit.
 
 # %%
-def pass_time(frames, repeats=3):
-    x, t = (
-        torch.randn(1, 1, frames, 32, 32, device=device),
-        torch.full((1,), 500, device=device),
-    )
+def evaluation_time(frames, repeats=3):
+    x, t = torch.randn(1, 1, frames, 32, 32, device=device), torch.full((1,), 500, device=device)
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -116,117 +114,99 @@ def pass_time(frames, repeats=3):
 
 
 sizes = [16, 32, 64, 128, 256]
-cost = [pass_time(n) / n for n in sizes]
+cost = [evaluation_time(n) / n for n in sizes]
 
-# %% mystnb={"image": {"alt": "Time per frame relative to a window of sixteen frames; it is roughly flat at first and rises for long windows."}, "figure": {"caption": "Price of a frame in one long window, relative to a window of 16 frames (measured here, one pass each)."}}
+# %% mystnb={"image": {"alt": "Time per frame relative to a window of sixteen frames; it is roughly flat at first and rises for long windows."}, "figure": {"caption": "Cost of a frame in one long window, relative to a window of 16 frames (measured here, the fastest of three evaluations)."}}
 figure, axis = plt.subplots(figsize=(5.5, 2.6))
 viz.plot_lines(axis, sizes, {"one window": [c / cost[0] for c in cost]}, marker="o")
-axis.set(
-    xlabel="frames in the window",
-    ylabel="time per frame, relative",
-    xscale="log",
-    xticks=sizes,
-    xticklabels=sizes,
-    ylim=0,
-)
+axis.set(xlabel="frames in the window", ylabel="time per frame, relative", xscale="log", ylim=0)
+axis.set(xticks=sizes, xticklabels=sizes)
 axis.minorticks_off();
 
 # %% [markdown]
 # ## The mathematics
 #
-# What we want is a sample from $p(x_{1:N})$ for any $N$, and what we have is $p(x_{1:F})$. The way out is to factorise in time: with an overlap of $K$ frames and a
-# stride of $F - K$,
+# We want a sample from $p(x_{1:N})$ for any $N$, and we have $p(x_{1:F})$. The way out is to factorize in time. With an overlap of
+# $K$ frames and a stride of $F - K$,
 #
 # $$p(x_{1:N}) \approx p(x_{1:F}) \prod_j p\big(x_{\text{new}_j} \mid x_{\text{last } K \text{ before}}\big). \tag{1}$$
 #
-# Each factor is a window of the length that the network knows, *conditioned on frames that are already made*. Everything in Part II is about that bar: how to make the network listen to the past.
-# The approximation is in the number $K$: what the last $K$ frames do not show is forgotten.
+# Each factor is a window of the length that the network knows, *conditioned on frames that were generated before*. Part II is
+# about this condition: how to make the network use the past. The approximation lies in $K$. What the last $K$ frames do not show
+# is lost.
 
 # %% [markdown]
 # ## Build it: the sliding window
 
 # %%
 def my_rollout(past, windows, seed, steps=15):
-    generator, made = torch.Generator().manual_seed(seed), [past]
+    generator, generated = torch.Generator().manual_seed(seed), [past]
     for _ in range(windows):
-        known = torch.cat(made, dim=2)[:, :, -K:]
-        xt = torch.randn(1, 1, F, 32, 32, generator=generator).to(device)
+        known = torch.cat(generated, dim=2)[:, :, -overlap:]
+        xt = torch.randn(1, 1, window, 32, 32, generator=generator).to(device)
         with torch.no_grad():
-            window = vd.run_sampler(
-                vd.ddim(history_guidance(denoiser, known), xt, denoiser.schedule, steps)
-            )
-        made.append(window[:, :, K:])
-    return torch.cat(made, dim=2)
+            clip = vd.run_sampler(vd.ddim(history_guidance(denoiser, known), xt, denoiser.schedule, steps))
+        generated.append(clip[:, :, overlap:])
+    return torch.cat(generated, dim=2)
 
 # %% [markdown]
 # ## Meet the twin
 #
-# The library's `rollout` yields frame after frame and keeps only the overlap, so it can run for ever.
+# The library's `rollout` yields frame after frame and keeps only the overlap, so its memory does not grow with the clip.
 
 # %%
-from functools import partial
-
-truth = (
-    vd.BouncingDigits(split="test", num_frames=49)
-    .sample(1, torch.Generator().manual_seed(12))
-    .video.to(device)
-)
-past = truth[:, :, :K]
+source = vd.BouncingDigits(split="test", num_frames=49)
+truth = source.sample(1, torch.Generator().manual_seed(12)).video.to(device)
+past = truth[:, :, :overlap]
 mine = my_rollout(past, 4, seed=0)
-frames = vd.rollout(
-    denoiser,
-    past,
-    44,
-    sampler=partial(vd.ddim, steps=15),
-    generator=torch.Generator().manual_seed(0),
-)
-torch.testing.assert_close(
-    mine[:, :, K:], torch.stack(list(frames), dim=2), rtol=1e-3, atol=1e-3
-)
+generator, sampler = torch.Generator().manual_seed(0), partial(vd.ddim, steps=15)
+frames = vd.rollout(denoiser, past, 44, window, overlap, sampler=sampler, generator=generator)
+torch.testing.assert_close(mine[:, :, overlap:], torch.stack(list(frames), dim=2), rtol=1e-3, atol=1e-3)
 
-# %% mystnb={"image": {"alt": "Two film strips of 49 frames, every third shown: the truth, and a continuation by the model from five given frames, in which a digit keeps moving."}, "figure": {"caption": "Above the truth, below four windows made by the model. Given: the first five frames (blue). New windows begin at frames 16, 27 and 38 (orange bar: the first frame shown)."}}
-viz.film_strip(
-    [truth[0], mine[0]], ["truth", "made"], num_context=[49, 5], every=3, joins=[16, 27, 38]
-);
+# %% mystnb={"image": {"alt": "Two film strips of 49 frames, every third shown: the truth, and a continuation by the model from five context frames, in which a digit keeps moving."}, "figure": {"caption": "Above the truth, below four windows generated by the model. Context: the first five frames (blue). New windows begin at frames 16, 27 and 38 (orange bar: the first frame shown)."}}
+labels = ["truth", "generated"]
+viz.film_strip([truth[0], mine[0]], labels, num_context=[49, overlap], every=3, joins=[16, 27, 38]);
 
 # %% [markdown]
-# ## What a long clip is judged by
+# ## How a long clip is measured
 #
-# Our world is deterministic, so each thing that can go wrong has a number:
+# The motion of our digits is deterministic, so each failure has a measure. Let $\delta_f$ be the root mean square of
+# $x_{f} - x_{f-1}$ over the pixels, and $J$ the frames at which new windows begin.
 #
-# | what goes wrong | measured by | right is |
+# | failure | measure | ideal |
 # |---|---|---|
-# | the future is not the true one | PSNR of frame $n$ against the truth, by horizon | high, as long as possible |
-# | a visible join | **seam**: change across a join / change elsewhere | 1 |
-# | freezing, rushing | **motion**: speed / true speed | 1 |
-# | fading, doubling | **ink** / true ink | 1 |
-# | another digit | **identity**: digit read on a frame = digit read on the first | 1 |
-# | clips that no camera would see | **Fréchet distance** of many clips, see below | that of as many real ones |
+# | the future is not the true one | **PSNR** of frame $n$ against the truth, $10 \log_{10}(4 / \text{mean squared error})$ dB, by lead time $n$ | high |
+# | a visible join | **boundary discontinuity**, the change across a join relative to the change elsewhere: $\operatorname{mean}_{f \in J} \delta_f \,/\, \operatorname{mean}_{f \notin J} \delta_f$ | 1 |
+# | freezing, rushing | **motion**: mean speed / mean speed of the truth | 1 |
+# | fading, doubling | **intensity**: mean intensity / mean intensity of the truth | 1 |
+# | another digit | **identity**: fraction of frames on which the digit of the first frame is read | 1 |
+# | clips that do not look real | **Fréchet distance** of many clips to real ones, see below | that of as many real clips |
+#
+# A boundary discontinuity is also called a *seam*.
 
 # %%
-def boundary_discontinuity(clip, joins):
-    change = (
-        clip.diff(dim=2).square().mean(dim=(1, 3, 4)).sqrt()
-    )  # (b, f - 1): change from frame f to f + 1
+def my_boundary_discontinuity(clip, joins):
+    change = clip.diff(dim=2).square().mean(dim=(1, 3, 4)).sqrt()  # (b, f - 1): from frame f to f + 1
     at_join = torch.zeros(change.shape[1], dtype=torch.bool)
     at_join[[j - 1 for j in joins]] = True
     return (change[:, at_join].mean() / change[:, ~at_join].mean()).item()
 
 
-def score_clips(clip, real, joins=(16, 32)):
-    read = digit_metrics.read_digits(clip)
+def my_scores(clip, real, joins=(16, 32)):
+    digits = digit_metrics.read_digits(clip)
     return {
-        "boundary_discontinuity": boundary_discontinuity(clip, joins),
+        "boundary": my_boundary_discontinuity(clip, joins),
         "motion": (digit_metrics.speed(clip).mean() / digit_metrics.speed(real).mean()).item(),
         "intensity": (digit_metrics.intensity(clip).mean() / digit_metrics.intensity(real).mean()).item(),
-        "identity": (read == read[:, :1]).float().mean().item(),
+        "identity": (digits == digits[:, :1]).float().mean().item(),
     }
 
 # %% [markdown]
-# A measure has to be measured too. Real clips must score as perfect, and clips broken on purpose must be caught - each by the measure meant for it.
+# A measure needs validation too. Real clips must score as ideal, and clips that we corrupt on purpose must be caught, each by the
+# measure meant for it.
 
 # %%
-def freeze(clip):
+def slow_down(clip):
     return clip[:, :, :16].repeat_interleave(3, dim=2)
 
 
@@ -234,207 +214,194 @@ def fade(clip):
     return (clip + 1) * torch.linspace(1, 0.4, clip.shape[2])[:, None, None] - 1
 
 
-def swap(clip):
-    return torch.cat(
-        [clip[:, :, :16], clip.roll(1, 0)[:, :, 16:32], clip.roll(2, 0)[:, :, 32:]], dim=2
-    )
+def switch_clips(clip):
+    return torch.cat([clip[:, :, :16], clip.roll(1, 0)[:, :, 16:32], clip.roll(2, 0)[:, :, 32:]], dim=2)
 
 
-broken = {
+corrupted = {
     "real": real,
-    "slowed to a third": freeze(real),
+    "slowed to a third": slow_down(real),
     "fading": fade(real),
-    "another clip at joins": swap(real),
+    "another clip at joins": switch_clips(real),
 }
-broken |= {
-    "model, no memory": rearrange(
-        draw_clips(12, F, 5), "(n k) c f h w -> n c (k f) h w", k=3
-    )
-}
+unconditional = rearrange(generate_clips(12, window, 5), "(n k) c f h w -> n c (k f) h w", k=3)
+corrupted |= {"model, concatenated": unconditional}
 
 # %%
-print(f"{'':22}  seam  motion  ink  identity")
-for name, clip in broken.items():
-    print(
-        f"{name:22} {score_clips(clip, real)['seam']:5.2f}  "
-        + "  ".join(f"{score_clips(clip, real)[m]:5.2f}" for m in ("motion", "intensity", "identity"))
-    )
+scores = {name: my_scores(clip, real) for name, clip in corrupted.items()}
+print(f"{'':22}" + "".join(f"{metric:>10}" for metric in scores["real"]))
+for name, row in scores.items():
+    print(f"{name:22}" + "".join(f"{value:10.2f}" for value in row.values()))
 
 # %% [markdown]
-# Read the row of real clips first: seam, motion and ink are 1 by construction or nearly so. Identity is not quite 1 even there: the reader, fitted to other people's
-# handwriting, sometimes changes its mind about the same digit between pixels. That is the ceiling to compare with.
+# Read the row of real clips first. Boundary discontinuity, motion and intensity are 1, by construction or nearly so. Identity is
+# below 1 even there: the classifier, fitted to the handwriting of the training split, sometimes changes its reading of one digit
+# as it moves between pixels. That is the ceiling to compare with.
 
 # %% [markdown]
-# ### Clips as a crowd
+# ### Distribution-level metrics
 #
-# All of these ask about one thing each, and most need the truth. Papers on video often give one number that needs neither: take a network that knows videos, let it describe every clip by some numbers, and compare the *distribution* of these
-# with that of real clips. Both are taken for Gaussians; the *Fréchet distance* of two Gaussians is known {cite:p}`heusel2017gans`:
+# Each of these measures looks at one property of one clip, and most need the truth. Papers on video often report one number that
+# needs no true future. A network trained on videos maps every clip to a vector of features, and the *distribution* of these
+# features is compared with that of real clips. Both are approximated by Gaussians with means $\mu$ and covariances $C$. The *Fréchet distance*
+# of two Gaussians has a closed form {cite:p}`heusel2017gans`:
 #
 # $$d^2 = \lVert \mu_a - \mu_b \rVert^2 + \operatorname{tr}\!\big(C_a + C_b - 2\,(C_a C_b)^{1/2}\big). \tag{2}$$
 #
-# For videos it is called FVD {cite:p}`unterthiner2018towards`, and its network was trained to tell human actions apart. Ours was trained on bouncing digits, to read which digit it sees, where, and how fast it goes (`vdiff_lite.features`). A clip is described by the mean
-# and the deviation over its frames of what the last layer says, each number scaled so that it varies by 1 over real clips.
+# For videos it is called FVD {cite:p}`unterthiner2018towards`, and its feature network was trained to classify human actions. Ours
+# was trained on bouncing digits, to predict which digit it sees, where, and how fast it moves (`vdiff_lite.evaluation.feature_net`).
+# The features of a clip are the mean and the standard deviation over its frames of the last layer's activations, each scaled to
+# unit variance over real clips.
 
 # %%
 def my_frechet(a, b):
-    (mean_a, cov_a), (mean_b, cov_b) = (
-        (x.mean(0), torch.cov(x.T)) for x in (a.double(), b.double())
-    )
+    (mean_a, cov_a), (mean_b, cov_b) = ((x.mean(0), torch.cov(x.T)) for x in (a.double(), b.double()))
     # the trace of a root is the sum of the roots of the eigenvalues
     root = torch.linalg.eigvals(cov_a @ cov_b).sqrt().real.sum()
     return ((mean_a - mean_b) ** 2).sum() + cov_a.trace() + cov_b.trace() - 2 * root
 
 
-about_real = real_clip_features(frames=F)  # of 2,048 held-out clips
-one, other = clip_features(real[:64, :, :F]), clip_features(real[64:, :, :F])
-by_hand, twin = my_frechet(one, other).item(), frechet(one, other)
+real_features = real_clip_features(frames=window)  # of 2,048 held-out clips
+one_half, other_half = clip_features(real[:64, :, :window]), clip_features(real[64:, :, :window])
+by_hand, twin = my_frechet(one_half, other_half).item(), frechet(one_half, other_half)
 torch.testing.assert_close(by_hand, twin, rtol=1e-4, atol=1e-4)
 size = sum(p.numel() for p in load_features().parameters())
-print(
-    f"{size:,} parameters; {len(about_real)} real clips, {about_real.shape[1]} numbers each"
-)
+print(f"{size:,} parameters; {len(real_features)} real clips, {real_features.shape[1]} features each")
 
 # %% [markdown]
-# **Predict.** Real clips against real clips: is the distance 0? And which of the broken ones does it catch - a film run backwards among them? Sixteen frames around the first join:
+# **Predict.** Is the distance of real clips to real clips 0? And which of the corrupted clips does it catch? Is a clip played
+# backwards among them? We take sixteen frames around the first join:
 
 # %%
-def away(clip):
-    return frechet(clip_features(clip), about_real)
+def distance_to_real(clips):
+    return frechet(clip_features(clips), real_features)
 
 
-part = slice(F - 8, F + 8)
-crowds = {
-    name: clip[:, :, part] for name, clip in broken.items() if name != "model, no memory"
-}
-order = torch.randperm(F, generator=torch.Generator().manual_seed(0))
-crowds["run backwards"] = crowds["real"].flip(2)
-crowds["frames shuffled"] = crowds["real"][:, :, order]
-print(f"distance from real clips, {len(real)} clips each")
-for name, clip in crowds.items():
-    print(f"{name:22}{away(clip):8.1f}")
+around_join = slice(window - 8, window + 8)
+sets = {name: clips[:, :, around_join] for name, clips in corrupted.items() if "model" not in name}
+order = torch.randperm(window, generator=torch.Generator().manual_seed(0))
+sets["played backwards"] = sets["real"].flip(2)
+sets["frames shuffled"] = sets["real"][:, :, order]
+print(f"Frechet distance to real clips, {len(real)} clips each")
+for name, clips in sets.items():
+    print(f"{name:22}{distance_to_real(clips):8.1f}")
 
 # %%
 print("real clips again, fewer of them")
 for n in (16, 32, 64, 128):
-    print(f"{n:22}{away(crowds['real'][:n]):8.1f}")
-others = [
-    vd.BouncingDigits(split="test").sample(128, torch.Generator().manual_seed(seed))
-    for seed in (1, 2, 3, 4)
-]
-print(f"{'128 others, four times':22}", "  ".join(f"{away(x.video):7.1f}" for x in others))
+    print(f"{n:22}{distance_to_real(sets['real'][:n]):8.1f}")
+source = vd.BouncingDigits(split="test")
+others = [source.sample(128, torch.Generator().manual_seed(seed)).video for seed in (1, 2, 3, 4)]
+print(f"{'128 others, four times':22}", "  ".join(f"{distance_to_real(clips):7.1f}" for clips in others))
 
 # %% [markdown]
-# It sees every fault, some better than others, and needs no limits to be set. But it is a number about a crowd: it cannot say *which* clip is wrong, nor what is wrong with it, and a clip that is plausible but not the true future costs it nothing (run backwards, a film of bouncing digits is a film of bouncing digits). And real
-# clips are not at 0: a few clips have another mean and covariance than many, and the fewer, the more so; and among as many it is a matter of luck, which digits are rare in a crowd, say (ours is an unlucky one). So a distance says something only beside that of *as many* real
-# clips, at best of the true futures of the *same* clips. Chapter 10 keeps to that.
+# Switched clips and shuffled frames lie far from real clips. Slowed and fading clips lie only a little farther than the real ones,
+# and clips played backwards do not stand out at all: a bouncing digit played backwards is a bouncing digit. So the distance needs no
+# threshold and no truth, but it describes a set of clips. It cannot say *which* clip fails, nor how, and it does not penalize a plausible
+# clip that is not the true future.
+#
+# Real clips are not at 0 either. The mean and the covariance of a few clips differ from those of many, and the fewer the clips,
+# the more so. Among sets of equal size it is also a matter of chance, for example of which digits are rare in a set (ours is an
+# unlucky one). So a distance means something only beside that of *as many* real clips, at best of the true futures of the *same*
+# clips. Chapter 10 does this.
 
 # %% [markdown]
 # ## Play
 #
-# The overlap $K$ is what the next window knows. With 1 frame it knows where, with 2 also where to; more frames help against blur and cost new frames per window. Same past, same seed; a flash above and below: a new window begins.
+# The overlap $K$ is what the next window knows of the past. One frame tells where the digit is, two also tell its velocity. More
+# frames help against blur and cost new frames per window. All use the same past and the same seed. The border is bright above and
+# below for one frame when a new window begins.
 
 # %%
-past12 = truth[:, :, :12]
+twelve = truth[:, :, :12]
 
 
-def walk(k):
-    frames = vd.rollout(
-        denoiser,
-        past12,
-        20,
-        overlap=k,
-        sampler=partial(vd.ddim, steps=12),
-        generator=torch.Generator().manual_seed(3),
-    )
-    made = torch.cat([past12, torch.stack(list(frames), dim=2)], dim=2)[0]
-    begins = range(12 + F - k, 32, F - k)  # windows after the first
-    both = viz.framed(truth[0, :, :32], 32), viz.framed(made, 12, begins)
+def continue_with_overlap(k):
+    generator, sampler = torch.Generator().manual_seed(3), partial(vd.ddim, steps=12)
+    frames = vd.rollout(denoiser, twelve, 20, window, k, sampler=sampler, generator=generator)
+    generated = torch.cat([twelve, torch.stack(list(frames), dim=2)], dim=2)[0]
+    joins = range(12 + window - k, 32, window - k)  # the first frames of the windows after the first
+    both = viz.framed(truth[0, :, :32], 32), viz.framed(generated, 12, joins)
     return torch.cat(both, dim=-1).cpu()
 
 
-sliders.guidance_slider(
-    walk,
-    [1, 2, 5, 8, 12],
-    "overlap K",
-    "Left the truth, right the model; bright border: the first 12 frames, given.",
-    start=2,
-    fine=range(1, 13),
-)
+alt = "Left the truth, right the model; bright border: the first 12 frames, the context."
+overlaps = [1, 2, 5, 8, 12]
+sliders.guidance_slider(continue_with_overlap, overlaps, "overlap K", alt, start=2, fine=range(1, 13))
 
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# Even with an overlap errors add up: each window starts from what the last one *made*. Watch PSNR against the truth fall with the horizon, here for one clip and four windows.
+# Errors accumulate even with an overlap: each window is conditioned on what the last one *generated*. Here is the PSNR against the
+# truth by lead time, the number of frames since the last true one, for one clip and four windows.
 
-# %% mystnb={"image": {"alt": "PSNR of the model's frames against the truth, falling with the frame number, above and later near the line of repeating the last given frame."}, "figure": {"caption": "Prediction quality by horizon for one clip. Dotted lines: joins. Dashed: the last given frame, repeated."}}
-time_to_first_failure = video_metrics.psnr(mine[:, :, K:].cpu().clamp(-1, 1), truth[:, :, K:].cpu())[0]
-still = video_metrics.psnr(
-    past[:, :, -1:].cpu().expand_as(truth[:, :, K:]), truth[:, :, K:].cpu()
-)[0]
+# %% mystnb={"image": {"alt": "PSNR of the model's frames against the truth: it falls from about 36 to 22 dB over 44 frames and stays above the line of repeating the last context frame."}, "figure": {"caption": "PSNR against the truth by lead time, for one clip. Dotted lines: joins. Dashed: the last context frame, repeated."}}
+future = truth[:, :, overlap:].cpu()
+psnr_model = video_metrics.psnr(mine[:, :, overlap:].cpu().clamp(-1, 1), future)[0]
+psnr_copy = video_metrics.psnr(past[:, :, -1:].cpu().expand_as(future), future)[0]
 figure, axis = plt.subplots(figsize=(6.5, 2.8))
-viz.plot_lines(axis, range(1, 45), {"model": time_to_first_failure, "copy the last frame": still})
+viz.plot_lines(axis, range(1, 45), {"model": psnr_model, "copy the last frame": psnr_copy})
 for join in (11, 22, 33):
     axis.axvline(join + 0.5, color="#999999", ls=":")
-axis.set(xlabel="new frame", ylabel="PSNR (dB)");
+axis.set(xlabel="lead time (frames)", ylabel="PSNR (dB)");
 
 # %% [markdown]
-# **How far does the past reach?** Ask the network directly. Take real clips at noise level 600, so that it sees roughly where the digit is but not which strokes it has, and compare its error with
-# five clean frames in front and without them. Where the two curves meet, the past would not be heard any more.
+# **How far does the past reach?** We can measure it on the network itself. Take real clips at noise level 600, where the network
+# sees roughly where the digit is but not its strokes, and compare its error with five clean context frames and without them. Where
+# the two curves meet, the past has no effect.
 
-# %% mystnb={"image": {"alt": "Error of the network's guess for frames 5 to 15: without a past it is level; with five clean frames it lies lower on every frame, and least so on the last."}, "figure": {"caption": "Squared error of the guess at t = 600, frame by frame, on 24 held-out clips, with and without five clean frames before."}}
-clean = vd.BouncingDigits(split="test").sample(24, torch.Generator().manual_seed(9)).video
-xt = denoiser.schedule.add_noise(
-    clean,
-    torch.tensor([600]),
-    torch.randn(clean.shape, generator=torch.Generator().manual_seed(10)),
-)
-level = torch.full((24, F), 600)
-num_context = torch.where(torch.arange(F) < K, 0, level)
-curves = {}
-for name, x, t in (
-    ("no past", xt, level),
-    ("five clean frames", torch.cat([clean[:, :, :K], xt[:, :, K:]], 2), num_context),
-):
-    guess = torch.cat(
-        [denoiser(a.to(device), b.to(device)).cpu() for a, b in zip(x.split(8), t.split(8))]
-    )
-    curves[name] = (guess - clean).square().mean(dim=(0, 1, 3, 4))[K:]
+# %% mystnb={"image": {"alt": "Error of the network's estimate for frames 5 to 15: it rises along the clip with and without a past, and with five clean frames it lies lower on every frame."}, "figure": {"caption": "Squared error of the estimate at t = 600, frame by frame, on 24 held-out clips, with five clean context frames and without."}}
+x0 = vd.BouncingDigits(split="test").sample(24, torch.Generator().manual_seed(9)).video
+eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(10))
+xt, t = denoiser.schedule.add_noise(x0, torch.tensor([600]), eps), torch.full((24, window), 600)
+with_past = torch.cat([x0[:, :, :overlap], xt[:, :, overlap:]], dim=2)
+t_with_past = torch.where(torch.arange(window) < overlap, 0, t)
+inputs = {"no past": (xt, t), "five clean frames": (with_past, t_with_past)}
+errors = {}
+for name, (clips, levels) in inputs.items():
+    batches = zip(clips.split(8), levels.split(8))
+    x0_hat = torch.cat([denoiser(a.to(device), b.to(device)).cpu() for a, b in batches])
+    errors[name] = (x0_hat - x0).square().mean(dim=(0, 1, 3, 4))[overlap:]
 figure, axis = plt.subplots(figsize=(6.5, 2.6))
-viz.plot_lines(axis, range(K, F), curves, marker="o")
+viz.plot_lines(axis, range(overlap, window), errors, marker="o")
 axis.set(xlabel="frame", ylabel="squared error", ylim=0);
 
 # %%
-gain = 1 - curves["five clean frames"] / curves["no past"]
-print(
-    "share of the error that the past removes, by frame:",
-    [round(g, 2) for g in gain.tolist()],
-)
+gain = 1 - errors["five clean frames"] / errors["no past"]
+print("fraction of the error that the past removes, by frame:", [round(g, 2) for g in gain.tolist()])
 
 # %% [markdown]
-# They come near each other towards the end of the window and do not meet: strokes are carried over from the past however far away, because attention follows the digit (chapter 3). What a network
-# hears of its past decides how long a digit stays itself.
+# The curves do not meet. The fraction of the error that the past removes falls along the window, from 64% to 48%. The past still
+# tells the last frame about the strokes, because attention follows the digit (chapter 3). How much a network uses its past decides how long a digit keeps its
+# identity.
 #
-# Once the position is off by a few pixels PSNR says no more: a clip can be perfectly plausible and score like a still. That is why the other four measures exist, and why Part II reports
-# them all.
+# Once the position is off by a few pixels, PSNR says no more: a clip can be perfectly plausible and score like a still frame.
+# That is why the other measures exist, and why Part II reports them all.
 #
 # ## Recap
 #
-# A model of 16 frames cannot be asked for more: joined clips do not fit, longer windows drift and cost ever more. The way on is a sliding window whose new frames are conditioned on
-# the overlap. What a long clip must be is: predictable, seamless, moving, inked, and itself - five numbers, each calibrated on clips broken on purpose - and many of them together must be a crowd like that of real clips.
+# A model of 16 frames cannot simply be asked for more: concatenated clips do not fit together, and longer windows become fainter and cost ever
+# more. The way on is a sliding window whose new frames are conditioned on the overlap. PSNR, boundary discontinuity, motion,
+# intensity and identity say what is wrong with a long clip, and the Fréchet distance compares a set of clips with real ones. All
+# were validated on clips corrupted on purpose.
 #
 # ## Exercises
 #
-# 1. **Predict.** Which of the five measures does a clip pass that repeats its first 16 frames forwards and backwards for ever?
-# 2. **Code.** Break a clip so that only *motion* catches it.
-# 3. **Explore.** Roll out 200 frames with `my_rollout`. Which measure goes first?
+# 1. **Predict.** Which measures does a clip pass that repeats its first 16 frames forwards and backwards without end?
+# 2. **Code.** Corrupt a clip so that only *motion* catches it.
+# 3. **Explore.** Roll out 200 frames with `my_rollout`. Which measure fails first?
 #
 # :::{dropdown} Solutions
-# 1. Seam (nearly: no jump), motion, ink and identity all pass; only the comparison with the true future fails. A measure without the truth can be cheated by a loop.
-# 2. Let it run at double speed: `clip[:, :, ::2]`. Ink, identity and the seam stay near 1.
-# 3. Take 18 windows and apply `judge` to stretches of 50 frames. On an imperfect model identity tends to go first: nothing but five frames carries the strokes on.
+# 1. Boundary discontinuity (nearly: no jump), motion, intensity and identity all pass. Only the comparison with the true future
+#    fails. A measure that does not use the truth can be fooled by a loop.
+# 2. Play it at double speed: `clip[:, :, ::2]`. Intensity, identity and boundary discontinuity stay near 1.
+# 3. Take 18 windows and apply `my_scores` to stretches of 48 frames. On an imperfect model identity tends to fail first: nothing
+#    but five frames carries the strokes on.
 # :::
 #
 # ## Sources
 #
-# Sliding windows for video diffusion: {cite:t}`ho2022video`; long-range alternatives to them: {cite:t}`harvey2022flexible`. Errors that add up, and how noise on the
-# past holds them down: {cite:t}`chen2024diffusion`. The distance between crowds: {cite:t}`heusel2017gans` for pictures, {cite:t}`unterthiner2018towards` for videos. Exact metrics from simple worlds have precedents; see {cite:t}`harvey2022flexible`.
+# Sliding windows for video diffusion: {cite:t}`ho2022video`. Long-range alternatives to them: {cite:t}`harvey2022flexible`. Errors
+# that accumulate, and how noise on the past limits them: {cite:t}`chen2024diffusion`. The Fréchet distance: {cite:t}`heusel2017gans`
+# for images, {cite:t}`unterthiner2018towards` for videos. Exact metrics from simple worlds have precedents: see
+# {cite:t}`harvey2022flexible`.
