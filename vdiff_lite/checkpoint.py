@@ -1,4 +1,6 @@
-"""Checkpoints: safetensors for the weights, json for everything a reader wants to know about them. Never a pickle."""
+"""Checkpoints: safetensors for the weights, json for everything a reader wants to know about them. Never a
+pickle.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class CheckpointError(ValueError):
 
 
 def folder() -> Path:
-    """Where the shipped checkpoints lie: $VDIFF_CHECKPOINTS, else data/checkpoints of the repository, else in the package."""
+    """Where the shipped checkpoints lie: $VDIFF_CHECKPOINTS, else data/checkpoints of the repository, else in
+    the package.
+    """
     if "VDIFF_CHECKPOINTS" in os.environ:
         return Path(os.environ["VDIFF_CHECKPOINTS"])
     package = Path(__file__).resolve().parent
@@ -54,7 +58,9 @@ def save(path: str | Path, net: VideoUNet, schedule: NoiseSchedule, **about) -> 
 
 
 def write(path: str | Path, tensors: dict, kind: str, **about) -> Path:
-    """Write tensors, and a card beside them with `kind` as its format, their sha256, and `about`: what `verified` reads. Returns the path."""
+    """Write tensors, and a card beside them with `kind` as its format, their sha256, and `about`: what
+    `verified` reads. Returns the path.
+    """
     path = Path(path).with_suffix(".safetensors")
     write_tensors(path, {name: value.detach().cpu().contiguous() for name, value in tensors.items()})
     write_json(path.with_suffix(".json"), dict(format=kind, sha256=sha256(path), **about))
@@ -64,40 +70,43 @@ def write(path: str | Path, tensors: dict, kind: str, **about) -> Path:
 def load(name_or_path: str | Path, device: str | torch.device = "cpu") -> Denoiser:
     """Build the network of a checkpoint and fill in its weights.
 
-    name_or_path: a shipped name (`shipped()` lists them) or a path to a .safetensors file with its .json beside it.
-    Returns a Denoiser in eval mode with `.card`, the json as a dict. Raises CheckpointError when a file is missing,
-    is not a checkpoint of this library, or does not match the sha256 that its card gives.
+    name_or_path: a shipped name (`shipped()` lists them) or a path to a .safetensors file with its .json
+    beside it. Returns a Denoiser in eval mode with `.card`, the json as a dict. Raises CheckpointError when a
+    file is missing, is not a checkpoint of this library, or does not match the sha256 that its card gives.
     """
     path, card = verified(name_or_path)
-    net, schedule = VideoUNet(VideoUNetConfig(**renamed_config(card["unet"]))), NoiseSchedule(**card["schedule"])
+    net = VideoUNet(VideoUNetConfig(**current_config(card["unet"])))
     try:
-        net.load_state_dict({renamed(name): value.float() for name, value in read_tensors(path)[0].items()})
+        tensors, _ = read_tensors(path)
+        net.load_state_dict({current_name(name): value.float() for name, value in tensors.items()})
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not hold the network that its card describes: {error}") from error
-    denoiser = Denoiser(net.to(device).eval().requires_grad_(False), schedule)
+    denoiser = Denoiser(net.to(device).eval().requires_grad_(False), NoiseSchedule(**card["schedule"]))
     denoiser.card = card
     return denoiser
 
 
-def renamed(name: str) -> str:
+def current_name(name: str) -> str:
     """The name that a tensor of an older file has today."""
     for old, new in RENAMED_TENSORS:
         name = re.sub(old, new, name)
     return name
 
 
-def renamed_config(config: dict) -> dict:
+def current_config(config: dict) -> dict:
     """The configuration of an older card in today's names."""
     return {RENAMED_CONFIG.get(name, name): value for name, value in config.items()}
 
 
 def verified(name_or_path: str | Path, kind: str = FORMAT) -> tuple[Path, dict]:
-    """The path of the weights and the card beside them. Raises CheckpointError when either is missing, foreign or damaged."""
+    """The path of the weights and the card beside them. Raises CheckpointError when either is missing,
+    foreign or damaged.
+    """
     path = _find(name_or_path)
-    card, found = read_card(path, kind), sha256(path)
-    if found != card["sha256"]:
-        raise CheckpointError(f"{path} is damaged: its sha256 is {found[:12]}..., its card says {card['sha256'][:12]}...; "
-                              f"get the file again")
+    card, actual = read_card(path, kind), sha256(path)
+    if actual != card["sha256"]:
+        raise CheckpointError(f"{path} is damaged: its sha256 is {actual[:12]}..., its card says "
+                              f"{card['sha256'][:12]}...; get the file again")
     return path, card
 
 
@@ -107,7 +116,7 @@ def read_card(path: str | Path, kind: str = FORMAT) -> dict:
     try:
         card = json.loads(path.read_text())
     except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing: the card of a checkpoint lies beside its weights") from None
+        raise CheckpointError(f"{path} is missing: a checkpoint's card lies beside its weights") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not a checkpoint's card: {error}") from error
     if not isinstance(card, dict) or card.get("format") != kind:
@@ -117,7 +126,9 @@ def read_card(path: str | Path, kind: str = FORMAT) -> dict:
 
 
 def first_frame_checkpoint(name_or_path: str | Path) -> Path | None:
-    """The first-frame model of a checkpoint, NAME_begin beside NAME: its path, or None where there is none."""
+    """The first-frame model of a checkpoint, NAME_begin beside NAME: its path, or None where there is
+    none.
+    """
     path = _find(name_or_path)
     path = path.with_stem(path.stem + "_begin")
     return path if path.exists() else None
@@ -125,24 +136,28 @@ def first_frame_checkpoint(name_or_path: str | Path) -> Path | None:
 
 def load_with_first_frame_model(name_or_path: str | Path, first_frame_model: str | Path | None = None,
                                 device: str | torch.device = "cpu") -> tuple[Denoiser, Denoiser | None]:
-    """A checkpoint and what draws its first frames, for `generate`: the given one, or else its `first_frame_checkpoint`;
+    """A checkpoint and what draws its first frames, for `generate`: the given one, or else its
+    `first_frame_checkpoint`;
     None where it does so itself."""
     path = _find(first_frame_model) if first_frame_model else first_frame_checkpoint(name_or_path)
     return load(name_or_path, device), None if path in (None, _find(name_or_path)) else load(path, device)
 
 
 def stages(card: dict) -> list[dict]:
-    """How a checkpoint was trained, from its card: a list of dicts (recipe, steps, data, loss_curve, sha256), the first run first.
+    """How a checkpoint was trained, from its card: a list of dicts (recipe, steps, data, loss_curve, sha256),
+    the first run first.
 
     A run that began with the weights of another checkpoint has that one's stages in its card, under "before".
     """
-    return [*card.get("before", []), {key: card[key] for key in ("recipe", "steps", "data", "loss_curve", "sha256")}]
+    last = {key: card[key] for key in ("recipe", "steps", "data", "loss_curve", "sha256")}
+    return [*card.get("before", []), last]
 
 
 def _find(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if path.suffix not in (".safetensors", ".json"):
-        path = folder() / f"{name_or_path}.safetensors" if path.parent == Path(".") else path.with_suffix(".safetensors")
+        path = folder() / path if path.parent == Path(".") else path
+        path = path.with_name(path.name + ".safetensors")
     if not path.with_suffix(".safetensors").exists():
         names = ", ".join(shipped()) or f"none in {folder()}"
         raise CheckpointError(f"no checkpoint at {path}; shipped ones: {names}")
@@ -166,7 +181,9 @@ def write_tensors(path: str | Path, tensors: dict, **about) -> None:
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """Read what `write_tensors` wrote: (dict of tensors, about). Raises CheckpointError for a damaged file."""
+    """Read what `write_tensors` wrote: (dict of tensors, about). Raises CheckpointError for a damaged
+    file.
+    """
     try:
         tensors = load_file(path)
         with safe_open(path, framework="pt") as file:
@@ -183,7 +200,9 @@ def write_json(path: str | Path, value: dict) -> None:
 
 
 def round_to_bfloat16(net: nn.Module) -> nn.Module:
-    """Round the weights to bfloat16 (half the file) and keep computing in float32. Changes and returns net."""
+    """Round the weights to bfloat16 (half the file) and keep computing in float32. Changes and returns
+    net.
+    """
     with torch.no_grad():
         for p in net.parameters():
             p.copy_(p.bfloat16().float())

@@ -16,7 +16,8 @@ from vdiff_lite.diffusion.denoiser import Denoiser, DenoiserWrapper
 
 
 def pick_device(name: str | torch.device | None = None) -> torch.device:
-    """The device to compute on: `name` if given, else CUDA if there is one, else the CPU. MPS only if asked for.
+    """The device to compute on: `name` if given, else CUDA if there is one, else the CPU. MPS only if asked
+    for.
 
     Raises ValueError for a device that this machine does not have.
     """
@@ -28,13 +29,14 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
 
 
 def prepare_cpu() -> bool:
-    """Two settings of this process with which small networks compute faster on a CPU. Call it first: threads that have begun stay as they are.
+    """Two settings of this process with which small networks compute faster on a CPU. Call it first: threads
+    that have begun stay as they are.
 
-    Denormal numbers, nearer to 0 than 1e-38, are taken as 0 (`torch.set_flush_denormal`). A CPU computes with them many times slower, and
-    the gradients of a trained network are full of them, wherever attention passes something by: a training step took 1.5 times as long.
-    Freed memory is kept for the next step, where there is glibc: large blocks are otherwise returned, and zeroed anew each time.
-    Worth 5-25% of a training step on two cores.
-    Returns whether both took effect.
+    Denormal numbers, nearer to 0 than 1e-38, are taken as 0 (`torch.set_flush_denormal`). A CPU computes with
+    them many times slower, and the gradients of a trained network are full of them, wherever attention passes
+    something by: a training step took 1.5 times as long. Freed memory is kept for the next step, where there
+    is glibc: large blocks are otherwise returned, and zeroed anew each time. Worth 5-25% of a training step
+    on two cores. Returns whether both took effect.
     """
     return all([torch.set_flush_denormal(True), _keep_memory()])
 
@@ -47,27 +49,29 @@ def _keep_memory():
     except (OSError, AttributeError):
         return False
     m_mmap_threshold, m_trim_threshold, m_top_pad = -3, -1, -2
-    return all([mallopt(m_mmap_threshold, 32 << 20), mallopt(m_trim_threshold, 2**31 - 1), mallopt(m_top_pad, 64 << 20)])
+    settings = {m_mmap_threshold: 32 << 20, m_trim_threshold: 2**31 - 1, m_top_pad: 64 << 20}
+    return all([mallopt(*setting) for setting in settings.items()])
 
 
 def compiled(denoiser: Denoiser) -> Denoiser:
-    """The same denoiser compiled by `torch.compile` for a CPU: a pass of one clip takes two thirds to three quarters of the
-    time.
+    """The same denoiser compiled by `torch.compile` for a CPU: a pass of one clip takes two thirds to three
+    quarters of the time.
 
-    Worth it for work of an hour, clip by clip (larger batches gain less; `make bench` measures one): the first pass of each
-    new shape takes one or two minutes, in every process anew. Answers are the same up to rounding. Passes with a hook or a
-    gradient are not compiled and go through the network as it is; those that are know its weights as constants, so do not
-    train it further.
-    Raises ValueError for a denoiser that is not on a CPU or that wraps another one (compile first, then wrap), and RuntimeError where there is no C++ compiler.
+    Worth it for work of an hour, clip by clip (larger batches gain less; `make bench` measures one): the
+    first pass of each new shape takes one or two minutes, in every process anew. Answers are the same up to
+    rounding. Passes with a hook or a gradient are not compiled and go through the network as it is; those
+    that are know its weights as constants, so do not train it further. Raises ValueError for a denoiser that
+    is not on a CPU or that wraps another one (compile first, then wrap), and RuntimeError where there is no
+    C++ compiler.
     """
     if isinstance(denoiser, DenoiserWrapper):
-        raise ValueError(f"{type(denoiser).__name__} wraps another denoiser; compile that one first, then wrap it")
+        raise ValueError(f"{type(denoiser).__name__} wraps another denoiser; compile that one, then wrap it")
     if denoiser.device.type != "cpu":
         raise ValueError(f"the denoiser is on {denoiser.device}; `compiled` is for a CPU, elsewhere use "
                          "torch.compile(denoiser.net)")
     candidates = [os.environ.get("CXX") or "g++", "c++", "clang++", "cl"]
     if not any(map(shutil.which, candidates)):
-        raise RuntimeError(f"no C++ compiler found, looked for {', '.join(candidates)}; install one, for example g++")
+        raise RuntimeError(f"no C++ compiler found, looked for {', '.join(candidates)}; install one, say g++")
     return _Compiled(denoiser)
 
 
@@ -108,14 +112,16 @@ print((torch.cuda.max_memory_allocated() / 2**20 if on_gpu else held("VmHWM")) -
 
 
 def peak_memory(code: str, ready: str = "", device: str | torch.device | None = None) -> float:
-    """Peak memory in MB while `code` runs in a fresh process, above what the process held once `ready` had run.
+    """Peak memory in MB while `code` runs in a fresh process, above what the process held once `ready` had
+    run.
 
-    code, ready: lines of Python that may use `torch`, `vd` (this library), `partial` and `device`;  device: as in `pick_device`. On a GPU
-    its memory is measured, else the process's own.  Raises OSError where that cannot be measured (it takes Linux or CUDA), and
-    RuntimeError with what the lines said when they failed.
+    code, ready: lines of Python that may use `torch`, `vd` (this library), `partial`, `device`;  device: as
+    in `pick_device`. On a GPU its memory is measured, else the process's own.  Raises OSError where that
+    cannot be measured (it takes Linux or CUDA), and RuntimeError with what the lines said when they failed.
     """
     if pick_device(device).type != "cuda" and not sys.platform.startswith("linux"):
-        raise OSError(f"peak memory is read from /proc, which {sys.platform} does not have; measure on Linux or with CUDA")
+        raise OSError(f"peak memory is read from /proc, which {sys.platform} does not have; "
+                      "measure on Linux or with CUDA")
     program = _MEASURED.format(ready=ready, code=code, device=device and str(device))
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     if run.returncode:

@@ -1,4 +1,6 @@
-"""Rollout: slide a window along time and yield frames as they are made, for ever if asked. Generate: the same from noise."""
+"""Rollout: slide a window along time and yield frames as they are made, for ever if asked. Generate: the same
+from noise.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +16,30 @@ from vdiff_lite.diffusion.denoiser import Denoiser, Method, Sampler
 from vdiff_lite.diffusion.guidance import autoguided, condition_on_past
 from vdiff_lite.diffusion.samplers import ddim, ddpm, noise_like, run_sampler, sample, sdedit_init
 
+DDIM_25, DDIM_NOISY = partial(ddim, steps=25), partial(ddim, eta=0.5)
 
-def rollout(denoiser: Denoiser, past: Tensor, num_frames: int | None = None, window: int = 16, overlap: int = 5,
-            method: Method = condition_on_past, sampler: Sampler = partial(ddim, steps=25),  # noqa: B008 - a constant
-            generator: Generator | None = None, bar: bool = False, start: int | None = None) -> Iterator[Tensor]:
+
+def rollout(denoiser: Denoiser, past: Tensor, num_frames: int | None = None, window: int = 16,
+            overlap: int = 5, method: Method = condition_on_past, sampler: Sampler = DDIM_25,
+            generator: Generator | None = None, bar: bool = False,
+            start: int | None = None) -> Iterator[Tensor]:
     """Continue a clip window by window; each window shares `overlap` frames with what came before.
 
-    past: (b, c, k, h, w) in [-1, 1] with k >= overlap;  num_frames: how many new frames, None for no end;  window: F
-    frames the network sees at once;  overlap: K, so that a window adds F - K new frames;  method: by default the past
-    stands in the window, clean (`history_guidance` with weight 1);  bar: show progress.
-    start: None - a window begins with pure noise - or a level t: it begins with `sdedit_init` at t, and so must the
-    sampler's levels.
-    Yields frames (b, c, h, w). Memory does not grow with num_frames: only the overlap is kept. To go on later, start again
-    with the last frames as the past.
-    Raises ValueError before any work when window, overlap and past do not fit together, and what the method has to say
-    about its settings.
+    past: (b, c, k, h, w) in [-1, 1] with k >= overlap;  num_frames: how many new frames, None for no
+    end;  window: F frames the network sees at once;  overlap: K, so that a window adds F - K new
+    frames;  method: by default the past stands in the window, clean (`history_guidance` with weight 1);  bar:
+    show progress. start: None - a window begins with pure noise - or a level t: it begins with `sdedit_init`
+    at t, and so must the sampler's levels. Yields frames (b, c, h, w). Memory does not grow with num_frames:
+    only the overlap is kept. To go on later, start again with the last frames as the past. Raises ValueError
+    before any work when window, overlap and past do not fit together, and what the method has to say about
+    its settings.
     """
     if not 1 <= overlap < window:
-        raise ValueError(f"overlap={overlap} does not fit a window of {window}: it needs at least one known frame and one "
-                         "new frame, 1 <= overlap < window")
+        raise ValueError(f"overlap={overlap} does not fit a window of {window}: it needs at least one known "
+                         "frame and one new frame, 1 <= overlap < window")
     if past.ndim != 5 or past.shape[2] < overlap:
-        raise ValueError(f"past has shape {tuple(past.shape)}; overlap={overlap} wants (b, c, k, h, w) with k >= {overlap}")
+        raise ValueError(f"past has shape {tuple(past.shape)}; overlap={overlap} wants (b, c, k, h, w) with "
+                         f"k >= {overlap}")
     if num_frames is not None and num_frames < 0:
         raise ValueError(f"num_frames={num_frames} must be 0 or more, or None for no end")
     past = past[:, :, -overlap:].to(denoiser.device)
@@ -53,7 +58,8 @@ def _frames(denoiser, past, num_frames, window, overlap, method, sampler, genera
                 xt = sdedit_init(denoiser, past, window, start, generator)
             else:
                 xt = noise_like(past.new_empty(*past.shape[:2], window, *past.shape[3:]), generator)
-            clip = run_sampler(sampler(bound or method(denoiser, past), xt, denoiser.schedule, generator=generator))
+            bound = bound or method(denoiser, past)
+            clip = run_sampler(sampler(bound, xt, denoiser.schedule, generator=generator))
         for frame in clip[:, :, overlap:].unbind(2):
             if num_frames is None or made < num_frames:
                 made += 1
@@ -61,21 +67,21 @@ def _frames(denoiser, past, num_frames, window, overlap, method, sampler, genera
         past, bound = clip[:, :, -overlap:], None
 
 
-def generate(denoiser: Denoiser, clips: int = 1, num_frames: int = 16,
-             sampler: Sampler = partial(ddim, eta=0.5), steps: int = 25,  # noqa: B008 - a constant
-             generator: Generator | None = None, first: int | None = None, window: int = 16, overlap: int = 5,
-             first_frame_model: Denoiser | None = None, first_frame_steps: int = 50,
-             first_frame_weight: float | tuple = (3, 1.5)) -> Tensor:
-    """Clips from noise, the first frames first: `first` frames alone, then a window with these as its past, then `rollout`.
+def generate(denoiser: Denoiser, clips: int = 1, num_frames: int = 16, sampler: Sampler = DDIM_NOISY,
+             steps: int = 25, generator: Generator | None = None, first: int | None = None,
+             window: int = 16, overlap: int = 5, first_frame_model: Denoiser | None = None,
+             first_frame_steps: int = 50, first_frame_weight: float | tuple = (3, 1.5)) -> Tensor:
+    """Clips from noise, the first frames first: `first` frames alone, then a window with these as its past,
+    then `rollout`.
 
-    A network that draws sixteen frames at once too faintly may draw three as they should be, and carry them on (chapter 5).
-    sampler, steps: as in `sample`; some fresh noise on the way, eta, mends small errors;  window, overlap: as in `rollout`.
-    first_frame_model: a Denoiser that draws the first frames, `vd.load("digits32_begin")` for example, by `ddpm` with
-    `first_frame_steps`: a few frames cost little, and what is wrong in them is wrong to the end. It is `autoguided` by
-    `first_frame_weight` away from `denoiser`, by more while the shape is decided; 1 leaves it alone. None: the same one,
-    by the same sampler.
-    first: None means 3, or 2 with a first_frame_model, which has learned clips of two.
-    Returns (clips, c, num_frames, h, w). Raises ValueError unless 1 <= first < window and num_frames >= 1, and as
+    A network that draws sixteen frames at once too faintly may draw three as they should be, and carry them
+    on (chapter 5). sampler, steps: as in `sample`; some fresh noise on the way, eta, mends small
+    errors;  window, overlap: as in `rollout`. first_frame_model: a Denoiser that draws the first frames,
+    `vd.load("digits32_begin")` for example, by `ddpm` with `first_frame_steps`: a few frames cost little, and
+    what is wrong in them is wrong to the end. It is `autoguided` by `first_frame_weight` away from
+    `denoiser`, by more while the shape is decided; 1 leaves it alone. None: the same one, by the same
+    sampler. first: None means 3, or 2 with a first_frame_model, which has learned clips of two. Returns
+    (clips, c, num_frames, h, w). Raises ValueError unless 1 <= first < window and num_frames >= 1, and as
     `rollout` does.
     """
     first = (2 if first_frame_model else 3) if first is None else first
@@ -87,7 +93,8 @@ def generate(denoiser: Denoiser, clips: int = 1, num_frames: int = 16,
         clip = sample(guided, clips, min(first, num_frames), ddpm, first_frame_steps, generator)
     else:
         clip = sample(denoiser, clips, min(first, num_frames), sampler, steps, generator)
-    go_on = partial(rollout, denoiser, window=window, sampler=partial(sampler, steps=steps), generator=generator)
+    sampler = partial(sampler, steps=steps)
+    go_on = partial(rollout, denoiser, window=window, sampler=sampler, generator=generator)
     for until, known in ((min(window, num_frames), first), (num_frames, overlap)):
         if clip.shape[2] < until:
             frames = go_on(clip, until - clip.shape[2], overlap=known)

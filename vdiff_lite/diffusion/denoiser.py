@@ -1,4 +1,4 @@
-"""Denoiser: the one interface. (xt, t) -> x0_hat, whatever the network predicts; and what wraps one is one too."""
+"""Denoiser: the one interface, (xt, t) -> x0_hat. What wraps a denoiser is a denoiser, too."""
 
 from __future__ import annotations
 
@@ -21,27 +21,29 @@ class Denoiser(nn.Module):
         eps:  x0_hat = (x_t - sqrt(1 - alpha_bar_t) eps_hat) / sqrt(alpha_bar_t)    (Ho et al. 2020, Eq. 15)
         x0:   x0_hat = what the network returns
 
-    net: any nn.Module called as net(xt, t, **model_kwargs);  schedule: NoiseSchedule;  predicts: "v", "eps" or "x0";
-    sample_shape: (c, h, w) of a frame, taken from the network's config where it has one.
-    denoiser(xt, t) -> x0_hat: clips (b, c, f, h, w); t (b,) or (b, f) long. Samplers see nothing else. `model_kwargs`
-    (`hook`, `positions`) go to the network; `takes_hooks` says whether it accepts a hook.
-    Raises ValueError for another prediction, and where there is no way to know the shape of a frame. A network that
-    predicts eps can say nothing at alpha_bar = 0: its schedule wants zero_terminal_snr=False, which is checked here.
+    net: any nn.Module called as net(xt, t, **model_kwargs);  schedule: NoiseSchedule;  sample_shape: (c, h, w)
+    of a frame, taken from the network's config where it has one;  predicts: "v", "eps" or "x0".
+    denoiser(xt, t) -> x0_hat: clips (b, c, f, h, w); t (b,) or (b, f) long. Samplers see nothing else.
+    `model_kwargs` (`hook`, `positions`) go to the network; `takes_hooks` says whether it accepts a hook.
+    Raises ValueError for another prediction, where there is no way to know the shape of a frame, and for "eps"
+    with a schedule that ends at alpha_bar = 0: there the noise says nothing about the clip.
     """
 
-    def __init__(self, net: nn.Module, schedule: NoiseSchedule, sample_shape: tuple | None = None, predicts: str = "v"):
+    def __init__(self, net: nn.Module, schedule: NoiseSchedule, sample_shape: tuple | None = None,
+                 predicts: str = "v"):
         super().__init__()
         if predicts not in PREDICTIONS:
             raise ValueError(f"predicts={predicts!r} is unknown; choose one of {', '.join(PREDICTIONS)}")
         if predicts == "eps" and schedule.alpha_bar[-1] == 0:
-            raise ValueError("predicts='eps' wants a schedule with zero_terminal_snr=False: at alpha_bar = 0 the noise "
-                             "says nothing about the clip; or train the network to predict 'v'")
+            raise ValueError("predicts='eps' wants a schedule with zero_terminal_snr=False: at alpha_bar = 0 "
+                             "the noise says nothing about the clip; or train the network to predict 'v'")
         config = getattr(net, "config", None)
         if sample_shape is None and hasattr(config, "in_channels") and hasattr(config, "size"):
             sample_shape = (config.in_channels, config.size, config.size)
         if sample_shape is None or len(sample_shape) != 3:
             raise ValueError(f"sample_shape={sample_shape} must be (c, h, w), the shape of one frame")
-        self.net, self.schedule, self.sample_shape, self.predicts = net, schedule, tuple(sample_shape), predicts
+        self.net, self.schedule, self.predicts = net, schedule, predicts
+        self.sample_shape = tuple(sample_shape)
         self.takes_hooks = _accepts(getattr(net, "forward", net), "hook")
 
     def forward(self, xt: Tensor, t: Tensor, **model_kwargs) -> Tensor:
@@ -51,7 +53,8 @@ class Denoiser(nn.Module):
         """What the network predicted, as x0_hat."""
         if self.predicts == "x0":
             return prediction
-        return {"v": self.schedule.x0_from_v, "eps": self.schedule.x0_from_eps}[self.predicts](xt, t, prediction)
+        x0_from = self.schedule.x0_from_v if self.predicts == "v" else self.schedule.x0_from_eps
+        return x0_from(xt, t, prediction)
 
     @property
     def device(self) -> torch.device:
@@ -59,9 +62,9 @@ class Denoiser(nn.Module):
         return next((x.device for x in (*self.parameters(), *self.buffers())), torch.device("cpu"))
 
     @classmethod
-    def from_function(cls, f: Callable, schedule: NoiseSchedule, sample_shape: tuple, predicts: str = "x0") -> Denoiser:
-        """A bare function f(xt, t) as a denoiser; sample_shape: (c, h, w). It runs in every sampler, and in every method
-        that needs no hooks."""
+    def from_function(cls, f: Callable, schedule: NoiseSchedule, sample_shape: tuple,
+                      predicts: str = "x0") -> Denoiser:
+        """A bare function f(xt, t) as a denoiser, for every sampler and every method that needs no hooks."""
         return cls(_Function(f), schedule, sample_shape, predicts)
 
 
@@ -75,7 +78,8 @@ class _Function(nn.Module):
 class DenoiserWrapper(Denoiser):
     """A denoiser made of another: same schedule, frame shape and device. Subclasses say what `forward` does.
 
-    inner: the denoiser that is asked. What it offers (`net`, `card`, `takes_hooks`) is offered here too, so wrappers compose.
+    inner: the denoiser that is asked. What it offers (`net`, `card`, `takes_hooks`) is offered here too, so
+    wrappers compose.
     """
 
     def __init__(self, inner: Denoiser):
@@ -103,8 +107,7 @@ class DenoiserWrapper(Denoiser):
 
 
 class NFECounter(DenoiserWrapper):
-    """A denoiser that counts the frames that went through it, over all clips: `frames`. One evaluation of a window of F
-    frames is F of them, so that NFE = frames / F."""
+    """Counts the frames that went through a denoiser, over all clips: `frames`. NFE = frames / window."""
 
     def __init__(self, inner: Denoiser):
         super().__init__(inner)
@@ -116,7 +119,7 @@ class NFECounter(DenoiserWrapper):
 
 
 class Step(NamedTuple):
-    """Where a sampler stands: the noisy clip at level t, and the denoiser's estimate of the clean one. The last has t = 0."""
+    """Where a sampler stands: the noisy clip at level t, and the estimate of the clean one. t = 0 ends."""
 
     t: int
     xt: Tensor
@@ -124,14 +127,14 @@ class Step(NamedTuple):
 
 
 class Sampler(Protocol):
-    """What turns noise into a clip: yields a Step for each network evaluation, and a last one that holds the clip."""
+    """What turns noise into a clip: yields a Step per network evaluation, and a last one with the clip."""
 
     def __call__(self, denoiser: Denoiser, xt: Tensor, schedule: NoiseSchedule, steps: int | list = ...,
                  generator: torch.Generator | None = None) -> Iterator[Step]: ...
 
 
 class Method(Protocol):
-    """What continues a clip: binds a denoiser to the past (b, c, k, h, w), the first k frames of the window."""
+    """What continues a clip: binds a denoiser to the past (b, c, k, h, w), the window's first frames."""
 
     def __call__(self, denoiser: Denoiser, past: Tensor) -> Denoiser: ...
 
@@ -139,13 +142,14 @@ class Method(Protocol):
 def require_hooks(denoiser: Denoiser, what: str) -> None:
     """Raise ValueError unless the denoiser's network accepts a hook."""
     if not denoiser.takes_hooks:
-        raise ValueError(f"{what} reads and changes features inside the network, and {type(denoiser).__name__} offers no "
-                         "hooks: give its network's forward a parameter `hook` (see VideoUNet.forward), or take a method "
-                         "that needs none, for example history_guidance or reconstruction")
+        raise ValueError(f"{what} reads and changes features inside the network, and "
+                         f"{type(denoiser).__name__} offers no hooks: give its network's forward a parameter "
+                         "`hook` (see VideoUNet.forward), or take a method that needs none, for example "
+                         "history_guidance or reconstruction")
 
 
 def per_frame(t: Tensor, b: int, f: int) -> Tensor:
-    """Noise levels (b,), (1,), (b, f) or (1, f) -> (b, f), one for each frame. Raises ValueError for another shape."""
+    """Noise levels (b,), (1,), (b, f) or (1, f) -> (b, f), one per frame. Raises ValueError for others."""
     t = t[:, None] if t.ndim == 1 else t
     if t.ndim != 2 or t.shape[0] not in (1, b) or t.shape[1] not in (1, f):
         raise ValueError(f"t has shape {tuple(t.shape)}; {b} clips of {f} frames want ({b},) or ({b}, {f})")

@@ -1,4 +1,4 @@
-"""Denoisers made of denoisers: clipped to the range of pictures, given a clean past, guided away from a worse network."""
+"""Denoisers made of denoisers: clipped, given a clean past, guided away from a worse network."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ class clip_denoised(DenoiserWrapper):
 
 
 class condition_on_past(DenoiserWrapper):
-    """The past stands in the window, clean: in-window conditioning, what a network trained with clean prefixes expects.
+    """The past stands in the window, clean: in-window conditioning.
 
         x0_hat = [past, x0_hat_new([past, x_t], [0, t])]          past frames at t = 0, new ones at t
 
-    denoiser: trained with clean frames at t = 0;  past: (b, c, k, h, w) in [-1, 1], the first k frames of the window.
-    The first k frames of x0_hat are `past` exactly. Raises ValueError when the window has no new frame.
+    denoiser: trained with clean frames at t = 0;  past: (b, c, k, h, w) in [-1, 1], the first k frames of the
+    window. The first k frames of x0_hat are `past` exactly. Raises ValueError when the window has no new
+    frame.
     """
 
     def __init__(self, denoiser: Denoiser, past: Tensor):
@@ -46,14 +47,14 @@ def autoguided(denoiser: Denoiser, weak: Denoiser, weight: float | tuple = 1.5) 
 
         x0_hat = x0_weak + w (x0_good - x0_weak)                  (Karras et al. 2024, "autoguidance")
 
-    weak: should err in the same way, only more: the same network trained for less long, or on less of the task.
-    weight: w, 1 is `denoiser` alone and asks nobody else, more exaggerates what it does better; or a pair, w above noise
-    level `HIGH_NOISE` and w from there down (Kynkaanniemi et al. 2024 let guidance depend on the level, too).
-    Raises ValueError for a weight that is not finite, or neither one nor two.
+    weak: should err in the same way, only more: the same network trained for less long, or on less of the
+    task. weight: w, 1 is `denoiser` alone and asks nobody else, more exaggerates what it does better; or a
+    pair, w above noise level `HIGH_NOISE` and w from there down (Kynkaanniemi et al. 2024 let guidance depend
+    on the level, too). Raises ValueError for a weight that is not finite, or neither one nor two.
     """
     weights = weight if isinstance(weight, (tuple, list)) else (weight, weight)
     if len(weights) != 2:
-        raise ValueError(f"weight={weight} must be a number or a pair, above and below noise level {HIGH_NOISE}")
+        raise ValueError(f"weight={weight} must be a number or a pair, above and below level {HIGH_NOISE}")
     for each in weights:
         check_weight("weight", each, "the denoiser alone")
     return denoiser if tuple(weights) == (1, 1) else _Autoguided(denoiser, weak, weights)
@@ -80,4 +81,5 @@ def check_weight(name: str, weight: float, one: str = "the conditional model") -
 def check_new_frames(k: int, window: int) -> None:
     """Raise ValueError unless a past of k frames leaves new ones in the window."""
     if k >= window:
-        raise ValueError(f"past has {k} frames and leaves no new frames in a window of {window}; give at most {window - 1}")
+        raise ValueError(f"past has {k} frames and leaves no new frames in a window of {window}; "
+                         f"give at most {window - 1}")

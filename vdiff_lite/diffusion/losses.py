@@ -23,10 +23,10 @@ def v_loss(net: nn.Module, schedule: NoiseSchedule, x0: Tensor, t: Tensor, eps: 
 
         L = E || v_hat(x_t, t) - v ||^2                                      (Salimans and Ho 2022, App. D)
 
-    Given frames (t = 0) hold no noise and teach nothing: they do not count. An error of v is an error of x_0 times
-    sqrt(snr + 1), so a frame's weight says what counts:
+    Given frames (t = 0) hold no noise and teach nothing: they do not count. An error of v is an error of x_0
+    times sqrt(snr + 1), so a frame's weight says what counts:
       "v"        1: as it stands; low noise counts most
-      "x0"       1 / (snr + 1): the squared error of x_0; high noise, where motion and identity are decided, counts most
+      "x0"       1 / (snr + 1): the squared error of x_0; high noise, where motion is decided, counts most
       "min_snr"  min(snr, 5) / (snr + 1)                                          (Hang et al. 2023, Sec. 3.4)
     x0, eps: (b, c, f, h, w);  t: (b, f) long;  model_kwargs: what else the network takes. Returns a scalar.
     """
@@ -37,18 +37,20 @@ def v_loss(net: nn.Module, schedule: NoiseSchedule, x0: Tensor, t: Tensor, eps: 
     return (noisy * WEIGHTINGS[weighting](snr) * error).sum() / noisy.sum().clamp(min=1)
 
 
-def draw_noise_levels(batch: int, frames: int, num_timesteps: int, noise_mix: tuple, high_noise_fraction: float = 0.0,
-                      generator: Generator | None = None) -> Tensor:
+def draw_noise_levels(batch: int, frames: int, num_timesteps: int, noise_mix: tuple,
+                      high_noise_fraction: float = 0.0, generator: Generator | None = None) -> Tensor:
     """Noise levels of a training batch: (b, f) long.
 
-    Each clip is of one of NOISE_KINDS, drawn with the fractions `noise_mix` = (same, per_frame, prefix, dropped):
+    Each clip is of one of NOISE_KINDS, drawn with the fractions `noise_mix` = (same, per_frame, prefix,
+    dropped):
       same       all frames at one level: clips from noise
       per_frame  every frame at its own level (Chen et al. 2024)
       prefix     the first K frames clean (t = 0), the rest at one level: continuing a past
       dropped    the first K frames pure noise (t = num_timesteps): the unconditional branch of guidance
-    Levels are uniform on 1 .. num_timesteps = T, stratified over the batch (Kingma et al. 2021, App. I.1); in a fraction
-    `high_noise_fraction` of the clips they crowd towards pure noise, as T (1 - u^3) with u uniform on [0, 1): there the
-    past is all there is to go by. K lies between 1 and frames - 1, small ones more often: K - 1 is (frames - 1) u^1.5 rounded down.
+    Levels are uniform on 1 .. num_timesteps = T, stratified over the batch (Kingma et al. 2021, App. I.1); in
+    a fraction `high_noise_fraction` of the clips they crowd towards pure noise, as T (1 - u^3) with u uniform
+    on [0, 1): there the past is all there is to go by. K lies between 1 and frames - 1, small ones more
+    often: K - 1 is (frames - 1) u^1.5 rounded down.
     """
     weights = torch.tensor(noise_mix, dtype=torch.float32)
     kind = torch.multinomial(weights, batch, replacement=True, generator=generator)[:, None]
@@ -57,7 +59,8 @@ def draw_noise_levels(batch: int, frames: int, num_timesteps: int, noise_mix: tu
     u = torch.where(torch.rand(batch, generator=generator) < high_noise_fraction, 1 - u**3, u)
     level = 1 + (u * num_timesteps).long().clamp(max=num_timesteps - 1)
     each = torch.randint(1, num_timesteps + 1, (batch, frames), generator=generator)
-    past = torch.arange(frames) < 1 + ((frames - 1) * torch.rand(batch, 1, generator=generator) ** 1.5).floor()
+    context = 1 + ((frames - 1) * torch.rand(batch, 1, generator=generator) ** 1.5).floor()
+    past = torch.arange(frames) < context
     t = torch.where(kind == 1, each, level[:, None])
     t = torch.where((kind == 2) & past, 0, t)
     return torch.where((kind == 3) & past, num_timesteps, t)

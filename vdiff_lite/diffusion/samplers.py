@@ -1,4 +1,4 @@
-"""Samplers: from noise to a clip. Each is a generator of Steps, and sees nothing but denoiser(xt, t) -> x0_hat."""
+"""Samplers: generators of Steps, from noise to a clip. They see only denoiser(xt, t) -> x0_hat."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ def ddpm(denoiser: Denoiser, xt: Tensor, schedule: NoiseSchedule,
          steps: int | list = 1000, generator: Generator | None = None) -> Iterator[Step]:
     """Ancestral sampling: draw x_{t_next} from the posterior of the forward process, with x0_hat for x_0.
 
-        mean = sqrt(ab') b / (1 - ab) x0_hat + sqrt(a) (1 - ab') / (1 - ab) x_t,   variance = b (1 - ab') / (1 - ab)
-        with ab = alpha_bar_t, ab' = alpha_bar_{t_next}, a = ab / ab', b = 1 - a      (Ho et al. 2020, Eq. 6 and 7)
+        mean = sqrt(ab') b / (1 - ab) x0_hat + sqrt(a) (1 - ab') / (1 - ab) x_t,
+        variance = b (1 - ab') / (1 - ab)
+        with ab = alpha_bar_t, ab' = alpha_bar_{t_next}, a = ab / ab', b = 1 - a  (Ho et al. 2020, Eq. 6, 7)
 
-    xt: (b, c, f, h, w) pure noise;  steps: how many levels (trailing), or the levels themselves, falling to 0.
+    xt: (b, c, f, h, w) pure noise;  steps: how many levels (trailing), or the levels, falling to 0.
     Yields Step at each level. Deterministic for one state of the generator.
     """
     for t, t_next in _pairs(schedule, steps):
@@ -45,7 +46,7 @@ def ddim(denoiser: Denoiser, xt: Tensor, schedule: NoiseSchedule, steps: int | l
     """Step towards x0_hat along the same noise; eta mixes in fresh noise.
 
         x_{t_next} = sqrt(ab') x0_hat + sqrt(1 - ab' - s^2) eps_hat + s z,
-        s = eta sqrt((1 - ab') / (1 - ab)) sqrt(1 - ab / ab')                 (Song et al. 2021, Eq. 12 and 16)
+        s = eta sqrt((1 - ab') / (1 - ab)) sqrt(1 - ab / ab')             (Song et al. 2021, Eq. 12 and 16)
 
     eta = 0 is deterministic; eta = 1 is DDPM.  Arguments and Steps as in `ddpm`. Raises ValueError for eta
     outside 0 .. 1.
@@ -64,16 +65,16 @@ def ddim(denoiser: Denoiser, xt: Tensor, schedule: NoiseSchedule, steps: int | l
     yield Step(0, xt, xt)
 
 
-def repaint(denoiser: Denoiser, xt: Tensor, schedule: NoiseSchedule, steps: int | list = 25, repeats: int = 4, jump: int = 1,
-            generator: Generator | None = None) -> Iterator[Step]:
-    """RePaint: DDPM with resampling. After every `jump` steps down, go back up and come down again, `repeats` times in all.
+def repaint(denoiser: Denoiser, xt: Tensor, schedule: NoiseSchedule, steps: int | list = 25, repeats: int = 4,
+            jump: int = 1, generator: Generator | None = None) -> Iterator[Step]:
+    """RePaint: DDPM with resampling: each stretch of `jump` steps is taken `repeats` times.
 
-        up: x_t = sqrt(ab / ab') x_{t'} + sqrt(1 - ab / ab') z,   ab = alpha_bar_t, ab' = alpha_bar_{t'}, t > t'
+        up: x_t = sqrt(ab / ab') x_{t'} + sqrt(1 - ab / ab') z, ab = alpha_bar_t, ab' = alpha_bar_{t'}, t > t'
                                                                             (Lugmayr et al. 2022, Algorithm 1)
 
     Each repeat lets the new frames settle with the overlap that a method puts in. repeats=1 is `ddpm`. Takes
-    steps x repeats network evaluations. Arguments and Steps as in `ddpm`. Raises ValueError unless repeats and jump
-    are 1 or more.
+    steps x repeats network evaluations. Arguments and Steps as in `ddpm`. Raises ValueError unless repeats
+    and jump are 1 or more.
     """
     if repeats < 1 or jump < 1:
         raise ValueError(f"repeats={repeats} and jump={jump} must be 1 or more")
@@ -126,12 +127,12 @@ def run_sampler(steps: Iterable[Step]) -> Tensor:
     return step.xt
 
 
-def sample(denoiser: Denoiser, clips: int = 1, num_frames: int = 16, sampler: Sampler = ddim, steps: int | list = 25,
-           generator: Generator | None = None, **options) -> Tensor:
+def sample(denoiser: Denoiser, clips: int = 1, num_frames: int = 16, sampler: Sampler = ddim,
+           steps: int | list = 25, generator: Generator | None = None, **options) -> Tensor:
     """Clips from noise: unconditional sampling, all frames at once.
 
-    sampler, steps, options: as the sampler takes them.  Returns (clips, c, num_frames, h, w), about in [-1, 1], on the
-    denoiser's device, with its `sample_shape`. Raises ValueError for less than one clip or frame.
+    sampler, steps, options: as the sampler takes them.  Returns (clips, c, num_frames, h, w), about in [-1,
+    1], on the denoiser's device, with its `sample_shape`. Raises ValueError for less than one clip or frame.
     """
     if clips < 1 or num_frames < 1:
         raise ValueError(f"clips={clips} and num_frames={num_frames} must be 1 or more")
@@ -141,12 +142,14 @@ def sample(denoiser: Denoiser, clips: int = 1, num_frames: int = 16, sampler: Sa
         return run_sampler(sampler(denoiser, xt, denoiser.schedule, steps, generator=generator, **options))
 
 
-def sdedit_init(denoiser: Denoiser, past: Tensor, window: int, t: int, generator: Generator | None = None) -> Tensor:
+def sdedit_init(denoiser: Denoiser, past: Tensor, window: int, t: int,
+                generator: Generator | None = None) -> Tensor:
     """A start that is not pure noise: the past, then its last frame repeated, all noised to level t.
 
-        x_t = sqrt(alpha_bar_t) [past, last, last, ...] + sqrt(1 - alpha_bar_t) eps              (Meng et al. 2022, SDEdit)
+        x_t = sqrt(alpha_bar_t) [past, last, last, ...] + sqrt(1 - alpha_bar_t) eps         (Meng et al. 2022)
 
-    past: (b, c, k, h, w);  window: F;  t: 1 .. num_timesteps. Returns (b, c, F, h, w), for a sampler whose levels begin at t.
+    past: (b, c, k, h, w);  window: F;  t: 1 .. num_timesteps. Returns (b, c, F, h, w), for a sampler whose
+    levels begin at t.
     """
     still = torch.cat([past, past[:, :, -1:].expand(-1, -1, window - past.shape[2], -1, -1)], dim=2)
     return denoiser.schedule.add_noise(still, noise_level(past, t), noise_like(still, generator))
@@ -158,8 +161,7 @@ def noise_level(clip: Tensor, t: int) -> Tensor:
 
 
 def noise_like(x: Tensor, generator: Generator | None = None) -> Tensor:
-    """Noise N(0, 1) shaped as x. Drawn where the generator lives (the CPU where there is none), so that one seed gives
-    the same noise on every device."""
+    """Noise N(0, 1) shaped as x, drawn where the generator lives: one seed, one noise, on any device."""
     device = generator.device if generator is not None else "cpu"
     return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)
 

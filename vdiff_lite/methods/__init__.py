@@ -13,7 +13,8 @@ from vdiff_lite.methods.reconstruction import NORMS, GuidanceError, reconstructi
 from vdiff_lite.methods.replacement import replacement
 
 METHODS = {method.__name__: method for method in (
-    independent, copy_last, history_guidance, fractional_history_guidance, temporal_history_guidance, anchored_history,
-    history_encoder, replacement, reconstruction, injection)}
+    independent, copy_last, history_guidance, fractional_history_guidance, temporal_history_guidance,
+    anchored_history, history_encoder, replacement, reconstruction, injection)}
 
-__all__ = [*METHODS, "METHODS", "NORMS", "SITES", "FeatureCache", "GuidanceError", "load_history", "save_history"]
+__all__ = [*METHODS, "METHODS", "NORMS", "SITES", "FeatureCache", "GuidanceError", "load_history",
+           "save_history"]

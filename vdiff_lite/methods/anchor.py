@@ -11,24 +11,26 @@ from vdiff_lite.methods.history_guidance import history_guidance
 DISTANCE = 12  # frames: what the recipe of digits32 has put between an anchor and the window
 
 
-def anchored_history(denoiser: Denoiser, past: Tensor, anchor: Tensor, weight: float = 1.0, distance: int = DISTANCE) -> Denoiser:
-    """`history_guidance`, with a few frames from the beginning kept in sight for ever, as a fixed memory of what is shown.
+def anchored_history(denoiser: Denoiser, past: Tensor, anchor: Tensor, weight: float = 1.0,
+                     distance: int = DISTANCE) -> Denoiser:
+    """`history_guidance`, with a few frames from the beginning kept in sight for ever, as a fixed memory of
+    what is shown.
 
-    A window that sees only the last frames copies a copy of a copy, and small errors add up. The anchor is the original:
-    clean frames in front of the window, at positions `distance` frames before its first. They are really older; the
-    network is told a distance that it knows from training, and takes from them what does not depend on it. (An anchor
-    frame for long videos: Henschel et al. 2024.)
+    A window that sees only the last frames copies a copy of a copy, and small errors add up. The anchor is
+    the original: clean frames in front of the window, at positions `distance` frames before its first. They
+    are really older; the network is told a distance that it knows from training, and takes from them what
+    does not depend on it. (An anchor frame for long videos: Henschel et al. 2024.)
 
-    past: (b, c, k, h, w) in [-1, 1], the first k frames of the window;  anchor: (b, c, n, h, w), usually the frames that
-    were given at the start;  weight: as in `history_guidance`, of the past alone, since both branches see the anchor;
-    distance: frames between the anchor's last frame and the window's first.
-    Raises ValueError when anchor and past are of different clips or distance is negative.
+    past: (b, c, k, h, w) in [-1, 1], the first k frames of the window;  anchor: (b, c, n, h, w), usually the
+    frames that were given at the start;  weight: as in `history_guidance`, of the past alone, since both
+    branches see the anchor; distance: frames between the anchor's last frame and the window's first. Raises
+    ValueError when anchor and past are of different clips or distance is negative.
     """
     if anchor.shape[:2] != past.shape[:2] or anchor.shape[3:] != past.shape[3:] or anchor.shape[2] < 1:
         raise ValueError(f"anchor has shape {tuple(anchor.shape)}, past {tuple(past.shape)}; "
                          "they may differ in the number of frames alone")
     if distance < 0:
-        raise ValueError(f"distance={distance} would put the anchor into the window; 0 puts it right before it")
+        raise ValueError(f"distance={distance} would put the anchor into the window; 0 is right before it")
     return history_guidance(_Anchored(denoiser, anchor, distance), past, weight)
 
 
@@ -41,8 +43,9 @@ class _Anchored(DenoiserWrapper):
 
     def forward(self, xt: Tensor, t: Tensor, positions: Tensor | None = None, **model_kwargs) -> Tensor:
         n, (b, _, f) = self.anchor.shape[2], xt.shape[:3]
-        anchor = self.anchor.to(xt).repeat(b // self.anchor.shape[0], 1, 1, 1, 1)  # guidance stacks its branches
+        anchor = self.anchor.to(xt).repeat(b // len(self.anchor), 1, 1, 1, 1)  # guidance stacks its branches
         positions = torch.arange(f) if positions is None else torch.as_tensor(positions)
         positions = torch.cat([positions[0] - self.distance - n + torch.arange(n), positions])
         levels = torch.cat([t.new_zeros(b, n), per_frame(t, b, f)], dim=1)
-        return self.inner(torch.cat([anchor, xt], dim=2), levels, positions=positions, **model_kwargs)[:, :, n:]
+        shown = torch.cat([anchor, xt], dim=2)
+        return self.inner(shown, levels, positions=positions, **model_kwargs)[:, :, n:]

@@ -14,9 +14,11 @@ def independent(denoiser: Denoiser, past: Tensor) -> Denoiser:
 
 
 class copy_last(DenoiserWrapper):
-    """Predict that nothing moves: the last known frame, repeated; the network is not evaluated. What every method must beat.
+    """Predict that nothing moves: the last known frame, repeated; the network is not evaluated. What every
+    method must beat.
 
-    past: (b, c, k, h, w), the first k frames of the window.  x0_hat: `past`, then its last frame for the rest of the window.
+    past: (b, c, k, h, w), the first k frames of the window.  x0_hat: `past`, then its last frame for the rest
+    of the window.
     """
 
     def __init__(self, denoiser: Denoiser, past: Tensor):
@@ -25,4 +27,5 @@ class copy_last(DenoiserWrapper):
 
     def forward(self, xt: Tensor, t: Tensor, **model_kwargs) -> Tensor:
         known = self.past.to(xt)
-        return torch.cat([known, known[:, :, -1:].expand(-1, -1, xt.shape[2] - known.shape[2], -1, -1)], dim=2)
+        still = known[:, :, -1:].expand(-1, -1, xt.shape[2] - known.shape[2], -1, -1)
+        return torch.cat([known, still], dim=2)

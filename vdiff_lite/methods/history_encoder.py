@@ -18,11 +18,11 @@ FORMAT = "vdiff_lite-history-2"
 class history_encoder(DenoiserWrapper):
     """Condition on an embedding of the past, and guide towards it.
 
-        x0_hat = u + w (c - u),   c = x0_hat(x_t | encoder(past)),   u = x0_hat(x_t)         (Ho and Salimans 2022, Eq. 6)
+        x0_hat = u + w (c - u),  c = x0_hat(x_t | encoder(past)),  u = x0_hat(x_t)   (Ho and Salimans 2022)
 
-    past: (b, c, k, h, w) in [-1, 1], the first k frames of the window; the encoder reads the last `encoder.frames` of
-    them, and only the F - k new frames pass through the network;  weight: w;  encoder: a HistoryEncoder trained with this
-    denoiser (`load_history`).  The first k frames of x0_hat are `past`.
+    past: (b, c, k, h, w) in [-1, 1], the first k frames of the window; the encoder reads the last
+    `encoder.frames` of them, and only the F - k new frames pass through the network;  weight: w;  encoder: a
+    HistoryEncoder trained with this denoiser (`load_history`).  The first k frames of x0_hat are `past`.
     Raises ValueError for a weight that is not finite and a denoiser without hooks.
     """
 
@@ -48,23 +48,29 @@ class history_encoder(DenoiserWrapper):
 
 
 def save_history(path: str | Path, denoiser: Denoiser, encoder: HistoryEncoder, base: str, **about) -> Path:
-    """Write an encoder and the modulation trained with it;  base: the checkpoint that the rest is taken from."""
+    """Write an encoder and the modulation trained with it;  base: the checkpoint that the rest is taken
+    from.
+    """
     tensors = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
     tensors |= {f"net.{name}": value for name, value in trained_parts(denoiser.net).items()}
-    return checkpoint.write(path, tensors, FORMAT, base=base, base_sha256=checkpoint.read_card(base)["sha256"],
-                            encoder=encoder.config, parameters=sum(p.numel() for p in encoder.parameters()), **about)
+    about |= dict(base=base, base_sha256=checkpoint.read_card(base)["sha256"], encoder=encoder.config,
+                  parameters=sum(p.numel() for p in encoder.parameters()))
+    return checkpoint.write(path, tensors, FORMAT, **about)
 
 
 def load_history(path: str | Path, device: str | torch.device = "cpu") -> tuple[Denoiser, HistoryEncoder]:
-    """An encoder and the denoiser that listens to it. Raises CheckpointError when they do not fit together."""
+    """An encoder and the denoiser that listens to it. Raises CheckpointError when they do not fit
+    together.
+    """
     path, card = checkpoint.verified(path, FORMAT)
     denoiser = checkpoint.load(card["base"], device)
     if denoiser.card["sha256"] != card["base_sha256"]:
-        raise checkpoint.CheckpointError(f"{path} was trained with another {card['base']}; train it again with that one")
+        raise checkpoint.CheckpointError(f"{path} was trained with another {card['base']}; "
+                                         "train it again with this one")
     tensors, _ = checkpoint.read_tensors(path)
-    tensors = {checkpoint.renamed(name): value.float() for name, value in tensors.items()}
-    part = lambda prefix: {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    encoder = HistoryEncoder(**checkpoint.renamed_config(card["encoder"]))
+    tensors = {checkpoint.current_name(name): value.float() for name, value in tensors.items()}
+    part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    encoder = HistoryEncoder(**checkpoint.current_config(card["encoder"]))
     encoder.load_state_dict(part("encoder."))
     denoiser.net.load_state_dict(denoiser.net.state_dict() | part("net."))
     return denoiser, encoder.to(device).eval().requires_grad_(False)

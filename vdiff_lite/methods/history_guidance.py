@@ -12,13 +12,13 @@ from vdiff_lite.diffusion.guidance import check_new_frames, check_weight, condit
 def history_guidance(denoiser: Denoiser, past: Tensor, weight: float = 1.0) -> Denoiser:
     """Vanilla history guidance: condition a window on the frames already made, and guide towards them.
 
-        x0_hat = u + w (c - u)                                           (Ho and Salimans 2022, Eq. 6, on x0_hat)
+        x0_hat = u + w (c - u)                              (Ho and Salimans 2022, Eq. 6, on x0_hat)
         c: past frames in the window at t = 0;  u: past frames at t = num_timesteps, pure noise
 
-    past: (b, c, k, h, w) in [-1, 1], the first k frames of the window;  weight: w, 1 is the conditional model (one
-    branch, `condition_on_past`), 0 the unconditional one, more listens harder. Both branches run in one batched pass.
-    Returns a denoiser whose first k frames are `past` exactly. Raises ValueError for a weight that is not finite, and
-    when the window has no new frame.
+    past: (b, c, k, h, w) in [-1, 1], the first k frames of the window;  weight: w, 1 is the conditional model
+    (one branch, `condition_on_past`), 0 the unconditional one, more listens harder. Both branches run in one
+    batched pass. Returns a denoiser whose first k frames are `past` exactly. Raises ValueError for a weight
+    that is not finite, and when the window has no new frame.
     """
     check_weight("weight", weight)
     if weight == 1:
@@ -26,10 +26,11 @@ def history_guidance(denoiser: Denoiser, past: Tensor, weight: float = 1.0) -> D
     return _Combined(denoiser, past, {0: weight, denoiser.schedule.num_timesteps: 1 - weight})
 
 
-def fractional_history_guidance(denoiser: Denoiser, past: Tensor, weight: float = 1.5, level: int = 500) -> Denoiser:
+def fractional_history_guidance(denoiser: Denoiser, past: Tensor, weight: float = 1.5,
+                                level: int = 500) -> Denoiser:
     """Guide towards a past that is blurred by noise: its coarse content is stressed, its pixels are not.
 
-        x0_hat = c + (w - 1) (c_level - u)           (Song et al. 2025, "fractional history guidance", as their code has it)
+        x0_hat = c + (w - 1) (c_level - u)     (Song et al. 2025, "fractional history guidance", their code)
         c_level: past frames noised to `level`, and the network told so
 
     weight: w, 1 is the conditional model;  level: 1 .. num_timesteps - 1, how much of the past is blurred.
@@ -38,18 +39,18 @@ def fractional_history_guidance(denoiser: Denoiser, past: Tensor, weight: float 
     check_weight("weight", weight)
     top = denoiser.schedule.num_timesteps
     if not 0 < level < top:
-        raise ValueError(f"level={level} must lie between 1 and {top - 1}; 0 is history_guidance, {top} no guidance")
+        raise ValueError(f"level={level} must lie between 1 and {top - 1}; 0 is history_guidance, {top} none")
     return _Combined(denoiser, past, {0: 1.0, level: weight - 1, top: 1 - weight})
 
 
 def temporal_history_guidance(denoiser: Denoiser, past: Tensor, weights: dict[int, float]) -> Denoiser:
     """Guide with several subsets of the past at once: long and short memories, each with its own weight.
 
-        x0_hat = u + sum_i w_i (c_i - u)                                 (Song et al. 2025, "temporal history guidance")
+        x0_hat = u + sum_i w_i (c_i - u)                     (Song et al. 2025, "temporal history guidance")
         c_i: the last n_i past frames at t = 0, older ones at t = num_timesteps
 
-    weights: {n_i: w_i}; {k: w} with all k frames is `history_guidance`.  One batched pass of 1 + len(weights) branches.
-    Raises ValueError for a subset longer than the past.
+    weights: {n_i: w_i}; {k: w} with all k frames is `history_guidance`.  One batched pass of 1 + len(weights)
+    branches. Raises ValueError for a subset longer than the past.
     """
     k, top = past.shape[2], denoiser.schedule.num_timesteps
     for n, weight in weights.items():
@@ -66,7 +67,8 @@ class _Combined(DenoiserWrapper):
 
     def __init__(self, denoiser: Denoiser, past: Tensor, branches: dict):
         super().__init__(denoiser)
-        self.past, self.branches, self.takes_hooks = past, branches, False  # a hook would meet every branch at once
+        self.past, self.branches = past, branches
+        self.takes_hooks = False  # a hook would meet every branch at once
 
     def forward(self, xt: Tensor, t: Tensor, **model_kwargs) -> Tensor:
         (b, _, f), k, known = xt.shape[:3], self.past.shape[2], self.past.to(xt)

@@ -1,4 +1,4 @@
-"""Direct feature injection: what the network computed for the past is put into its pass over the new window."""
+"""Direct feature injection: features of the past are put into the network's pass over the new window."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SITES = (*OUTPUTS, "temporal", "joint", "motion", "attention")
 class FeatureCache:
     """The features of a past, one pass a noise level, cached: moving a slider does not compute them again.
 
-    cache.at(t) -> {site: feature} for the past noised to level t with one noise for all levels, drawn from `generator`
-    (t = 0: clean). cache.input(t) is that noised past. `nfe` counts the network evaluations that were really made.
-    Raises ValueError for a denoiser that offers no hooks.
+    cache.at(t) -> {site: feature} for the past noised to level t with one noise for all levels, drawn from
+    `generator` (t = 0: clean). cache.input(t) is that noised past. `nfe` counts the network evaluations that
+    were really made. Raises ValueError for a denoiser that offers no hooks.
     """
 
     def __init__(self, denoiser: Denoiser, past: Tensor, generator: Generator | None = None):
@@ -43,29 +43,31 @@ class FeatureCache:
 
 
 class injection(DenoiserWrapper):
-    """Put the features of the past into the window, at chosen sites of the network, for the first part of the trajectory.
+    """Put the features of the past into the window, at chosen sites of the network, for the first part of the
+    trajectory.
 
         prepend:  keys <- [keys of the past, keys],  values likewise: the new frames attend to the old ones
         blend:    f_a <- (1 - lam) f_a + lam f_past,  a: the k frames of the overlap, lam = blend
 
-    past: (b, c, k, h, w) in [-1, 1], the first k frames of the window;  sites: names that a hook sees, or groups of them:
-      "input"                         the past itself, noised to the level of the window, as in `replacement` (blend only)
+    past: (b, c, k, h, w) in [-1, 1], the first k frames of the window;  sites: names that a hook sees, or
+    groups of them:
+      "input"                         the past itself, noised to the level, as in `replacement` (blend only)
       "encoder", "middle", "decoder"  the outputs of the stages (blend only)
-      "temporal", "joint"             keys and values of attention along time, and of attention over everything
-      "motion"                        keys and values of the foresight, which knows where the past was and nothing else
+      "temporal", "joint"             keys and values of temporal attention, of joint attention
+      "motion"                        keys and values of the foresight, which knows where the past was
       "attention"                     all three
-    prepend: keys and values of the past stand in front of the window's own, and only the new frames pass through the
-    network: (F - k) / F of an evaluation.  source: "clean" - the past at t = 0, one evaluation a window - or "same", the
-    past at the sampler's level noised from `generator`, one a step.  fraction: the part of the trajectory, from pure
-    noise down, in which features are injected; then the window goes on with the noised past at its input.
-    cache: a FeatureCache to reuse.  blend = 0 injects nothing, bit for bit.
-    Raises ValueError for a denoiser without hooks, an unknown site or source, a blend or fraction outside 0 .. 1, and
-    what is not keys and values to prepend.
+    prepend: keys and values of the past stand in front of the window's own, and only the new frames pass
+    through the network: (F - k) / F of an evaluation.  source: "clean" - the past at t = 0, one evaluation a
+    window - or "same", the past at the sampler's level noised from `generator`, one a step.  fraction: the
+    part of the trajectory, from pure noise down, in which features are injected; then the window goes on with
+    the noised past at its input. cache: a FeatureCache to reuse.  blend = 0 injects nothing, bit for bit.
+    Raises ValueError for a denoiser without hooks, an unknown site or source, a blend or fraction outside 0
+    .. 1, and what is not keys and values to prepend.
     """
 
-    def __init__(self, denoiser: Denoiser, past: Tensor, sites: str | tuple = ("attention",), blend: float = 1.0,
-                 prepend: bool = True, source: str = "clean", fraction: float = 1.0, cache: FeatureCache | None = None,
-                 generator: Generator | None = None):
+    def __init__(self, denoiser: Denoiser, past: Tensor, sites: str | tuple = ("attention",),
+                 blend: float = 1.0, prepend: bool = True, source: str = "clean", fraction: float = 1.0,
+                 cache: FeatureCache | None = None, generator: Generator | None = None):
         super().__init__(denoiser)
         require_hooks(denoiser, "injection")
         sites = (sites,) if isinstance(sites, str) else tuple(sites)
@@ -80,13 +82,14 @@ class injection(DenoiserWrapper):
         self.takes_hooks = False
         outputs = _outputs(sites, self.cache)
         if prepend and (blend != 1 or outputs):
-            raise ValueError(f"prepend=True puts keys and values in front, whole: sites={sites} with blend={blend} "
-                             "wants prepend=False")
+            raise ValueError(f"prepend=True puts keys and values in front, whole: sites={sites} with "
+                             f"blend={blend} wants prepend=False")
 
     def forward(self, xt: Tensor, t: Tensor, **model_kwargs) -> Tensor:
         level, known, k = int(t.max()), self.past.to(xt), self.past.shape[2]
         if level <= self.stop:
-            return torch.cat([known, self.inner(self._with_input(xt, level, 1.0), t, **model_kwargs)[:, :, k:]], dim=2)
+            new = self.inner(self._with_input(xt, level, 1.0), t, **model_kwargs)[:, :, k:]
+            return torch.cat([known, new], dim=2)
         if self.blend == 0:
             return self.inner(xt, t, **model_kwargs)
         cached = self.cache.at(0 if self.source == "clean" else level) if self.sites != ("input",) else {}
@@ -109,14 +112,17 @@ class injection(DenoiserWrapper):
 
 
 def _outputs(sites: tuple, cache: FeatureCache) -> list[str]:
-    """Which of the sites are no keys and values. A network's own names are those that a pass over the clean past shows."""
+    """Which of the sites are no keys and values. A network's own names are those that a pass over the clean
+    past shows.
+    """
     own = set(sites) - set(SITES)
     features = cache.at(0) if own else {}
     unknown = sorted(own - set(features))
     if not sites or unknown:
         names = ", or one of the network's own names: " + ", ".join(features) if own else ""
-        raise ValueError(f"sites={sites} names {', '.join(unknown) or 'nothing'}; choose from {', '.join(SITES)}{names}")
-    return [site for site in sites if (not isinstance(features[site], tuple) if site in own else site in OUTPUTS)]
+        raise ValueError(f"sites={sites} names {', '.join(unknown) or 'nothing'}; "
+                         f"choose from {', '.join(SITES)}{names}")
+    return [site for site in sites if site in OUTPUTS or torch.is_tensor(features.get(site))]
 
 
 def _prepending(cached: dict, matches: Callable) -> Callable:
@@ -136,6 +142,8 @@ def _blending(cached: dict, matches: Callable, blend: float) -> Callable:
     def hook(site, feature):
         if not matches(site, isinstance(feature, tuple)):
             return feature
-        return tuple(map(blended, feature, cached[site])) if isinstance(feature, tuple) else blended(feature, cached[site])
+        if isinstance(feature, tuple):
+            return tuple(map(blended, feature, cached[site]))
+        return blended(feature, cached[site])
 
     return hook

@@ -19,27 +19,26 @@ class GuidanceError(FloatingPointError):
 class reconstruction(DenoiserWrapper):
     """Guide the new frames by the error that the network makes on the old ones.
 
-        x0_hat_b  <-  x0_hat_b - (w alpha_t / 2) grad_{z_b} || past - x0_hat_a(z) ||^2          (Ho et al. 2022, Eq. 7)
+        x0_hat_b  <-  x0_hat_b - (w alpha_t / 2) grad_{z_b} || past - x0_hat_a(z) ||^2 (Ho et al. 2022, Eq. 7)
         alpha_t = sqrt(alpha_bar_t);  a: the k past frames of the window, b: the new ones
 
     past: (b, c, k, h, w) in [-1, 1];  weight: w;  norm: what is differentiated, and so what w means:
       "sum"   the squared norm, summed over pixels: the paper's
       "mean"  the same divided by the number of pixels: weights are larger by that number
-      "root"  the norm itself, not squared, so that the step does not fade with the error   (Chung et al. 2023, DPS)
-      "pigdm" the sum divided by the variance that the past still has given z, taken to be 1 - alpha_bar_t for every
-              pixel: w grows to w / alpha_bar_t at high noise                               (Song et al. 2023, PiGDM)
-    replace: the overlap is the noised past at every level, and only the new frames are pushed (the paper's). False
-    pushes all frames and leaves the overlap to guidance alone.
-    record: a list that gets one dict a step: t, loss (mean squared error of the overlap, per clip), gradient_norm,
-    cosine (between the push and the direction of the noise, x_t - alpha_t x0_hat, per clip).
-    Costs a forward and a backward pass. Around a denoiser that returns the past exactly, such as `history_guidance`, it
-    has no error to guide by and changes nothing.
-    Raises ValueError for an unknown norm or a weight that is not finite, and when the window has no new frame;
-    GuidanceError, naming step and weight, for a gradient that is not finite or explodes.
+      "root"  the norm itself, not squared, so that the step does not fade with the error (Chung et al. 2023)
+      "pigdm" the sum divided by the variance that the past still has given z, taken to be 1 - alpha_bar_t for
+              every pixel: w grows to w / alpha_bar_t at high noise                  (Song et al. 2023, PiGDM)
+    replace: the overlap is the noised past at every level, and only the new frames are pushed (the paper's).
+    False pushes all frames and leaves the overlap to guidance alone. record: a list that gets one dict a
+    step: t, loss (mean squared error of the overlap, per clip), gradient_norm, cosine (between the push and
+    the direction of the noise, x_t - alpha_t x0_hat, per clip). Costs a forward and a backward pass. Around a
+    denoiser that returns the past exactly, such as `history_guidance`, it has no error to guide by and
+    changes nothing. Raises ValueError for an unknown norm or a weight that is not finite, and when the window
+    has no new frame; GuidanceError, naming step and weight, for a gradient that is not finite or explodes.
     """
 
-    def __init__(self, denoiser: Denoiser, past: Tensor, weight: float = 10.0, norm: str = "sum", replace: bool = True,
-                 record: list | None = None):
+    def __init__(self, denoiser: Denoiser, past: Tensor, weight: float = 10.0, norm: str = "sum",
+                 replace: bool = True, record: list | None = None):
         super().__init__(denoiser)
         check_weight("weight", weight)
         if norm not in NORMS:
@@ -73,11 +72,12 @@ class reconstruction(DenoiserWrapper):
         size = push.abs().max().item()
         if not size < LARGEST_PUSH:
             fault = "is not a number" if size != size else f"reaches {size:.1e} where pixels span [-1, 1]"
-            raise GuidanceError(f"reconstruction guidance at t={int(t.max())} with weight={self.weight}: the push {fault}; "
-                                "choose a smaller weight")
+            raise GuidanceError(f"reconstruction guidance at t={int(t.max())} with weight={self.weight}: "
+                                f"the push {fault}; choose a smaller weight")
 
 
 def _measured(t: Tensor, squares: Tensor, gradient: Tensor, noise: Tensor) -> dict:
     flat = lambda x: x.detach().flatten(1)
-    return dict(t=int(t.max()), loss=squares.detach().mean(1).tolist(), gradient_norm=flat(gradient).norm(dim=1).tolist(),
+    return dict(t=int(t.max()), loss=squares.detach().mean(1).tolist(),
+                gradient_norm=flat(gradient).norm(dim=1).tolist(),
                 cosine=torch.cosine_similarity(flat(-gradient), flat(-noise)).tolist())

@@ -1,4 +1,6 @@
-"""The past, noised to the sampler's level, is put into the window: the oldest way to continue, and no training."""
+"""The past, noised to the sampler's level, is put into the window: the oldest way to continue, and no
+training.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,17 @@ from vdiff_lite.diffusion.samplers import noise_like
 class replacement(DenoiserWrapper):
     """Overwrite the overlap with the noised past at every level; the network denoises the window as one clip.
 
-        z_past ~ q(x_t | past);   x0_hat = [past, x0_hat_new(z)]       (Song et al. 2021, App. I.2; Ho et al. 2022, Sec. 3.1)
+        z_past ~ q(x_t | past);   x0_hat = [past, x0_hat_new(z)]
+                                                     (Song et al. 2021, App. I.2; Ho et al. 2022, Sec. 3.1)
 
-    past: (b, c, k, h, w) in [-1, 1], the first k frames of the window;  fresh: draw new noise for the past at every
-    level from `generator`. Otherwise the sampler's own noise is kept: since x0_hat *is* the past there, every sampler
-    of this library carries z_past along by itself.  With the sampler `repaint` it is RePaint.
+    past: (b, c, k, h, w) in [-1, 1], the first k frames of the window;  fresh: draw new noise for the past at
+    every level from `generator`. Otherwise the sampler's own noise is kept: since x0_hat *is* the past there,
+    every sampler of this library carries z_past along by itself.  With the sampler `repaint` it is RePaint.
     The first k frames of x0_hat are `past` exactly.
     """
 
-    def __init__(self, denoiser: Denoiser, past: Tensor, fresh: bool = False, generator: Generator | None = None):
+    def __init__(self, denoiser: Denoiser, past: Tensor, fresh: bool = False,
+                 generator: Generator | None = None):
         super().__init__(denoiser)
         self.past, self.fresh, self.generator, self.takes_hooks = past, fresh, generator, False
 

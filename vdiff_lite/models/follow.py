@@ -17,13 +17,15 @@ def tent(size, width, offset):
 
 
 class Follow(nn.Module):
-    """Finds where the thing that moves is, and shows every frame as seen from there: in the shifted frames it stands still.
+    """Finds where the thing that moves is, and shows every frame as seen from there: in the shifted frames it
+    stands still.
 
         centre = sum_p softmax(conv(y))_p p              spatial soft-argmax (Finn et al. 2016)
-        shift(y)[i] = sum_j max(0, 1 - |i + centre - j|) y[j]    along each axis (Jaderberg et al. 2015, Eq. 5): two `tent` matrices
+        shift(y)[i] = sum_j max(0, 1 - |i + centre - j|) y[j]  along each axis (Jaderberg et al. 2015, Eq. 5)
 
-    y: (n, h, w, c), a place being cell x cell pixels. Its channels are laid out as pixels, c / cell^2 to each, so that a shift
-    by a fraction of a place blurs by less than a pixel. What leaves the frame is gone; what comes in is zero.
+    y: (n, h, w, c), a place being cell x cell pixels. Its channels are laid out as pixels, c / cell^2 to
+    each, so that a shift by a fraction of a place blurs by less than a pixel. What leaves the frame is gone;
+    what comes in is zero.
     """
 
     def __init__(self, c, cell):
@@ -50,9 +52,10 @@ class Follow(nn.Module):
 class Foresee(nn.Module):
     """Where the thing that moves is on every frame, from where it was seen: a small transformer over centres.
 
-    A frame of pure noise shows nothing to follow, but the frames around it tell where the thing must be. Each axis of the picture is a
-    sequence of its own, a token a frame: the number seen, and the noise level, which says how far to trust it. Born to change nothing,
-    and as good as absent until it is taught from trajectories (`foresight.teach`).
+    A frame of pure noise shows nothing to follow, but the frames around it tell where the thing must be. Each
+    axis of the picture is a sequence of its own, a token a frame: the number seen, and the noise level, which
+    says how far to trust it. Born to change nothing, and as good as absent until it is taught from
+    trajectories (`foresight.teach`).
 
     forward(centre, at, site): (b f, 2) -> (b f, 2), in pixels from the middle of the frame.
     """
@@ -87,9 +90,9 @@ class MotionBlock(nn.Module):
 
         y_i = sum_j a_ij R(p_j - p_i) v_j
 
-    Rotary positions tell attention how far away a frame is, but what it brings from there does not say so; to go on along a straight
-    line, position plus distance times velocity, it must. So values are turned by their frame's angle, and turned back by that of
-    the frame that asks.
+    Rotary positions tell attention how far away a frame is, but what it brings from there does not say so; to
+    go on along a straight line, position plus distance times velocity, it must. So values are turned by their
+    frame's angle, and turned back by that of the frame that asks.
     """
 
     def __init__(self, c, d):
@@ -104,7 +107,7 @@ class MotionBlock(nn.Module):
 
     def forward(self, x, at, mask, site):
         y = self.norm1(x)
-        qkv = torch.stack([proj(y) for proj in (self.q, self.k, self.v)])  # small: one rotation of all is quicker than three
+        qkv = torch.stack([proj(y) for proj in (self.q, self.k, self.v)])  # one rotation of all is quicker
         q, k, v = apply_rotary_emb(rearrange(qkv, "three b f (n d) -> three b n f d", d=self.d), *at.rope)
         k, v = at.call_kv_hook(site, k, v)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=at.widened(mask, q, k))

@@ -1,4 +1,4 @@
-"""The layers of VideoUNet: convolutions within frames, attention along time and over everything, rotary positions."""
+"""The layers of VideoUNet: convolutions within frames, attention along time and over everything."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from vdiff_lite.models.rotary import apply_rotary_emb, rope_cos_sin, space_time_
 class Context:
     """What every block needs beside its input: noise embedding, positions, the attention mask, and the hook.
 
-    b: clips in the batch;  noise: (b f, e) embedded noise levels;  angles: (f, d/2) rotary angles of the frames;
-    mask: (b, f, f), True where a frame may attend to another, None where all may;  hook(site, feature) -> feature, or
-    None;  level: (b, f) noise levels in [0, 1], which `Foresee` alone uses.
+    b: clips in the batch;  noise: (b f, e) embedded noise levels;  angles: (f, d/2) rotary angles of the
+    frames; mask: (b, f, f), True where a frame may attend to another, None where all may;  hook(site,
+    feature) -> feature, or None;  level: (b, f) noise levels in [0, 1], which `Foresee` alone uses.
     """
 
     def __init__(self, b: int, noise: Tensor | None, angles: Tensor, mask: Tensor | None = None,
                  hook: Callable | None = None, level: Tensor | None = None):
-        self.b, self.noise, self.angles, self.mask, self.level, self.hook = b, noise, angles, mask, level, hook
+        self.b, self.noise, self.angles = b, noise, angles
+        self.mask, self.level, self.hook = mask, level, hook
         self.rope = rope_cos_sin(angles)
         self._joint = {}
 
     def joint_rope(self, h: int, w: int) -> tuple:
-        """Cosines and sines for joint attention over h x w positions; once for all blocks: they cost more than the
-        rotation."""
+        """Cosines and sines for joint attention over h x w positions, computed once for all blocks."""
         if (h, w) not in self._joint:
             self._joint[h, w] = rope_cos_sin(space_time_angles(self.angles, h, w))
         return self._joint[h, w]
@@ -60,7 +60,7 @@ class Context:
 
 
 class EncoderStage(nn.Module):
-    """One level of the encoder: convolutions within each frame, then attention along time at each position."""
+    """One level of the encoder: convolutions within frames, then attention along time."""
 
     def __init__(self, c: int, e: int, d: int):
         super().__init__()
@@ -74,8 +74,7 @@ class EncoderStage(nn.Module):
 
 
 class DecoderStage(nn.Module):
-    """One level of the decoder: attention along time, at positions counted from what moves where `cell` is given; then
-    convolutions."""
+    """One level of the decoder: attention along time, then convolutions within frames."""
 
     def __init__(self, c: int, e: int, d: int, cell: int | None = None, foresee: int = 0):
         super().__init__()
@@ -109,9 +108,11 @@ class ResBlock(nn.Module):
 
 
 def nonoverlapping_conv_transpose(layer: nn.ConvTranspose2d, x: Tensor) -> Tensor:
-    """`layer(x)` for a transposed convolution with kernel_size == stride, as the one matrix product that it is.
+    """`layer(x)` for a transposed convolution with kernel_size == stride, as the one matrix product that it
+    is.
 
-    Faster on a CPU.  layer: ConvTranspose2d with kernel_size equal to its stride k;  x: (n, c, h, w). Returns (n, o, h k, w k).
+    Faster on a CPU.  layer: ConvTranspose2d with kernel_size equal to its stride k;  x: (n, c, h, w). Returns
+    (n, o, h k, w k).
     """
     k = layer.stride[0]
     weight = rearrange(layer.weight, "c o p q -> (p q o) c")
@@ -123,10 +124,10 @@ def nonoverlapping_conv_transpose(layer: nn.ConvTranspose2d, x: Tensor) -> Tenso
 class Attention(nn.Module):
     """Multi-head attention with rotary positions, an optional mask, and a hook on keys and values.
 
-    split: how tokens become heads, an einops pattern from the layer's layout to (batch, heads, tokens, d), such as
-    "(b f) h w (n d) -> b (h w n) f d" for attention along time.
-    forward(y, context, site, rope, mask, **sizes): y in the layer's layout, already normalized;  sizes: the axes that
-    einops cannot infer.  Returns the same layout.
+    split: how tokens become heads, an einops pattern from the layer's layout to (batch, heads, tokens, d),
+    such as "(b f) h w (n d) -> b (h w n) f d" for attention along time. forward(y, context, site, rope, mask,
+    **sizes): y in the layer's layout, already normalized;  sizes: the axes that einops cannot infer.  Returns
+    the same layout.
     """
 
     def __init__(self, c: int, d: int, split: str):
@@ -136,7 +137,8 @@ class Attention(nn.Module):
         self.out = nn.Linear(c, c)
         nn.init.zeros_(self.out.weight)
 
-    def forward(self, y: Tensor, context: Context, site: str, rope: tuple, mask: Tensor | None, **sizes) -> Tensor:
+    def forward(self, y: Tensor, context: Context, site: str, rope: tuple, mask: Tensor | None,
+                **sizes) -> Tensor:
         names = lambda pattern: {name: n for name, n in sizes.items() if name in pattern}
         split = lambda x: rearrange(x, f"{self.tokens} -> {self.heads}", d=self.d, **names(self.tokens))
         q, k, v = (split(proj(y)) for proj in (self.q, self.k, self.v))
@@ -149,9 +151,9 @@ class Attention(nn.Module):
 class TemporalAttention(nn.Module):
     """Each position attends along time to itself in the other frames; rotary positions make it relative.
 
-    Where things move, the same position of two frames shows different things. With `cell`, the pixels to a side of a
-    token, positions are therefore counted from what moves (Follow): from where it is seen or, with some blocks to
-    `foresee`, from where it must be.
+    Where things move, the same position of two frames shows different things. With `cell`, the pixels to a
+    side of a token, positions are therefore counted from what moves (Follow): from where it is seen or, with
+    some blocks to `foresee`, from where it must be.
     """
 
     def __init__(self, c: int, d: int, cell: int | None = None, foresee: int = 0):
@@ -178,8 +180,10 @@ class TemporalAttention(nn.Module):
 
 
 class SpaceTimeBlock(nn.Module):
-    """A transformer block with joint attention: every position of every frame attends to every other, so that a stroke
-    can be followed to where it went. Adaptive norm by the noise level (Peebles and Xie 2023)."""
+    """A transformer block with joint attention: every position of every frame attends to every other.
+
+    Adaptive norm by the noise level (Peebles and Xie 2023).
+    """
 
     def __init__(self, c: int, e: int, d: int):
         super().__init__()

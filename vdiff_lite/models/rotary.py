@@ -17,12 +17,15 @@ def rotary_angles(positions: Tensor, d: int, base: float = 100.0) -> Tensor:
 
 
 def space_time_angles(temporal: Tensor, h: int, w: int) -> Tensor:
-    """(f, d/2) angles of time -> (f h w, d/2): half of the pairs rotate with time, a quarter each with y and x."""
+    """(f, d/2) angles of time -> (f h w, d/2): half of the pairs rotate with time, a quarter each with y and
+    x.
+    """
     f, pairs = temporal.shape
     y = rotary_angles(torch.arange(h, device=temporal.device), pairs // 2, base=10.0)
     x = rotary_angles(torch.arange(w, device=temporal.device), pairs // 2, base=10.0)
     return torch.cat([repeat(temporal[:, ::2], "f d -> (f h w) d", h=h, w=w),
-                      repeat(y, "h d -> (f h w) d", f=f, w=w), repeat(x, "w d -> (f h w) d", f=f, h=h)], dim=-1)
+                      repeat(y, "h d -> (f h w) d", f=f, w=w),
+                      repeat(x, "w d -> (f h w) d", f=f, h=h)], dim=-1)
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
@@ -31,7 +34,9 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
 
 
 def rope_cos_sin(angles: Tensor) -> tuple[Tensor, Tensor]:
-    """(f, d/2) angles -> what `apply_rotary_emb` takes: their cosines for both halves of x (f, d), and their sines (f, d/2)."""
+    """(f, d/2) angles -> what `apply_rotary_emb` takes: their cosines for both halves of x (f, d), and their
+    sines (f, d/2).
+    """
     return angles.cos().repeat(1, 2), angles.sin()
 
 
@@ -40,7 +45,8 @@ def apply_rotary_emb(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     if torch.compiler.is_compiling():  # an export writes down what it sees, and does not see into _Rotate
         x1, x2 = x.chunk(2, -1)
         return x * cos + torch.cat([-x2 * sin, x1 * sin], dim=-1)
-    return _Rotate.apply(x, cos, sin) if torch.is_grad_enabled() and x.requires_grad else _rotated(x, cos, sin)
+    learning = torch.is_grad_enabled() and x.requires_grad
+    return _Rotate.apply(x, cos, sin) if learning else _rotated(x, cos, sin)
 
 
 def _rotated(x, cos, sin):
@@ -52,7 +58,9 @@ def _rotated(x, cos, sin):
 
 
 class _Rotate(torch.autograd.Function):
-    """A rotation's gradient is the rotation back: two passes over memory where autograd's own record takes seven."""
+    """A rotation's gradient is the rotation back: two passes over memory where autograd's own record takes
+    seven.
+    """
 
     @staticmethod
     def forward(ctx, x, cos, sin):
@@ -66,7 +74,8 @@ class _Rotate(torch.autograd.Function):
 
 
 def clean_mask(t: Tensor) -> Tensor | None:
-    """Which frames may attend to which: (b, f) noise levels -> (b, f, f) bool, or None when all may attend to all.
+    """Which frames may attend to which: (b, f) noise levels -> (b, f, f) bool, or None when all may attend to
+    all.
 
     A frame at t = 0 is known: it does not attend to frames that are still being made.
     """

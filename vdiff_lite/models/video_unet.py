@@ -1,4 +1,6 @@
-"""VideoUNet: a space-time UNet that predicts v, one noise level per frame, with named hooks on its features."""
+"""VideoUNet: a space-time UNet that predicts v, one noise level per frame, with named hooks on its
+features.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ from vdiff_lite.models.rotary import clean_mask, rotary_angles
 
 @dataclass(frozen=True)
 class VideoUNetConfig:
-    """The shape of a VideoUNet. `VideoUNetConfig.preset("tiny")` and `("base")` are the two that the book uses."""
+    """The shape of a VideoUNet. `VideoUNetConfig.preset("tiny")` and `("base")` are the two that the book
+    uses.
+    """
 
     in_channels: int = 1
     size: int = 32  # height and width of a frame in pixels
@@ -41,14 +45,16 @@ class VideoUNetConfig:
         object.__setattr__(self, "channels", tuple(self.channels))
         lowest = self.patch * 2 ** (len(self.channels) - 1)
         if self.size % lowest:
-            raise ValueError(f"size={self.size} does not divide into {len(self.channels)} levels of patch={self.patch}; "
-                             f"choose a multiple of {lowest}")
+            raise ValueError(f"size={self.size} does not divide into {len(self.channels)} levels of "
+                             f"patch={self.patch}; choose a multiple of {lowest}")
         if any(c % self.head_channels for c in self.channels):
-            raise ValueError(f"channels={self.channels} must be multiples of head_channels={self.head_channels}")
+            raise ValueError(f"channels={self.channels} must be multiples of head_channels="
+                             f"{self.head_channels}")
         for i, c in enumerate(self.channels[:self.follow]):
             if c % self.cell(i)**2:
-                raise ValueError(f"channels={self.channels}: level {i} follows what moves by pixels and wants a multiple of "
-                                 f"{self.cell(i)**2}, one for each pixel of a token; lower follow={self.follow}")
+                raise ValueError(f"channels={self.channels}: level {i} follows what moves by pixels and "
+                                 f"wants a multiple of {self.cell(i)**2}, one per pixel of a token; lower "
+                                 f"follow={self.follow}")
 
     def cell(self, level: int) -> int:
         """Pixels to a side of a token at a level."""
@@ -74,9 +80,9 @@ PRESETS = {
 class VideoUNet(nn.Module):
     """A UNet over frames, joined in time by attention.
 
-    forward(xt, t) -> v_hat: both (b, c, f, h, w); t is (b,) or (b, f) long, one noise level per frame. Any number
-    of frames. Frames at t = 0 are known, not made: they attend only to each other, so what the network computes for
-    them never changes while the other frames are denoised.
+    forward(xt, t) -> v_hat: both (b, c, f, h, w); t is (b,) or (b, f) long, one noise level per frame. Any
+    number of frames. Frames at t = 0 are known, not made: they attend only to each other, so what the network
+    computes for them never changes while the other frames are denoised.
     """
 
     def __init__(self, config: VideoUNetConfig | None = None):
@@ -102,16 +108,16 @@ class VideoUNet(nn.Module):
         """Predict v for a noisy clip.
 
         xt: (b, c, f, h, w);  t: (b,) or (b, f) long;  positions: (f,) long, where the frames stand in time
-        (default 0 .. f-1; only differences matter);  condition: (b, noise_channels), added to the noise embedding of
-        every frame.  hook(site, feature) -> feature sees and may change
+        (default 0 .. f-1; only differences matter);  condition: (b, noise_channels), added to the noise
+        embedding of every frame.  hook(site, feature) -> feature sees and may change
           "encoder.i", "middle", "decoder.i"   the output of a stage, (b, c, f, h, w)
           "encoder.i.temporal", "decoder.i.temporal"   the (keys, values) of attention along time, each
                                                (b, h w heads, f, d)
-          "decoder.0.temporal.seen"            where the finest level sees what it follows, (b, 2, f), in pixels from
-                                               the middle
-          "decoder.0.temporal.j.motion"        the (keys, values) of the blocks that foresee, each (2 b, heads, f, d)
+          "decoder.0.temporal.seen"            where the finest level sees what it follows, (b, 2, f), in
+                                               pixels from the middle
+          "decoder.0.temporal.j.motion"        the (keys, values) of the foresight, each (2 b, heads, f, d)
           "decoder.i.temporal.centre"          where a level takes what it follows to be, (b, 2, f)
-          "middle.j.joint"                     the (keys, values) of joint attention, each (b, heads, f h w, d).
+          "middle.j.joint"                     (keys, values) of joint attention, each (b, heads, f h w, d)
           A hook may prepend further keys and values to the ones it gets.
         Returns v_hat (b, c, f, h, w). Raises ValueError when a shape does not fit.
         """
@@ -143,5 +149,5 @@ class VideoUNet(nn.Module):
     def _check(self, xt: Tensor) -> tuple[int, int]:
         c, size = self.config.in_channels, self.config.size
         if xt.ndim != 5 or (xt.shape[1], *xt.shape[3:]) != (c, size, size):
-            raise ValueError(f"xt has shape {tuple(xt.shape)}; this network takes (b, {c}, f, {size}, {size})")
+            raise ValueError(f"xt has shape {tuple(xt.shape)}; this takes (b, {c}, f, {size}, {size})")
         return xt.shape[0], xt.shape[2]

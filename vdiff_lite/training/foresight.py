@@ -1,4 +1,6 @@
-"""Teaching a network where things go: from trajectories alone, which cost little to draw, and later from what it sees itself."""
+"""Teaching a network where things go: from trajectories alone, which cost little to draw, and later from what
+it sees itself.
+"""
 
 import math
 
@@ -22,29 +24,36 @@ MIX = (0.25, 0.1, 0.6, 0.05)  # shares of the kinds of noise levels, see `traini
 def sightings(centre, t, schedule, generator=None):
     """What a good eye makes of things in noise: (b, f, 2), (b, f) long -> (b, f, 2).
 
-        seen = (c + s z) var(c) / (var(c) + s^2),   s = 0.07 + 0.25 sqrt(1 - alpha_bar) / sqrt(alpha_bar) pixels,   z ~ N(0, 1)
+        seen = (c + s z) var(c) / (var(c) + s^2),   z ~ N(0, 1)
+        s = 0.07 + 0.25 sqrt(1 - alpha_bar) / sqrt(alpha_bar) pixels
 
-    The nearer to pure noise, the more a sighting is a guess; the best guess then lies near the mean. (The law is what the trained network's
-    soft-argmax measures, chapter 4.)
+    The nearer to pure noise, the more a sighting is a guess; the best guess then lies near the mean. (The law
+    is what the trained network's soft-argmax measures, chapter 4.)
     """
     snr = schedule.snr(t.clamp(min=1)).to(centre)
     off = (SHARP + BLUR * torch.where(t > 0, snr, torch.inf) ** -0.5).clamp(max=1e4)[..., None]
     spread = centre.var()
-    return (centre + off * torch.randn(centre.shape, generator=generator).to(centre)) * spread / (spread + off**2)
+    noise = torch.randn(centre.shape, generator=generator).to(centre)
+    return (centre + off * noise) * spread / (spread + off**2)
 
 
 def foresee(net, seen, t, positions):
-    """The network's foresight alone: sightings (b, f, 2) at levels t (b, f) and positions (f,) -> (b, f, 2) pixels."""
+    """The network's foresight alone: sightings (b, f, 2) at levels t (b, f) and positions (f,) -> (b, f, 2)
+    pixels.
+    """
     angles = rotary_angles(positions, net.config.head_channels).to(seen)
     at = Context(len(seen), None, angles, clean_mask(t), level=t / net.config.num_timesteps)
     blocks = net.decoder[0].temporal.foresee
-    return rearrange(blocks(rearrange(seen, "b f yx -> (b f) yx"), at, "alone"), "(b f) yx -> b f yx", b=len(seen))
+    told = blocks(rearrange(seen, "b f yx -> (b f) yx"), at, "alone")
+    return rearrange(told, "(b f) yx -> b f yx", b=len(seen))
 
 
 def go_on(net, past, windows, window=16):
-    """The path that foresight alone would take, window after window, with no picture drawn: what a rollout does to a trajectory.
+    """The path that foresight alone would take, window after window, with no picture drawn: what a rollout
+    does to a trajectory.
 
-    past: (b, k, 2) centres in pixels, fewer than window.  Returns (b, k + windows (window - k), 2), the past first.
+    past: (b, k, 2) centres in pixels, fewer than window.  Returns (b, k + windows (window - k), 2), the past
+    first.
     """
     b, k, _ = past.shape
     t = torch.full((b, window), net.config.num_timesteps).index_fill(1, torch.arange(k), 0)
@@ -57,12 +66,14 @@ def go_on(net, past, windows, window=16):
 
 
 def watch(net, schedule, data, clips=8192, batch=16, frames=16, frame_stride=(1, 1, 2), seed=0, bar=True):
-    """What the network itself sees in noisy clips, where `sightings` makes it up: to teach its foresight once more when the rest has learned.
+    """What the network itself sees in noisy clips, where `sightings` makes it up: to teach its foresight once
+    more when the rest has learned.
 
-    What it sees does not depend on its foresight, so it can be collected beforehand. data, time_lapse: as in `teach`.
-    Returns {stride: (seen (n, frames, 2), t (n, frames), centre (n, frames, 2))}.
+    What it sees does not depend on its foresight, so it can be collected beforehand. data, time_lapse: as in
+    `teach`. Returns {stride: (seen (n, frames, 2), t (n, frames), centre (n, frames, 2))}.
     """
-    device, site, batches = next(net.parameters()).device, "decoder.0.temporal.seen", {stride: [] for stride in frame_stride}
+    device, site = next(net.parameters()).device, "decoder.0.temporal.seen"
+    batches = {stride: [] for stride in frame_stride}
 
     def hook(name, value):
         if name == site:
@@ -95,26 +106,30 @@ def foresight_loss(told, centre):
 
         L = E smooth_l1(told - c; 0.05) + 5 E smooth_l1(told_{f+1} - told_f - c_{f+1} + c_f; 0.02)
 
-    Half a pixel too far in one window is soon forgotten; a step that is a hundredth too short in every window brings the thing to rest. The
-    second term, and the small beta of both (the squared error is all about bounces that nobody can foresee), make that hundredth count.
-    told, centre: (b, f, 2) in pixels. Returns a scalar.
+    Half a pixel too far in one window is soon forgotten; a step that is a hundredth too short in every window
+    brings the thing to rest. The second term, and the small beta of both (the squared error is all about
+    bounces that nobody can foresee), make that hundredth count. told, centre: (b, f, 2) in pixels. Returns a
+    scalar.
     """
-    return F.smooth_l1_loss(told, centre, beta=0.05) + 5 * F.smooth_l1_loss(told.diff(dim=1), centre.diff(dim=1), beta=0.02)
+    steps = F.smooth_l1_loss(told.diff(dim=1), centre.diff(dim=1), beta=0.02)
+    return F.smooth_l1_loss(told, centre, beta=0.05) + 5 * steps
 
 
-def teach(net, schedule, data, steps=3000, batch=64, frames=32, lr=2e-3, matrix_lr=0.015, frame_stride=(1, 1, 2), watched=None, seed=0,
-          bar=True):
-    """Teach the foresight of a VideoUNet where things go, from the centres of clean clips and made-up sightings of them.
+def teach(net, schedule, data, steps=3000, batch=64, frames=32, lr=2e-3, matrix_lr=0.015,
+          frame_stride=(1, 1, 2), watched=None, seed=0, bar=True):
+    """Teach the foresight of a VideoUNet where things go, from the centres of clean clips and made-up
+    sightings of them.
 
         L = foresight_loss(foresee(sightings(c, t)), c)
 
-    Nothing else of the network is used or changed: in minutes it learns here what the diffusion loss would hardly teach it in hours.
-    In every fifth batch the first frames are those of another clip, told to lie `LONG_AGO` or more
-    frames back: what is far away in time may be remembered but not continued. Paths are mirrored at random, and every other batch runs
-    backwards: a thing that bounces without loss may, and a foresight that shortened each step would lengthen it on the way back.
-    data: has `with_frames(n).sample(batch, generator).video`, of one thing that moves;  time_lapse: as in TrainConfig;
-    watched: what `watch` returned; then every other batch of the rest is of that.
-    Returns the losses, a float a step.
+    Nothing else of the network is used or changed: in minutes it learns here what the diffusion loss would
+    hardly teach it in hours. In every fifth batch the first frames are those of another clip, told to lie
+    `LONG_AGO` or more frames back: what is far away in time may be remembered but not continued. Paths are
+    mirrored at random, and every other batch runs backwards: a thing that bounces without loss may, and a
+    foresight that shortened each step would lengthen it on the way back. data: has
+    `with_frames(n).sample(batch, generator).video`, of one thing that moves;  time_lapse: as in TrainConfig;
+    watched: what `watch` returned; then every other batch of the rest is of that. Returns the losses, a float
+    a step.
     """
     blocks, watched = net.decoder[0].temporal.foresee.train().requires_grad_(True), watched or {}
     device = next(net.parameters()).device
@@ -130,7 +145,8 @@ def teach(net, schedule, data, steps=3000, batch=64, frames=32, lr=2e-3, matrix_
             positions = torch.arange(seen.shape[1]) * stride
         else:
             way = paths.flip(1) if step % 2 else paths
-            seen, t, centre, positions = _made_up(way, batch, frames, stride, schedule, step % 5 == 0, generator)
+            seen, t, centre, positions = _made_up(way, batch, frames, stride, schedule, step % 5 == 0,
+                                                  generator)
         mirror = 1 - 2 * torch.randint(2, (batch, 1, 2), generator=generator)
         seen, centre = (seen * mirror).to(device), (centre * mirror).to(device)
         return foresight_loss(foresee(net, seen, t.to(device), positions), centre)
@@ -139,13 +155,15 @@ def teach(net, schedule, data, steps=3000, batch=64, frames=32, lr=2e-3, matrix_
 
 
 def teach_once_more(net, schedule, data, courses, seed=0, bar=True):
-    """The last lessons of a network that has learned the rest: courses of so many steps each, with what it sees (`watch`), each more careful.
+    """The last lessons of a network that has learned the rest: courses of so many steps each, with what it
+    sees (`watch`), each more careful.
 
     Course n = 1, 2, .. takes the rates 1e-3 / n and, for matrices, 0.008 / n.  The rest as in `teach`.
     """
     watched = watch(net, schedule, data, clips=clips_to_watch(courses), bar=bar)
     for n, steps in enumerate(courses, 1):
-        teach(net, schedule, data, steps, lr=1e-3 / n, matrix_lr=0.008 / n, watched=watched, seed=seed + n - 1, bar=bar)
+        teach(net, schedule, data, steps, lr=1e-3 / n, matrix_lr=0.008 / n, watched=watched,
+              seed=seed + n - 1, bar=bar)
 
 
 def clips_to_watch(courses):
@@ -154,16 +172,20 @@ def clips_to_watch(courses):
 
 
 def _made_up(paths, batch, frames, stride, schedule, with_foreign, generator):
-    """A batch of sightings (b, f, 2), levels, centres and positions; with_foreign: the first frames are another clip's, long ago."""
+    """A batch of sightings (b, f, 2), levels, centres and positions; with_foreign: the first frames are
+    another clip's, long ago.
+    """
     draw = lambda n, *shape: torch.randint(n, shape, generator=generator)
     start = int(draw(paths.shape[1] - frames * stride + 1))
-    centre, positions = paths[draw(len(paths), batch), start:start + frames * stride:stride], torch.arange(frames) * stride
+    centre = paths[draw(len(paths), batch), start:start + frames * stride:stride]
+    positions = torch.arange(frames) * stride
     t = draw_noise_levels(batch, frames, schedule.num_timesteps, MIX, 0.4, generator)
     seen = sightings(centre, t, schedule, generator)
     if with_foreign:
         old, gap = int(draw(5)), int(draw(LONG_AGO))
         foreign = centre[:, :old + 1].roll(1, 0)
-        seen, centre, t = torch.cat([foreign, seen], 1), torch.cat([foreign, centre], 1), F.pad(t, (old + 1, 0))
+        seen, centre = torch.cat([foreign, seen], 1), torch.cat([foreign, centre], 1)
+        t = F.pad(t, (old + 1, 0))
         positions = torch.cat([torch.arange(-old, 1) - LONG_AGO - gap, positions])
     return seen, t, centre, positions
 

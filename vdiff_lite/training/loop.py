@@ -11,7 +11,8 @@ from tqdm.auto import tqdm
 
 
 def lr_factor(step: int, steps: int, warmup: int = 100, decay: int | None = None) -> float:
-    """What the learning rates are multiplied by at a step: linear warm-up, 1, then a cosine down to 2% of themselves.
+    """What the learning rates are multiplied by at a step: linear warm-up, 1, then a cosine down to 2% of
+    themselves.
 
     decay: over how many last steps they fall; None means all of them.
     """
@@ -24,10 +25,12 @@ class DivergedError(RuntimeError):
     """The loss is not a number any more."""
 
 
-def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor, factor: float, clip: float = 1.0) -> Tensor:
+def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor, factor: float,
+                   clip: float = 1.0) -> Tensor:
     """One step: gradients of the loss, their norm held to `clip`, learning rates times `factor`.
 
-    Returns the norm before clipping. Raises DivergedError, with the weights as they were, when loss or norm is not finite.
+    Returns the norm before clipping. Raises DivergedError, with the weights as they were, when loss or norm
+    is not finite.
     """
     params = [p for group in optimizer.param_groups for p in group["params"]]
     for group in optimizer.param_groups:
@@ -44,7 +47,9 @@ def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor, factor: float
 def fit(optimizer: torch.optim.Optimizer, loss_of: Callable[[int], Tensor], steps: int, warmup: int = 100,
         decay: int | None = None, clip: float = 1.0, bar: bool = True, name: str = "training",
         on_step: Callable[[int, float], None] | None = None) -> list[float]:
-    """Lower loss_of(step) by `steps` optimizer steps. Returns the losses; on_step(steps taken, loss) follows each."""
+    """Lower loss_of(step) by `steps` optimizer steps. Returns the losses; on_step(steps taken, loss) follows
+    each.
+    """
     losses = []
     with tqdm(range(steps), disable=not bar, unit="step", desc=name) as shown:
         for step in shown:

@@ -12,8 +12,8 @@ def orthogonalize(matrix, steps=5):
 
         X <- a X + (b X X^T + c (X X^T)^2) X
 
-    matrix: (m, n), or (k, m, n) for a stack of them. Returns the same shape; singular values land in 0.7 .. 1.2.
-    torch.optim.Muon does this in bfloat16, which a CPU without bfloat16 units computes 20 times slower.
+    matrix: (m, n), or (k, m, n) for a stack of them. Returns the same shape; singular values land in 0.7 ..
+    1.2. torch.optim.Muon does this in bfloat16, which a CPU without bfloat16 units computes 20 times slower.
     """
     x = matrix / (matrix.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
@@ -25,16 +25,18 @@ def orthogonalize(matrix, steps=5):
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised, for weights with two or more dimensions (Jordan et al. 2024; a convolution counts as
-    a matrix (out, in h w)). Groups with `matrices=False` take AdamW steps instead (Loshchilov and Hutter 2019).
+    """Momentum, orthogonalised, for weights with two or more dimensions (Jordan et al. 2024; a convolution
+    counts as a matrix (out, in h w)). Groups with `matrices=False` take AdamW steps instead (Loshchilov and
+    Hutter 2019).
 
-    Updates of an (m, n) matrix are scaled by sqrt(max(1, m / n)), so that every matrix turns its input by about lr a step,
-    whatever its shape. (With Adam's size of update, convolutions, which have more inputs, take larger
-    steps than attention does.)
+    Updates of an (m, n) matrix are scaled by sqrt(max(1, m / n)), so that every matrix turns its input by
+    about lr a step, whatever its shape. (With Adam's size of update, convolutions, which have more inputs,
+    take larger steps than attention does.)
     """
 
     def __init__(self, groups, momentum=0.95, betas=(0.9, 0.99), weight_decay=0.01):
-        super().__init__(groups, dict(lr=1e-3, momentum=momentum, betas=tuple(betas), weight_decay=weight_decay, matrices=True))
+        super().__init__(groups, dict(lr=1e-3, momentum=momentum, betas=tuple(betas), matrices=True,
+                                      weight_decay=weight_decay))
         for group in self.param_groups:
             group.setdefault("initial_lr", group["lr"])
 
@@ -54,7 +56,8 @@ class Muon(torch.optim.Optimizer):
             by_shape.setdefault((len(p), p[0].numel()), []).append((p, update.flatten(1)))
         for (m, n), pairs in by_shape.items():
             updates = orthogonalize(torch.stack([update for _, update in pairs]))
-            torch._foreach_add_([p for p, _ in pairs], [update.view_as(p) for (p, _), update in zip(pairs, updates)],
+            updates = [update.view_as(p) for (p, _), update in zip(pairs, updates)]
+            torch._foreach_add_([p for p, _ in pairs], updates,
                                 alpha=-group["lr"] * max(1, m / n) ** 0.5)
 
     def _step_adamw(self, group):
@@ -74,7 +77,9 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_addcdiv_(params, means, scales, [-lr / (1 - beta1**n) for n in steps])
 
     def _learning(self, group, *names):
-        """The parameters of a group that have a gradient, their gradients, and their states, in which `names` begin as zeros."""
+        """The parameters of a group that have a gradient, their gradients, and their states, in which `names`
+        begin as zeros.
+        """
         params = [p for p in group["params"] if p.grad is not None]
         for p in params:
             for name in set(names) - set(self.state[p]):
@@ -84,7 +89,7 @@ class Muon(torch.optim.Optimizer):
 
 def make_optimizer(net: nn.Module, lr, matrix_lr, betas=(0.9, 0.99), weight_decay=0.01):
     """Muon at `matrix_lr` on the matrices inside the network; AdamW at `lr` on biases, norms, the noise-level
-    embedding and its uses, the first and last layer, and the foresight, which comes taught and wants small steps."""
+    embedding and its uses, the first and last layer, and the foresight, which comes taught: small steps."""
     outside = ("patchify", "unpatchify", "noise_embedding", "decoder.0.temporal.foresee")
     is_matrix = lambda name, p: p.ndim >= 2 and not name.startswith(outside) and "modulation" not in name
     named = list(net.named_parameters())

@@ -46,13 +46,14 @@ class Progress:
 class Trainer:
     """Trains a network to predict v; everything that it needs to go on is in `save` and `resume`.
 
-    net: any nn.Module called as net(xt, t) that predicts v; `hook` and `positions` are passed where its forward takes
-    them;  schedule: NoiseSchedule;  data: ClipSource;  config: TrainConfig.  The random numbers of step n depend on the
-    seed and n alone, so a run that was cut off and resumed from its last save ends with the same bytes as one that was not.
+    net: any nn.Module called as net(xt, t) that predicts v; `hook` and `positions` are passed where its
+    forward takes them;  schedule: NoiseSchedule;  data: ClipSource;  config: TrainConfig.  The random numbers
+    of step n depend on the seed and n alone, so a run that was cut off and resumed from its last save ends
+    with the same bytes as one that was not.
     """
 
-    def __init__(self, net: nn.Module, schedule: NoiseSchedule, data: ClipSource, config: TrainConfig | None = None,
-                 device: str | torch.device = "cpu"):
+    def __init__(self, net: nn.Module, schedule: NoiseSchedule, data: ClipSource,
+                 config: TrainConfig | None = None, device: str | torch.device = "cpu"):
         self.config = config or TrainConfig()
         self.net, self.schedule, self.data, self.device = net.to(device).train(), schedule, data, device
         self.takes = set(signature(net.forward).parameters)
@@ -84,10 +85,11 @@ class Trainer:
         centres = [centre for site, centre in features.items() if site.endswith((".centre", ".seen"))]
         total = loss + config.centre * centre_loss(centres, x0) if centres else loss
         try:
-            optimizer_step(self.optimizer, total, lr_factor(step, config.steps, config.warmup, config.decay), config.clip)
+            factor = lr_factor(step, config.steps, config.warmup, config.decay)
+            optimizer_step(self.optimizer, total, factor, config.clip)
         except DivergedError as error:
-            raise DivergedError(f"step {step}: {error}; resume from the last save with a lower matrix_lr than "
-                                f"{config.matrix_lr}") from None
+            raise DivergedError(f"step {step}: {error}; resume from the last save with a lower matrix_lr "
+                                f"than {config.matrix_lr}") from None
         self.ema.update_parameters(self.net)
         self.step += 1
         self.losses.append(loss.item())
@@ -106,7 +108,8 @@ class Trainer:
         stride = config.frame_stride[torch.randint(len(config.frame_stride), (), generator=generator)]
         x0 = self.data.with_frames(frames * stride).sample(batch, generator).video[:, :, ::stride]
         noise_mix = config.noise_mix if frames > 1 else (1, 0, 0, 0)
-        t = draw_noise_levels(batch, frames, self.schedule.num_timesteps, noise_mix, config.high_noise_fraction, generator)
+        t = draw_noise_levels(batch, frames, self.schedule.num_timesteps, noise_mix,
+                              config.high_noise_fraction, generator)
         eps = noise_like(x0, generator)
         x0, t, eps = (x.to(self.device) for x in (x0, t, eps))
         positions = torch.arange(frames) * stride
@@ -115,22 +118,25 @@ class Trainer:
         return x0, t, eps, positions
 
     def self_rollout(self, x0: Tensor, eps: Tensor, positions: Tensor, generator: Generator) -> tuple:
-        """A batch as a rollout meets it: the past is what the averaged network drew, in four steps, after true frames.
+        """A batch as a rollout meets it: the past is what the averaged network drew, in four steps, after
+        true frames.
 
-        The frames after it are the data's. A network that has seen true pasts alone takes its own small errors for the
-        digit and adds to them, window after window; here it learns to make the right next frames of a past that is
-        slightly wrong. (Errors that a model meets only in its own output: Bengio et al. 2015, "Scheduled sampling".)
-        In every second such batch the true first frames go; else they stay, further back than they are, as an anchor.
+        The frames after it are the data's. A network that has seen true pasts alone takes its own small
+        errors for the digit and adds to them, window after window; here it learns to make the right next
+        frames of a past that is slightly wrong. (Errors that a model meets only in its own output: Bengio et
+        al. 2015, "Scheduled sampling".) In every second such batch the true first frames go; else they stay,
+        further back than they are, as an anchor.
 
-        x0, eps: (b, c, f, h, w);  positions: (f,). Returns x0, t, eps and positions, of all frames or of those from the
-        fourth on.
+        x0, eps: (b, c, f, h, w);  positions: (f,). Returns x0, t, eps and positions, of all frames or those
+        from the fourth on.
         """
         first, last = SELF_ROLLOUT_FRAMES
         levels = draw_noise_levels(*x0[:, 0, :, 0, 0].shape, self.schedule.num_timesteps, (1, 0, 0, 0),
                                    self.config.high_noise_fraction, generator)
         anchored, gap = torch.randint(2, (), generator=generator), torch.randint(13, (), generator=generator)
         with torch.no_grad():
-            continued = partial(condition_on_past(self.ema_denoiser(), x0[:, :, :first]), **self._kwargs(positions[:last]))
+            bound = condition_on_past(self.ema_denoiser(), x0[:, :, :first])
+            continued = partial(bound, **self._kwargs(positions[:last]))
             noise = noise_like(x0[:, :, :last], generator)
             drawn = run_sampler(ddim(continued, noise, self.schedule, steps=4))
         x0 = torch.cat([drawn.clamp(-1, 1), x0[:, :, last:]], dim=2)
@@ -139,11 +145,13 @@ class Trainer:
             return x0[:, :, first:], t[:, first:], eps[:, :, first:], positions[first:]
         return x0, t, eps, torch.cat([positions[:first] - gap, positions[first:]])
 
-    def run(self, save_to: str | Path | None = None, save_every: int = 500, bar: bool = True) -> Iterator[Progress]:
-        """Take the steps that are left; yields Progress after each. Saves to the file save_to on the way and at the end.
+    def run(self, save_to: str | Path | None = None, save_every: int = 500,
+            bar: bool = True) -> Iterator[Progress]:
+        """Take the steps that are left; yields Progress after each. Saves to the file save_to on the way and
+        at the end.
 
-        With save_to, Ctrl-C ends a run between two steps: it saves, and raises KeyboardInterrupt that says so. A second
-        one does not wait.
+        With save_to, Ctrl-C ends a run between two steps: it saves, and raises KeyboardInterrupt that says
+        so. A second one does not wait.
         """
         started, first, steps = time.perf_counter(), self.step, self.config.steps
         bar = tqdm(total=steps, initial=first, disable=not bar, unit="step")
@@ -153,7 +161,8 @@ class Trainer:
                 per_step = (time.perf_counter() - started) / (self.step - first)
                 speed = self.config.batch / per_step
                 bar.update()
-                bar.set_postfix(loss=f"{sum(self.losses[-50:]) / len(self.losses[-50:]):.4f}", clips_s=f"{speed:.1f}")
+                recent = self.losses[-50:]
+                bar.set_postfix(loss=f"{sum(recent) / len(recent):.4f}", clips_s=f"{speed:.1f}")
                 if save_to and (self.step % save_every == 0 or self.step == steps):
                     self.save(save_to)
                 yield Progress(self.step, loss, speed, per_step * (steps - self.step))
@@ -168,7 +177,9 @@ class Trainer:
         return Denoiser(copy.deepcopy(self.ema.module).eval().requires_grad_(False), self.schedule, (c, h, w))
 
     def save(self, path: str | Path) -> None:
-        """Write everything that training needs to go on: weights, average, optimizer, step, losses, and which run it is."""
+        """Write everything that training needs to go on: weights, average, optimizer, step, losses, and which
+        run it is.
+        """
         tensors = {f"ema.{name}": value for name, value in self.ema.module.state_dict().items()}
         tensors |= {f"net.{name}": value for name, value in self.net.state_dict().items()}
         for i, state in self.optimizer.state_dict()["state"].items():
@@ -177,7 +188,9 @@ class Trainer:
         checkpoint.write_tensors(path, tensors, run=self.identity(), step=self.step, losses=self.losses)
 
     def identity(self) -> dict:
-        """Which run this is: network, recipe (its seed too) and data. A run is resumed under the same ones."""
+        """Which run this is: network, recipe (its seed too) and data. A run is resumed under the same
+        ones.
+        """
         config = getattr(self.net, "config", None)
         return dict(network=config.to_dict() if hasattr(config, "to_dict") else type(self.net).__name__,
                     recipe=json.loads(json.dumps(asdict(self.config))), data=str(self.data))
@@ -185,15 +198,16 @@ class Trainer:
     def resume(self, path: str | Path, anyway: bool = False) -> Trainer:
         """Go on from a file that `save` wrote. Returns self.
 
-        Raises CheckpointError when the file is of another run, and names each difference: network, each setting of the
-        recipe, data. anyway: go on under this run's recipe and data all the same; the network must fit.
+        Raises CheckpointError when the file is of another run, and names each difference: network, each
+        setting of the recipe, data. anyway: go on under this run's recipe and data all the same; the network
+        must fit.
         """
         tensors, about = checkpoint.read_tensors(path)
         differences = differing(about.get("run", {}), self.identity())
         if differences and (not anyway or any(name.startswith("network") for name in differences)):
-            listed = "; ".join(f"{name}: {old!r} there, {new!r} here" for name, (old, new) in differences.items())
-            raise checkpoint.CheckpointError(f"{path} was written by another run ({listed}); choose another place, or insist "
-                                             "with anyway=True (--anyway) where the network is the same")
+            listed = "; ".join(f"{k}: {old!r} there, {new!r} here" for k, (old, new) in differences.items())
+            raise checkpoint.CheckpointError(f"{path} was written by another run ({listed}); choose another "
+                                             "place, or insist with anyway=True (--anyway), network apart")
         part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         self.net.load_state_dict(part("net."))
         self.ema.module.load_state_dict(part("ema."))
@@ -222,16 +236,20 @@ def differing(old: dict, new: dict, prefix: str = "") -> dict:
 
 
 def _ema(decay: float, averages: list, params: list, num_averaged: Tensor) -> None:
-    """Exponential moving average, its decay ramped up from .1 over the first steps: min(decay, n / (9 + n))."""
+    """Exponential moving average, its decay ramped up from .1 over the first steps: min(decay, n / (9 +
+    n)).
+    """
     n = int(num_averaged)
     torch._foreach_lerp_(averages, params, 1 - min(decay, n / (9 + n)))
 
 
 @contextmanager
 def _interruptible(save_to: str | Path | None) -> Iterator[list]:
-    """A list that is empty until somebody presses Ctrl-C, which does nothing else meanwhile; the second time it is as ever."""
+    """A list that is empty until somebody presses Ctrl-C, which does nothing else meanwhile; the second time
+    it is as ever.
+    """
     interrupts = []
-    if not save_to or threading.current_thread() is not threading.main_thread():  # only there are signals delivered
+    if not save_to or threading.current_thread() is not threading.main_thread():  # no signals there
         yield interrupts
         return
     before = signal.getsignal(signal.SIGINT) or signal.default_int_handler
