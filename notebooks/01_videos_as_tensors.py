@@ -16,7 +16,7 @@
 # %% [markdown]
 # # 1. Videos as tensors
 #
-# **What does a network see when it looks at a video - and how can we make endless video whose every frame we know the truth about?**
+# **What does a network see when it looks at a video - and how can we make endless video with the truth known for every frame?**
 #
 # We build the world of this book: a digit that bounces in a box. It is small enough for a laptop and exact enough
 # to measure a model against: after two frames, the whole future is determined.
@@ -35,6 +35,7 @@ import torch
 from einops import rearrange
 
 import vdiff_lite as vd
+from vdiff_lite import viz
 from vdiff_lite.data.bouncing_digits import centroid, draw, glyphs
 from vdiff_lite.viz import sliders
 
@@ -48,22 +49,14 @@ finished = vd.BouncingDigits().sample(4, torch.Generator().manual_seed(1))
 viz.show_clips(finished.video, alt="A handwritten digit bounces in a box")
 
 # %% [markdown]
-# **Predict.** A clip of 16 grey frames of 32 by 32: how many numbers is that? How many bytes as 32-bit floats, and how
+# **Predict.** A clip of 16 gray frames of 32 by 32: how many numbers is that? How many bytes as 32-bit floats, and how
 # many in a batch of 16?
 
 # %%
 # NBVAL_CHECK_OUTPUT
 clip = finished.video[:1]
-print(
-    "shape",
-    tuple(clip.shape),
-    "=",
-    clip.numel(),
-    "numbers,",
-    clip.numel() * 4,
-    "bytes; a batch of 16:",
-    16 * clip.numel() * 4,
-)
+numbers = clip.numel()
+print("shape", tuple(clip.shape), "=", numbers, "numbers,", numbers * 4, "bytes; a batch of 16:", 16 * numbers * 4)
 
 # %% [markdown]
 # ## The convention
@@ -71,8 +64,8 @@ print(
 # Throughout the book a batch of clips is one tensor `(b, c, f, h, w)`: batch, channel, frame, height, width. Values lie
 # in $[-1, 1]$: black is $-1$, white is $1$. Noise has mean 0 and variance 1, so it is on the same scale as the data.
 #
-# Layers disagree about what they want to see, and `einops` lets us say it in words instead of counting axes. A 2D
-# convolution wants frames as a batch of images; attention along time wants each place as a sequence.
+# Layers disagree about the layout they want, and `einops` lets us state it in words instead of counting axes. A 2D
+# convolution wants frames as a batch of images. Attention along time wants each spatial position as a sequence.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -84,21 +77,21 @@ print("sequences", tuple(as_sequences.shape))
 # %% [markdown]
 # ## Build it: a digit between pixels
 #
-# The digits are the UCI set that scikit-learn ships: 8 by 8 pixels, 1,797 of them, by 13 people. `glyphs` enlarges them and
-# centres each on its ink.
+# The digits are the UCI set that scikit-learn ships: 8 by 8 pixels, 1,797 of them, by 13 people. Each image of a digit is one
+# *glyph sample*. `glyphs` enlarges them and centers each on its centroid, the center of mass of its brightness.
 
 # %%
 images, labels = glyphs(digit_size=12, split="train")
 tuple(images.shape), tuple(glyphs(12, "test")[0].shape)
 
-# %% mystnb={"image": {"alt": "Ten handwritten digits in a row, zero to nine, white on black."}, "figure": {"caption": "One handwriting of each digit."}}
+# %% mystnb={"image": {"alt": "Ten handwritten digits in a row, zero to nine, white on black."}, "figure": {"caption": "One glyph sample of each digit."}}
 one_each = torch.stack([images[(labels == n).nonzero()[0, 0]] for n in range(10)])
 plt.figure(figsize=(9, 1))
 plt.imshow(rearrange(one_each, "n h w -> h (n w)"), cmap="gray")
 plt.axis("off");
 
 # %% [markdown]
-# The digit shall stand at any place, not only on whole pixels. Linear interpolation does it, and it factors into one matrix
+# The digit may stand anywhere, not only on whole pixels. Linear interpolation does it, and it factors into one matrix
 # per axis. With $c$ the corner's coordinate,
 #
 # $$\text{frame} = A_y \, G \, A_x^\top, \qquad A_{ij} = \max(0,\; 1 - |\,i - j - c\,|). \tag{1}$$
@@ -125,25 +118,22 @@ plt.imshow(frame, cmap="gray")
 plt.axis("off");
 
 # %% [markdown]
-# The tent has two properties that we will lean on: the weights along $i$ sum to 1, so no ink is lost; and the centre of mass moves
-# by exactly $c$. So the centroid of the pixels *is* the position, without any rounding.
+# The tent has two properties that we will rely on. The weights along $i$ sum to 1, so the total intensity (the sum of the
+# brightness over all pixels) is kept. And the center of mass moves by exactly $c$. So the centroid of the pixels *is* the
+# position, without any rounding.
 
 # %%
 # NBVAL_CHECK_OUTPUT
 moved = centroid(draw_by_hand(one_each[3], torch.tensor([9.75, 2.25]))) - centroid(frame)
-print("ink before and after: %.3f %.3f" % (one_each[3].sum(), frame.sum()))
-print(
-    "centroid moved by",
-    [round(v, 3) for v in moved.tolist()],
-    "- expected",
-    [9.75 - 4.3, 2.25 - 10.8],
-)
+moved, expected = [round(v, 3) for v in moved.tolist()], [9.75 - 4.3, 2.25 - 10.8]
+print("intensity before and after: %.3f %.3f" % (one_each[3].sum(), frame.sum()))
+print("centroid moved by", moved, "- expected", expected)
 
 # %% [markdown]
 # ## Build it: bouncing
 #
-# A ball between two walls at $0$ and $L$ moves in a straight line in a world of mirrors. So: let it fly through the walls and fold
-# the line back,
+# A ball between two walls at $0$ and $L$ moves in a straight line in a world of mirrors. So let it fly through the walls and
+# fold the line back,
 #
 # $$p(f) = \operatorname{tri}(p_0 + v f), \qquad \operatorname{tri}(u) = L - \big|\, (u \bmod 2L) - L \,\big|. \tag{2}$$
 
@@ -180,73 +170,64 @@ twin = draw(one_each[3][None, None], path[None, None, :16], size=32)
 torch.testing.assert_close(by_hand, 2 * twin[0] - 1)
 
 # %% [markdown]
-# `BouncingDigits` draws the start, the velocity and the handwriting at random from a generator and returns the clip *with its truth*.
+# `BouncingDigits` draws the start, the velocity and the glyph sample at random from a generator. It returns a `Batch`: the
+# clips as `video`, and what is known about them as `truth`.
 
 # %%
 # NBVAL_CHECK_OUTPUT
-clips = vd.BouncingDigits().sample(256, torch.Generator().manual_seed(2))
-for name in ("video", "positions", "velocities", "labels"):
-    print(f"{name:10}", tuple(getattr(clips, name).shape))
+batch = vd.BouncingDigits().sample(256, torch.Generator().manual_seed(2))
+print("video     ", tuple(batch.video.shape))
+for name in ("positions", "velocities", "labels"):
+    print(f"{name:10}", tuple(getattr(batch.truth, name).shape))
 
 # %% [markdown]
 # Is the truth true? Measure the centroid of the pixels and compare; then check that the fold of equation 2 conserves speed.
 
 # %%
 # NBVAL_CHECK_OUTPUT
-measured = centroid((clips.video[:, 0] + 1) / 2)
-speed = clips.truth.velocities.norm(dim=-1)
-print(
-    "largest error of the position: %.0e pixels"
-    % (measured - clips.truth.positions[:, 0]).abs().max().clamp(min=1e-5)
-)
-print("slowest and fastest: %.2f %.2f pixels a frame" % (speed.min(), speed.max()))
+measured = centroid((batch.video[:, 0] + 1) / 2)
+largest = (measured - batch.truth.positions[:, 0]).abs().max().clamp(min=1e-5)
+speed = batch.truth.velocities.norm(dim=-1)
+print("largest error of the position: %.0e pixels" % largest)
+print("slowest and fastest: %.2f %.2f pixels per frame" % (speed.min(), speed.max()))
 torch.testing.assert_close(speed, speed[:, :, :1].expand_as(speed))
 
 # %% [markdown]
-# Same seed, same bytes; and no handwriting stands in both splits: they come from different forms, filled in by different people (but for one person at most, as far as can be told: `data/README.md`).
+# The same seed gives the same bytes. And no glyph sample is in both splits: they come from different forms, filled in by
+# different people (but for one person at most, as far as can be told: `data/README.md`).
 
 # %%
 again = vd.BouncingDigits().sample(256, torch.Generator().manual_seed(2))
-assert torch.equal(clips.video, again.video)
-train, test = (
-    vd.BouncingDigits(split=s).sample(256, generator).truth.samples for s in ("train", "test")
-)
-assert not set(train.flatten().tolist()) & set(test.flatten().tolist())
+assert torch.equal(batch.video, again.video)
+splits = [vd.BouncingDigits(split=name).sample(256, generator) for name in ("train", "test")]
+train, test = (set(split.truth.samples.flatten().tolist()) for split in splits)
+assert not train & test
 
 # %% [markdown]
 # ## Play
 #
-# How fast may a digit be before its frames stop overlapping? Move the slider and watch. The book stays between 0.5 and 1.5 pixels
-# a frame.
+# How fast may a digit be before its frames stop overlapping? Move the slider and watch. The book stays between 0.5 and 1.5
+# pixels per frame.
 
 # %%
 speeds = [0.25, 0.5, 1.0, 1.5, 2.5, 4.0]
-fast = torch.cat(
-    [
-        vd.BouncingDigits(speed=(s, s)).sample(1, torch.Generator().manual_seed(5)).video
-        for s in speeds
-    ]
-)
-sliders.picture_slider(
-    sliders.clip_pictures(fast),
-    speeds,
-    "speed, pixels a frame",
-    "A digit bounces in a box.",
-    start=2,
-)
+same_start = lambda data: data.sample(1, torch.Generator().manual_seed(5)).video
+fast = torch.cat([same_start(vd.BouncingDigits(speed=(s, s))) for s in speeds])
+pictures = sliders.clip_pictures(fast)
+sliders.picture_slider(pictures, speeds, "speed, pixels per frame", "A digit bounces in a box.", start=2)
 
 # %% [markdown]
 # Two digits are the harder setting: they hide each other, and a model must remember what it cannot see.
 
-# %% mystnb={"image": {"alt": "A film strip in which two digits cross and cover each other for a few frames."}, "figure": {"caption": "Two digits. Where they overlap the brighter is seen."}}
+# %% mystnb={"image": {"alt": "A film strip in which two digits cross and cover each other for a few frames."}, "figure": {"caption": "Two digits. Where they overlap, the brighter pixel is shown."}}
 two = vd.BouncingDigits(num_digits=2).sample(1, torch.Generator().manual_seed(3))
 viz.film_strip(two.video, ["two digits"]);
 
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# What if we had rounded positions to whole pixels? On one frame nobody can tell. Along time, the speed is wrong almost everywhere:
-# the digit stands still, then jumps.
+# What if we had rounded positions to whole pixels? On one frame nobody can tell. Along time, the speed is wrong almost
+# everywhere: the digit stands still, then jumps.
 
 # %%
 rounded = torch.stack([draw_by_hand(one_each[3], corner.round()) for corner in path])
@@ -254,26 +235,20 @@ smooth = torch.stack([draw_by_hand(one_each[3], corner) for corner in path])
 
 # %% mystnb={"image": {"alt": "The measured speed per frame: nearly constant for the smooth clip, jumping between zero and more than one for the rounded one."}, "figure": {"caption": "Speed measured from the pixels. A model trained on the dashed clip would learn to stutter."}}
 figure, axis = plt.subplots(figsize=(7, 2.4))
-viz.plot_lines(
-    axis,
-    f[1:],
-    {
-        "between pixels": centroid(smooth).diff(dim=0).norm(dim=-1),
-        "rounded to pixels": centroid(rounded).diff(dim=0).norm(dim=-1),
-    },
-)
-axis.set(xlabel="frame f", ylabel="speed (pixels a frame)");
+speed_of = lambda frames: centroid(frames).diff(dim=0).norm(dim=-1)
+viz.plot_lines(axis, f[1:], {"between pixels": speed_of(smooth), "rounded to pixels": speed_of(rounded)})
+axis.set(xlabel="frame f", ylabel="speed (pixels per frame)");
 
 # %% [markdown]
-# The second classic: forgetting the range. A clip in $[0, 255]$ or $[0, 1]$ runs through every layer without an error, and
+# The second classic is to forget the range. A clip in $[0, 255]$ or $[0, 1]$ runs through every layer without an error, and
 # a model trained on it learns nothing good, since its noise is on another scale. One line tells:
 
 # %%
 # NBVAL_CHECK_OUTPUT
-print("min %.1f, max %.1f" % (clips.video.min(), clips.video.max()))
+print("min %.1f, max %.1f" % (batch.video.min(), batch.video.max()))
 
 # %% [markdown]
-# Your own clips work too: `vd.VideoFolder("my_clips/")` reads mp4, webm, gif and folders of images, and a file that cannot be
+# Your own clips work too: `vd.VideoFolder("my_clips/")` reads video files and folders of images, and a file that cannot be
 # used is named, not skipped in silence.
 
 # %%
@@ -287,8 +262,8 @@ except ValueError as error:
 # ## Recap
 #
 # A clip is a tensor `(b, c, f, h, w)` in $[-1, 1]$. Our world draws a digit with tent matrices, which makes its centroid
-# exact, and folds a straight line at the walls, which makes its future determined. So every claim about a model's clips can be
-# checked against the truth.
+# exact, and folds a straight line at the walls, which makes its future determined. So a model's clips can be checked against
+# the truth.
 #
 # ## Exercises
 #
@@ -306,4 +281,5 @@ except ValueError as error:
 #
 # ## Sources
 #
-# The handwriting: {cite:t}`alpaydin1998optical`, as shipped by {cite:t}`pedregosa2011scikit`. The idea of digits that move: {cite:t}`srivastava2015unsupervised`.
+# The handwritten digits: {cite:t}`alpaydin1998optical`, as shipped by {cite:t}`pedregosa2011scikit`. The idea of digits that
+# move: {cite:t}`srivastava2015unsupervised`.
