@@ -2,13 +2,14 @@ import base64
 import io
 import re
 
+import av
 import matplotlib
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from vdiff_lite import BouncingDigits
+from vdiff_lite import BouncingDigits, viz
 from vdiff_lite.viz import sliders
 
 matplotlib.use("Agg")
@@ -27,7 +28,7 @@ def test_pixels_map_to_bytes():
         viz.to_uint8(torch.zeros(2, 3, 4, 4))
 
 
-def test_a_strip_shows_every_frame_and_marks_the_given_ones(clip):
+def test_a_strip_shows_every_frame_and_marks_the_context(clip):
     figure = viz.film_strip([clip, clip[:, :3]], ["long", "short"], num_context=2)
     shown = [axis for axis in figure.axes if axis.get_visible()]
     assert len(shown) == 9
@@ -40,14 +41,15 @@ def test_a_strip_marks_where_windows_join(clip):
     figure = viz.film_strip([clip, clip], num_context=[6, 2], every=2, joins=[3])
     orange = matplotlib.colors.to_rgba(viz.COLORS[1])
     marked = [axis.spines["left"].get_edgecolor() == orange for axis in figure.axes if axis.get_visible()]
-    assert marked == [False, False, False, False, False, True]  # the truth is not joined; frame 3 is not shown, 4 is
+    assert marked == [False] * 5 + [True]  # the truth is not joined; frame 3 is not shown, 4 is
 
 
 def test_a_border_tells_given_frames_from_made_ones(clip):
     out = viz.framed(clip, num_context=2, joins=[4, 9])
     assert torch.equal(out[:, :, 2:-2, 2:-2], clip) and out.shape[1:] == (6, 36, 36)
-    assert out[0, :, 0, 9].tolist() == pytest.approx([1, 1, 0.1, 0.1, 1, 0.1])  # above: given, and where a window begins
-    assert out[0, :, 9, -1].tolist() == pytest.approx([1, 1, 0.1, 0.1, 0.1, 0.1])  # at a side: given
+    above, beside = out[0, :, 0, 9].tolist(), out[0, :, 9, -1].tolist()
+    assert above == pytest.approx([1, 1, 0.1, 0.1, 1, 0.1])  # the context, and where a window begins
+    assert beside == pytest.approx([1, 1, 0.1, 0.1, 0.1, 0.1])  # the context
 
 
 def test_gifs_hold_the_frames(clip):
@@ -56,21 +58,38 @@ def test_gifs_hold_the_frames(clip):
     np.testing.assert_array_equal(np.asarray(image.convert("L"))[::3, ::3], viz.to_uint8(clip)[0])
 
 
-def test_clips_are_shown_with_controls_and_text(clip, monkeypatch):
+@pytest.mark.parametrize("channels, size, enlarge", [(1, (32, 32), 4), (3, (32, 32), 1), (1, (15, 31), 1)])
+def test_an_mp4_holds_the_frames_in_even_sizes(channels, size, enlarge):
+    clip = torch.linspace(-1, 1, 6)[:, None, None].expand(channels, 6, *size)
+    with av.open(io.BytesIO(viz.encode_mp4(clip, fps=12.5, enlarge=enlarge))) as container:
+        stream = container.streams.video[0]
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        assert (stream.codec_context.name, stream.pix_fmt, stream.average_rate) == ("h264", "yuv420p", 12.5)
+    assert len(frames) == 6 and frames[0].shape == (*(n * enlarge + n * enlarge % 2 for n in size), 3)
+    for frame, level in zip(frames, viz.to_uint8(clip)):
+        assert np.abs(frame.astype(int) - int(level.flat[0])).max() <= 3
+
+
+def test_the_same_clip_gives_the_same_mp4(clip):
+    assert viz.encode_mp4(clip) == viz.encode_mp4(clip) != viz.encode_mp4(-clip)
+
+
+def test_clips_are_shown_with_controls_and_text(clip):
     html = viz.show_clips([clip], ["a <digit>"], alt='It "moves"').data
     assert "a &lt;digit&gt;" in html and "&quot;moves&quot;" in html
-    if viz.find_ffmpeg():
-        assert "<video loop muted" in html and 'aria-label="Play or pause: ' in html and "autoplay" not in html
-    monkeypatch.setattr(viz, "find_ffmpeg", lambda: None)
-    assert 'src="data:image/gif' in viz.show_clips([clip]).data
+    assert "<video loop muted" in html and 'aria-label="Play or pause: ' in html and "autoplay" not in html
+    assert 'src="data:video/mp4;base64,' in html and 'poster="data:image/png;base64,' in html
 
 
-def test_an_unknown_ending_is_refused(clip, tmp_path, monkeypatch):
+def test_a_clip_is_saved_by_its_ending_and_what_cannot_be_is_refused(clip, tmp_path):
+    viz.save_clip(clip, tmp_path / "x.gif")
+    viz.save_clip(clip, tmp_path / "x.mp4")
+    assert (tmp_path / "x.gif").read_bytes() == viz.encode_gif(clip, enlarge=4)
+    assert (tmp_path / "x.mp4").read_bytes() == viz.encode_mp4(clip)
     with pytest.raises(ValueError, match="unknown ending"):
         viz.save_clip(clip, tmp_path / "x.avi")
-    monkeypatch.setattr(viz, "find_ffmpeg", lambda: None)
-    with pytest.raises(ValueError, match="needs ffmpeg"):
-        viz.save_clip(clip, tmp_path / "x.mp4")
+    with pytest.raises(ValueError, match="there is no folder"):
+        viz.save_clip(clip, tmp_path / "nowhere" / "x.mp4")
 
 
 def test_a_slider_holds_a_picture_for_each_value(clip):
@@ -84,7 +103,8 @@ def test_a_slider_holds_a_picture_for_each_value(clip):
 
 def test_two_sliders_have_two_names(clip):
     pictures = sliders.clip_pictures([clip, clip])
-    names = [re.search(r'id="([^"]+)"', sliders.picture_slider(pictures, [0, 1], "w", "x").data).group(1) for _ in range(2)]
+    pages = [sliders.picture_slider(pictures, [0, 1], "w", "x").data for _ in range(2)]
+    names = [re.search(r'id="([^"]+)"', page).group(1) for page in pages]
     assert names[0] != names[1]
 
 
@@ -95,8 +115,10 @@ def test_a_slider_wants_one_picture_a_value(clip, n, values):
 
 
 def test_intervals_are_dots_on_bars_from_top_to_bottom():
-    axis = viz.plot_intervals(matplotlib.figure.Figure().subplots(), {"first": (1.0, 0.5, 1.25), "second": (2.0, 1.5, 3.0)})
+    intervals = {"first": (1.0, 0.5, 1.25), "second": (2.0, 1.5, 3.0)}
+    axis = viz.plot_intervals(matplotlib.figure.Figure().subplots(), intervals)
     bars, dots = axis.lines[::2], axis.lines[1::2]
-    assert [list(bar.get_xdata()) for bar in bars] == [[0.5, 1.25], [1.5, 3.0]] and [float(dot.get_xdata()[0]) for dot in dots] == [1.0, 2.0]
+    assert [list(bar.get_xdata()) for bar in bars] == [[0.5, 1.25], [1.5, 3.0]]
+    assert [float(dot.get_xdata()[0]) for dot in dots] == [1.0, 2.0]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["first", "second"]
     assert axis.transData.transform((0, 0))[1] > axis.transData.transform((0, 1))[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -11,18 +12,19 @@ from torch import Generator, Tensor
 
 from vdiff_lite.data.batch import Batch
 
-# The 1,797 digits that scikit-learn ships were written on forms: one fixed sequence of digits, which begins anew at 14 places
+# The 1,797 digits that scikit-learn ships were written on 14 forms, each with the same sequence of digits
 # (tests/test_data.py). The last two forms, from this index on, are held out.
 FIRST_HELD_OUT = 1545
-MARGIN = 2  # pixels around an enlarged digit, so that its ink can be moved to the middle
+MARGIN = 2  # pixels around an enlarged digit, so that its centroid can be moved to the middle
 
 
 @dataclass(frozen=True)
 class DigitTruth:
     """The truth about a batch of clips with n digits each.
 
-    positions: (b, n, f, 2), the centroid (y, x) of each digit in pixels;  velocities: (b, n, f, 2) in pixels per frame;
-    labels: (b, n), which digit;  samples: (b, n), which glyph sample (an index into `sklearn.datasets.load_digits`).
+    positions: (b, n, f, 2), the centroid (y, x) of each digit in pixels;  velocities: (b, n, f, 2) in pixels
+    per frame;  labels: (b, n), which digit;  samples: (b, n), which glyph sample (an index into
+    `sklearn.datasets.load_digits`).
     """
 
     positions: Tensor
@@ -37,27 +39,28 @@ class BouncingDigits:
 
         p(f) = tri(p_0 + v f): a straight line, folded back at the walls
 
-    Endless and seeded: `sample(batch, generator)` makes new clips, the same ones for the same generator state.
-    A digit is drawn by linear interpolation, which keeps its centroid exactly at p: `positions` are what the centroid
-    of the pixels measures when one digit is in the box. Where digits overlap the brighter one is seen.
+    Endless and seeded: `sample(batch, generator)` makes new clips, the same for the same generator state.
+    A digit is drawn by linear interpolation, which keeps its centroid exactly at p: `positions` are what
+    `centroid` measures when one digit is in the box. Where digits overlap the brighter pixel is seen.
 
-    size: side of a frame in pixels;  speed: slowest and fastest, in pixels a frame;  digit_size: side of a digit;
-    split: "train" or "test" - the handwriting of different people.  Raises ValueError for values that do not fit.
+    size: side of a frame in pixels;  speed: slowest and fastest, in pixels per frame;  digit_size: side of a
+    digit;  split: "train" or "test", glyph samples from different forms.  Raises ValueError for values that
+    do not fit.
     """
 
     num_digits: int = 1
     num_frames: int = 16
     size: int = 32
-    speed: tuple = (0.5, 1.5)
+    speed: tuple[float, float] = (0.5, 1.5)
     digit_size: int = 12
     split: str = "train"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "speed", tuple(self.speed))
         if self.split not in ("train", "test"):
             raise ValueError(f"split={self.split!r} is unknown; choose 'train' or 'test'")
         if self.num_digits < 1 or self.num_frames < 1:
-            raise ValueError(f"num_digits={self.num_digits} and num_frames={self.num_frames} must be 1 or more")
+            raise ValueError(f"num_digits={self.num_digits}, num_frames={self.num_frames}: choose 1 or more")
         if not 4 <= self.digit_size <= self.size - 4:
             raise ValueError(f"digit_size={self.digit_size} does not move in a box of {self.size}; "
                              f"choose between 4 and {self.size - 4}")
@@ -67,16 +70,16 @@ class BouncingDigits:
                              f"{self.size - self._glyph_size}")
 
     @property
-    def _glyph_size(self):
+    def _glyph_size(self) -> int:
         return self.digit_size + 2 * MARGIN
 
     def sample(self, batch: int, generator: Generator | None = None) -> Batch:
-        """Draw `batch` new clips. Returns Clips on the CPU, where the generator lives. Raises ValueError for a batch below 1."""
+        """Draw `batch` new clips, on the CPU. Raises ValueError for a batch below 1."""
         if batch < 1:
             raise ValueError(f"batch={batch} clips; ask for 1 or more")
-        pool, labels = glyphs(self.digit_size, self.split)
-        b, n, f = batch, self.num_digits, self.num_frames
-        which = torch.randint(len(pool), (b, n), generator=generator)
+        images, labels = glyphs(self.digit_size, self.split)
+        b, n = batch, self.num_digits
+        indices = torch.randint(len(images), (b, n), generator=generator)
         low, high = self.speed
         speed = low + (high - low) * torch.rand(b, n, 1, generator=generator)
         angle = 2 * torch.pi * torch.rand(b, n, 1, generator=generator)
@@ -84,67 +87,65 @@ class BouncingDigits:
         room = self.size - self._glyph_size
         start = room * torch.rand(b, n, 2, generator=generator)
 
-        line = start[:, :, None] + velocity[:, :, None] * torch.arange(f)[:, None]
-        turn = torch.remainder(line, 2 * room)
-        back = turn > room
-        corner = torch.where(back, 2 * room - turn, turn)
-        velocities = torch.where(back, -1.0, 1.0) * velocity[:, :, None]
-        video = 2 * draw(pool[which], corner, self.size) - 1
-        first = 0 if self.split == "train" else FIRST_HELD_OUT
-        return Batch(video, DigitTruth(corner + (self._glyph_size - 1) / 2, velocities, labels[which], which + first))
+        line = start[:, :, None] + velocity[:, :, None] * torch.arange(self.num_frames)[:, None]
+        phase = torch.remainder(line, 2 * room)
+        reflected = phase > room
+        corner = torch.where(reflected, 2 * room - phase, phase)
+        truth = DigitTruth(positions=corner + (self._glyph_size - 1) / 2,
+                           velocities=torch.where(reflected, -1.0, 1.0) * velocity[:, :, None],
+                           labels=labels[indices],
+                           samples=indices + (0 if self.split == "train" else FIRST_HELD_OUT))
+        return Batch(2 * draw(images[indices], corner, self.size) - 1, truth)
 
     def with_frames(self, num_frames: int) -> BouncingDigits:
         """The same world, with clips of another length."""
         return replace(self, num_frames=num_frames)
 
 
-_GLYPHS = {}
-
-
+@cache
 def glyphs(digit_size: int = 12, split: str = "train") -> tuple[Tensor, Tensor]:
-    """The handwritten digits of one split, enlarged and centred on their ink.
+    """The glyph samples of one split, enlarged, with their centroids moved to the middle.
 
-    Returns (n, g, g) in [0, 1] with g = digit_size + 4, and labels (n,). Source: UCI optical digits (Alpaydin and
-    Kaynak 1998), 8x8, as scikit-learn ships them.
+    Returns (n, g, g) in [0, 1] with g = digit_size + 4, and labels (n,). Source: UCI optical digits (Alpaydin
+    and Kaynak 1998), 8x8, as scikit-learn ships them.
     """
-    if (digit_size, split) not in _GLYPHS:
-        from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits
 
-        digits = load_digits()
-        chosen = slice(0, FIRST_HELD_OUT) if split == "train" else slice(FIRST_HELD_OUT, None)
-        small = torch.from_numpy(digits.images[chosen]).float()[:, None] / 16
-        large = F.interpolate(small, size=(digit_size, digit_size), mode="bicubic", align_corners=False).clamp(0, 1)[:, 0]
-        offset = (digit_size - 1) / 2 - centroid(large)
-        large = draw(large[:, None], MARGIN + offset[:, None, None], digit_size + 2 * MARGIN)[:, 0, 0]
-        _GLYPHS[digit_size, split] = large, torch.from_numpy(digits.target[chosen]).long()
-    return _GLYPHS[digit_size, split]
+    digits = load_digits()
+    part = slice(0, FIRST_HELD_OUT) if split == "train" else slice(FIRST_HELD_OUT, None)
+    small = torch.from_numpy(digits.images[part]).float()[:, None] / 16
+    large = F.interpolate(small, (digit_size, digit_size), mode="bicubic").clamp(0, 1)
+    offset = (digit_size - 1) / 2 - centroid(large)
+    images = draw(large, MARGIN + offset[:, :, None], digit_size + 2 * MARGIN)[:, 0, 0]
+    return images, torch.from_numpy(digits.target[part]).long()
 
 
 def centroid(intensity: Tensor) -> Tensor:
-    """Centre of mass (y, x) in pixels of ink (..., h, w) >= 0. Returns (..., 2); the centre where there is no ink."""
+    """Center of mass (y, x) in pixels of intensity (..., h, w) >= 0: (..., 2); the middle where all is 0."""
     h, w = intensity.shape[-2:]
     total = reduce(intensity, "... h w -> ...", "sum")
     y = (reduce(intensity, "... h w -> ... h", "sum") * torch.arange(h, device=intensity.device)).sum(-1)
     x = (reduce(intensity, "... h w -> ... w", "sum") * torch.arange(w, device=intensity.device)).sum(-1)
+    mean = torch.stack([y, x], -1) / total[..., None].clamp(min=1e-9)
     middle = torch.tensor([(h - 1) / 2, (w - 1) / 2], device=intensity.device)
-    return torch.where(total[..., None] > 0, torch.stack([y, x], -1) / total[..., None].clamp(min=1e-9), middle)
+    return torch.where(total[..., None] > 0, mean, middle)
 
 
 def tent(size: int, width: int, offset: Tensor) -> Tensor:
-    """Matrices that put a line of `width` pixels into one of `size` at an offset between pixels, by linear interpolation.
+    """Matrices that move `width` pixels into a line of `size` at a fractional offset, interpolating linearly.
 
         A[i, j] = max(0, 1 - |i - j - offset|)
 
     offset: (...). Returns (..., size, width).
     """
-    place = torch.arange(size, device=offset.device)[:, None] - torch.arange(width, device=offset.device)
-    return (1 - (place - offset[..., None, None]).abs()).clamp(min=0)
+    shift = torch.arange(size, device=offset.device)[:, None] - torch.arange(width, device=offset.device)
+    return (1 - (shift - offset[..., None, None]).abs()).clamp(min=0)
 
 
 def draw(images: Tensor, corner: Tensor, size: int) -> Tensor:
-    """Place images at positions between pixels, by linear interpolation along each axis.
+    """Draw images at fractional positions, by linear interpolation along each axis.
 
-    frame = A_y image A_x^T with A the `tent` of the corner
+        frame = A_y image A_x^T, A the `tent` of the corner
 
     images: (b, n, g, g) in [0, 1];  corner: (b, n, f, 2), the (y, x) of the upper left pixel.
     Returns (b, 1, f, size, size) in [0, 1]: the brightest of the n images at each pixel.

@@ -1,15 +1,14 @@
 """What a reader looks at: film strips, players, sliders."""
 
 from vdiff_lite.viz.players import (
-           check_clip_path,
-           encode_gif,
-           encode_mp4,
-           find_ffmpeg,
-           png_data_url,
-           save_clip,
-           show_clips,
+    check_clip_path,
+    encode_gif,
+    encode_mp4,
+    png_data_url,
+    save_clip,
+    show_clips,
 )
 from vdiff_lite.viz.strips import COLORS, STYLES, film_strip, framed, plot_intervals, plot_lines, to_uint8
 
-__all__ = ["COLORS", "STYLES", "check_clip_path", "encode_gif", "encode_mp4", "film_strip", "find_ffmpeg", "framed",
+__all__ = ["COLORS", "STYLES", "check_clip_path", "encode_gif", "encode_mp4", "film_strip", "framed",
            "plot_intervals", "plot_lines", "png_data_url", "save_clip", "show_clips", "to_uint8"]

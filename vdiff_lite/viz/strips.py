@@ -1,68 +1,75 @@
-"""What a reader looks at: film strips and figures, each with a text for those who do not see them."""
+"""Film strips and figures."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import mediapy
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
 
-# Okabe and Ito's colour-blind-safe colours, each with a line style as a second cue.
+# Okabe and Ito's color-blind-safe colors, each with a line style as a second cue.
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 STYLES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1))]
 
 
-def to_uint8(clip):
-    """A clip (c, f, h, w) in [-1, 1] -> frames (f, h, w) for one channel or (f, h, w, 3) for three, uint8."""
-    clip = torch.as_tensor(clip).detach().cpu()
+def to_uint8(clip: Tensor) -> np.ndarray:
+    """A clip (c, f, h, w) in [-1, 1] as uint8 frames: (f, h, w) for one channel, (f, h, w, 3) for three."""
+    clip = torch.as_tensor(clip).detach().cpu().float()
     if clip.ndim != 4 or clip.shape[0] not in (1, 3):
         raise ValueError(f"clip has shape {tuple(clip.shape)}; one clip is (c, f, h, w) with 1 or 3 channels")
-    frames = ((clip.float().clamp(-1, 1) + 1) * 127.5).round().byte()
-    return rearrange(frames, "1 f h w -> f h w" if frames.shape[0] == 1 else "c f h w -> f h w c").numpy()
+    frames = mediapy.to_uint8((clip.numpy() + 1) / 2)
+    return rearrange(frames, "1 f h w -> f h w" if len(clip) == 1 else "c f h w -> f h w c")
 
 
-def film_strip(clips, labels=None, num_context=0, every=1, title=None, scale=0.62, joins=()):
+def film_strip(clips: Sequence[Tensor] | Tensor, labels: Sequence[str] | None = None,
+               num_context: int | Sequence[int] = 0, every: int = 1, title: str | None = None,
+               scale: float = 0.62, joins: Sequence[int] = ()) -> Figure:
     """Draw clips as rows of frames, on one time axis.
 
     clips: list of (c, f, h, w) or one tensor (b, c, f, h, w), all in [-1, 1];  labels: a name for each row;
-    given: how many first frames were given, not made (one number, or one a row): they get a blue frame and a mark;
-    every: show each n-th frame;  joins: frames with which a new window begins: the first of them that is shown gets an orange bar at its
-    left, where it is not given.  Returns the matplotlib figure.
+    num_context: how many first frames were given, not made (one number, or one per row): they get a blue
+    frame; every: show each n-th frame;  scale: inches per frame;  joins: frames with which a new window
+    begins: the first of them that is shown gets an orange bar at its left, where it was made.
     """
-    import matplotlib.pyplot as plt
-
     rows = [to_uint8(clip) for clip in clips]
     labels = labels or [""] * len(rows)
     num_context = [num_context] * len(rows) if isinstance(num_context, int) else list(num_context)
-    shown = [range(0, len(row), every) for row in rows]
-    columns = max(len(frames) for frames in shown)
-    margin = 0.1 + 0.085 * max(len(label) for label in labels)
-    size = (columns * scale + margin, len(rows) * scale + 0.35 + (0.25 if title else 0))
-    figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False)
-    figure.subplots_adjust(left=margin / size[0], right=0.995, bottom=0.01, top=1 - (0.3 + (0.25 if title else 0)) / size[1],
+    shown = range(0, max(map(len, rows)), every)
+    left, top = 0.1 + 0.085 * max(map(len, labels)), 0.55 if title else 0.3
+    width, height = len(shown) * scale + left, len(rows) * scale + top + 0.05
+    figure, axes = plt.subplots(len(rows), len(shown), figsize=(width, height), squeeze=False)
+    figure.subplots_adjust(left=left / width, right=0.995, bottom=0.01, top=1 - top / height,
                            wspace=0.06, hspace=0.06)
-    for row, label, k, frames, line in zip(rows, labels, num_context, shown, axes):
-        for axis in line:
+    for row, label, k, line in zip(rows, labels, num_context, axes):
+        for axis, f in zip(line, shown):
             axis.set(xticks=[], yticks=[])
-            axis.set_visible(False)
-        for axis, f in zip(line, frames):
-            begins = f >= k and any(f - every < join <= f for join in joins)
-            axis.set_visible(True)
+            axis.set_visible(f < len(row))
+            if f >= len(row):
+                continue
             axis.imshow(row[f], cmap="gray", vmin=0, vmax=255)
-            for spine in axis.spines.values():
-                spine.set(color=COLORS[0] if f < k else "#999999", linewidth=2.5 if f < k else 0.5)
-            if begins:
+            axis.spines[:].set(color=COLORS[0] if f < k else "#999999", linewidth=2.5 if f < k else 0.5)
+            if f >= k and any(f - every < join <= f for join in joins):
                 axis.spines["left"].set(color=COLORS[1], linewidth=5)
         line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
-    for axis, f in zip(axes[0], shown[0]):
-        axis.set_title(f"{f} given" if f < num_context[0] and f == 0 else str(f), fontsize=8, pad=2)
+    for axis, f in zip(axes[0], shown):
+        axis.set_title("0 given" if f == 0 < num_context[0] else str(f), fontsize=8, pad=2)
     if title:
         figure.suptitle(title, fontsize=10, y=0.99, va="top")
     return figure
 
 
-def framed(clip, num_context=0, joins=()):
-    """A clip to play, with a border that says which frames were given: bright round those, dim round the ones that were made.
+def framed(clip: Tensor, num_context: int = 0, joins: Sequence[int] = ()) -> Tensor:
+    """A clip to play, with a border that is bright around given frames and dim around those that were made.
 
-    clip: (c, f, h, w) in [-1, 1];  given: how many first frames were given;  joins: frames with which a new window begins: bright above
-    and below.  Returns (c, f, h + 4, w + 4).
+    clip: (c, f, h, w) in [-1, 1];  num_context: how many first frames were given;  joins: frames with which a
+    new window begins: bright above and below.  Returns (c, f, h + 4, w + 4).
     """
     edge, joins = [0, 1, -2, -1], [join for join in joins if join < clip.shape[1]]
     out = F.pad(clip, (2, 2, 2, 2), value=0.1)
@@ -72,10 +79,10 @@ def framed(clip, num_context=0, joins=()):
     return out
 
 
-def plot_lines(axis, x, lines, **style):
-    """Plot {label: y} with colour-blind-safe colours and a line style each. Returns the axis. Raises ValueError for more lines than colours."""
+def plot_lines(axis: Axes, x: Sequence, lines: Mapping[str, Sequence], **style) -> Axes:
+    """Plot {label: y}, each with its own color and line style. Raises ValueError for too many lines."""
     if len(lines) > len(COLORS):
-        raise ValueError(f"{len(lines)} lines are more than {len(COLORS)} colours can tell apart")
+        raise ValueError(f"{len(lines)} lines are more than {len(COLORS)} colors can tell apart")
     for (label, y), color, dashes in zip(lines.items(), COLORS, STYLES):
         axis.plot(x, y, color=color, linestyle=dashes, label=label, **style)
     axis.legend(frameon=False)
@@ -83,11 +90,11 @@ def plot_lines(axis, x, lines, **style):
     return axis
 
 
-def plot_intervals(axis, intervals):
-    """Plot {label: (mean, low, high)} as dots on horizontal bars, the first on top: what `video_metrics.bootstrap` gives. Returns the axis."""
-    for line, (mean, low, high) in enumerate(intervals.values()):
-        axis.plot([low, high], [line, line], color=COLORS[0], lw=2)
-        axis.plot(mean, line, "o", color=COLORS[0], ms=4)
+def plot_intervals(axis: Axes, intervals: Mapping[str, tuple[float, float, float]]) -> Axes:
+    """Plot {label: (mean, low, high)}, as `video_metrics.bootstrap` gives, as dots on bars from the top."""
+    for i, (mean, low, high) in enumerate(intervals.values()):
+        axis.plot([low, high], [i, i], color=COLORS[0], lw=2)
+        axis.plot(mean, i, "o", color=COLORS[0], ms=4)
     axis.set(yticks=range(len(intervals)), yticklabels=intervals, ylim=(len(intervals) - 0.5, -0.5))
     axis.spines[["top", "right"]].set_visible(False)
     return axis
