@@ -34,4 +34,4 @@ def gaussian_denoiser(schedule, mean=0.3, std=0.5):
         signal, noise = schedule.signal_and_noise(t, xt)
         return mean + signal * std**2 / (signal**2 * std**2 + noise**2) * (xt - signal * mean)
 
-    return denoise
+    return Denoiser.from_function(denoise, schedule, (1, 4, 4))

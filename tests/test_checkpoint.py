@@ -42,15 +42,37 @@ def test_digits32_is_shipped():
     assert "digits32" in checkpoint.shipped()
 
 
-def test_a_beginner_lies_beside_its_checkpoint(saved, small_net):
-    assert checkpoint.first_frame_model(saved) is None
-    first_frame_model = checkpoint.save(saved.with_stem(saved.stem + "_begin"), small_net, NoiseSchedule())
-    assert checkpoint.first_frame_model(saved) == checkpoint.first_frame_model(saved.with_suffix("")) == first_frame_model
-    assert load(checkpoint.first_frame_model("digits32")).card["before"][1]["sha256"] == checkpoint.read_card("digits32")["sha256"]
-    assert [one and one.card["sha256"] for one in checkpoint.load_with_first_frame_model(saved)] == [load(p).card["sha256"] for p in (saved, first_frame_model)]
+def test_a_first_frame_model_lies_beside_its_checkpoint(saved, small_net):
+    beside = checkpoint.first_frame_checkpoint
+    assert beside(saved) is None
+    first = checkpoint.save(saved.with_stem(saved.stem + "_begin"), small_net, NoiseSchedule())
+    assert beside(saved) == beside(saved.with_suffix("")) == first
+    trained_from = load(beside("digits32")).card["before"][1]["sha256"]
+    assert trained_from == checkpoint.read_card("digits32")["rounded_from"]
+    loaded = checkpoint.load_with_first_frame_model(saved)
+    assert [one and one.card["sha256"] for one in loaded] == [load(path).card["sha256"] for path in (saved, first)]
     assert checkpoint.load_with_first_frame_model(saved, saved)[1] is None
     with pytest.raises(CheckpointError, match=r"no checkpoint at .*nothing"):
         checkpoint.load_with_first_frame_model("nothing")
+
+
+OLDER = [("noise_embedding.", "time_embedding."), (".attention.", ".")]
+
+
+def test_a_file_with_the_names_of_before_loads_as_before(tmp_path, small_net):
+    tensors = small_net.state_dict()
+    older = {}
+    for name, value in tensors.items():
+        for new, old in OLDER:
+            name = name.replace(new, old)
+        older[name] = value
+    assert len(set(older) - set(tensors)) > 20
+    config = {name.replace("noise_channels", "time_channels"): value for name, value in small_net.config.to_dict().items()}
+    path = checkpoint.write(tmp_path / "older", older, checkpoint.FORMAT, unet=config, schedule=NoiseSchedule().config())
+    loaded = load(path)
+    xt, t = torch.randn(1, 1, 4, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([400])
+    with torch.no_grad():
+        assert torch.equal(loaded.net(xt, t), small_net(xt, t))
 
 
 def test_a_missing_checkpoint_names_the_shipped_ones():

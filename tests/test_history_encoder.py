@@ -67,7 +67,7 @@ def test_a_long_past_is_cut_and_an_empty_one_refused(small_denoiser, encoder):
         assert history_encoder(small_denoiser, clip(5), encoder)(clip(7, 1), torch.tensor([5, 5])).shape[2] == 7
     with pytest.raises(ValueError, match="past has 5 frames; this encoder reads 1 to 4"):
         encoder(clip(5), 3)
-    with pytest.raises(ValueError, match="new frame 33 lies too far ahead"):
+    with pytest.raises(ValueError, match="new frame 33 is too far; this encoder drafts 32"):
         encoder(clip(3), 33)
     with pytest.raises(ValueError, match="weight=inf"):
         history_encoder(small_denoiser, clip(2), encoder, float("inf"))

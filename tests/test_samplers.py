@@ -3,9 +3,9 @@ import torch
 from conftest import gaussian_denoiser
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
-from vdiff_lite.diffusion.guidance import autoguided, clip_denoised
+from vdiff_lite.diffusion.denoiser import Denoiser
+from vdiff_lite.diffusion.guidance import HIGH_NOISE, autoguided, clip_denoised
 from vdiff_lite.diffusion.samplers import (
-    EARLY,
     SAMPLERS,
     ddim,
     ddpm,
@@ -29,7 +29,7 @@ def schedules(kind, zero, **options):
     return ours, theirs
 
 
-def their_walk(theirs, denoise, xt, steps, generator=None, **options):
+def their_trajectory(theirs, denoise, xt, steps, generator=None, **options):
     theirs.set_timesteps(steps)
     options |= {} if generator is None else {"generator": generator}
     for i in theirs.timesteps:
@@ -49,7 +49,7 @@ def test_ddim_is_that_of_diffusers(steps, zero, eta):
     denoise = gaussian_denoiser(ours)
     seeded = lambda: torch.Generator().manual_seed(5)
     mine = run_sampler(ddim(denoise, start(), ours, steps, eta=eta, generator=seeded()))
-    torch.testing.assert_close(mine, their_walk(theirs, denoise, start(), steps, seeded(), eta=eta), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(mine, their_trajectory(theirs, denoise, start(), steps, seeded(), eta=eta), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("zero", [True, False])
@@ -59,7 +59,7 @@ def test_ddpm_is_that_of_diffusers(steps, zero):
     denoise = gaussian_denoiser(ours)
     seeded = lambda: torch.Generator().manual_seed(5)
     mine = run_sampler(ddpm(denoise, start(), ours, steps, generator=seeded()))
-    torch.testing.assert_close(mine, their_walk(theirs, denoise, start(), steps, seeded()), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(mine, their_trajectory(theirs, denoise, start(), steps, seeded()), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("steps", [5, 20, 50])
@@ -67,7 +67,7 @@ def test_dpmpp_is_that_of_diffusers(steps):
     ours, theirs = schedules(DPMSolverMultistepScheduler, False, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero")
     denoise = gaussian_denoiser(ours)
     mine = run_sampler(dpmpp_2m(denoise, start(), ours, steps))
-    torch.testing.assert_close(mine, their_walk(theirs, denoise, start(), steps), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(mine, their_trajectory(theirs, denoise, start(), steps), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
@@ -124,26 +124,30 @@ def test_bad_steps_are_refused(steps, says):
         run_sampler(ddim(gaussian_denoiser(schedule), start(), schedule, steps))
 
 
-def test_clipped_holds_the_guess_in_range():
-    assert clip_denoised(lambda xt, t: xt * 10)(torch.ones(1), 0) == 1
+def function(f):
+    return Denoiser.from_function(f, NoiseSchedule(), SHAPE[1:2] + SHAPE[3:])
+
+
+def test_clip_denoised_holds_the_estimate_in_range():
+    assert clip_denoised(function(lambda xt, t: xt * 10))(torch.ones(1), 0) == 1
 
 
 def test_autoguided_goes_on_from_the_weak_guess_past_the_good_one():
-    guided = autoguided(lambda xt, t, gain: gain * xt, lambda xt, t, gain: gain - xt, weight=1.5)
+    guided = autoguided(function(lambda xt, t, gain: gain * xt), function(lambda xt, t, gain: gain - xt), weight=1.5)
     assert guided(torch.tensor([2.0]), torch.tensor([7]), gain=3.0).item() == 1.0 + 1.5 * (6.0 - 1.0)
 
 
 def test_a_pair_of_weights_is_told_apart_by_the_noise_level():
-    guided = autoguided(lambda xt, t: xt, lambda xt, t: 0 * xt, weight=(3, 1.5))
+    guided = autoguided(function(lambda xt, t: xt), function(lambda xt, t: 0 * xt), weight=(3, 1.5))
     xt = torch.ones(2, 1, 3, 1, 1)
-    assert guided(xt, torch.tensor([EARLY, EARLY + 1]))[:, 0, 0, 0, 0].tolist() == [1.5, 3]
-    by_frame = torch.tensor([[0, 1000, EARLY], [EARLY + 1, 1, 700]])
+    assert guided(xt, torch.tensor([HIGH_NOISE, HIGH_NOISE + 1]))[:, 0, 0, 0, 0].tolist() == [1.5, 3]
+    by_frame = torch.tensor([[0, 1000, HIGH_NOISE], [HIGH_NOISE + 1, 1, 700]])
     assert guided(xt, by_frame)[:, 0, :, 0, 0].tolist() == [[1.5, 3, 1.5], [3, 1.5, 3]]
 
 
 @pytest.mark.parametrize("weight", [1, (1, 1.0), [1, 1]])
 def test_autoguided_with_weight_one_asks_nobody_else(weight):
-    good = lambda xt, t: xt
+    good = function(lambda xt, t: xt)
     assert autoguided(good, None, weight) is good
 
 

@@ -13,6 +13,7 @@ from vdiff_lite.diffusion.losses import draw_noise_levels, v_loss
 from vdiff_lite.diffusion.schedule import NoiseSchedule
 from vdiff_lite.models.video_unet import VideoUNet
 from vdiff_lite.training.centers import centre_loss
+from vdiff_lite.training.loop import fit, lr_factor
 from vdiff_lite.training.optimizer import Muon, make_optimizer, orthogonalize
 from vdiff_lite.training.recipe import TrainConfig
 from vdiff_lite.training.trainer import DivergedError, Trainer
@@ -20,7 +21,7 @@ from vdiff_lite.training.trainer import DivergedError, Trainer
 
 def trainer(data, **config):
     torch.manual_seed(0)
-    settings = dict(steps=6, batch=2, frames=4, warmup=2, decay=2) | config
+    settings = dict(steps=6, batch=2, frames=4, short_steps=0, warmup=2, decay=2) | config
     return Trainer(VideoUNet(SMALL), NoiseSchedule(), data, TrainConfig(**settings))
 
 
@@ -42,7 +43,7 @@ def test_levels_are_spread_evenly_over_a_batch():
     assert ((t.diff() >= 95) & (t.diff() <= 105)).all()
 
 
-def test_levels_crowd_towards_pure_noise_in_the_share_asked_for():
+def test_levels_crowd_towards_pure_noise_in_the_fraction_set():
     t = draw_noise_levels(20_000, 1, 1000, (1, 0, 0, 0), 0.5, torch.Generator().manual_seed(0))
     for level in (500, 900, 970):
         u = level / 1000
@@ -80,7 +81,7 @@ def test_x0_weighting_is_the_error_of_x0(t):
     torch.testing.assert_close(v_loss(net, schedule, x0, level, eps, "x0"), error, rtol=1e-3, atol=1e-6)
 
 
-def test_centre_loss_is_zero_at_the_centroid_and_grows_with_the_distance():
+def test_centre_loss_is_zero_at_the_centroid_and_rises_with_the_distance():
     clip = BouncingDigits(num_frames=4).sample(3, torch.Generator().manual_seed(0))
     right = (clip.truth.positions[:, 0] - 15.5).mT  # (b, 2, f), from the middle
     assert centre_loss([right, right], clip.video) < 1e-9
@@ -118,7 +119,7 @@ def test_a_foresight_that_was_not_taught_rests(small_data):
 def test_a_foresight_that_was_taught_learns_on_after_a_resume_too(small_data, tmp_path):
     run = trainer(small_data)
     torch.nn.init.constant_(run.net.decoder[0].temporal.foresee.leave.weight, 0.1)
-    run._rest_untaught()
+    run._freeze_untaught()
     run.train_step()
     run.save(tmp_path / "state.safetensors")
     run.train_step()
@@ -129,20 +130,20 @@ def test_a_foresight_that_was_taught_learns_on_after_a_resume_too(small_data, tm
     assert weights(again)[0].grad is not None
 
 
-def test_a_time_lapse_takes_every_second_frame_and_says_so(small_data):
+def test_a_stride_of_two_takes_every_second_frame_and_says_so(small_data):
     far, near = (trainer(small_data, frame_stride=(stride,))._batch(0) for stride in (2, 1))
     assert far[3].tolist() == [0, 2, 4, 6] and near[3].tolist() == [0, 1, 2, 3]
     longer = trainer(small_data, frames=8, frame_stride=(1,))._batch(0)
     assert torch.equal(far[0], longer[0][:, :, ::2])
 
 
-def test_orthogonalise_brings_singular_values_near_one():
+def test_orthogonalize_brings_singular_values_near_one():
     for shape in ((16, 48), (48, 16), (3, 16, 16)):
         values = torch.linalg.svdvals(orthogonalize(torch.randn(shape, generator=torch.Generator().manual_seed(0))))
         assert values.max() < 1.3 and values.median() > 0.6
 
 
-def test_orthogonalise_is_that_of_torch():
+def test_orthogonalize_is_that_of_torch():
     from torch.optim._muon import _zeropower_via_newtonschulz
 
     matrix = torch.randn(16, 48, generator=torch.Generator().manual_seed(0))
@@ -161,7 +162,7 @@ def test_the_rest_takes_the_steps_of_adamw():
     torch.testing.assert_close(mine, theirs)
 
 
-def test_every_parameter_is_optimised_once(small_net):
+def test_every_parameter_is_optimized_once(small_net):
     groups = make_optimizer(small_net, 1e-3, 1e-3).param_groups
     held = [id(p) for group in groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in small_net.parameters())
@@ -179,13 +180,13 @@ def test_short_clips_come_first(small_data):
     assert run._batch(0)[0].shape == (4, 1, 2, 16, 16) and run._batch(2)[0].shape == (2, 1, 4, 16, 16)
 
 
-def own_batches(data, **options):
+def self_rollout_batches(data, **options):
     run = trainer(data, steps=40, frames=12, self_rollout_steps=36, **options)
     return run, [run._batch(step) for step in range(40)]
 
 
-def test_own_past_is_drawn_after_true_frames_and_shown_clean(small_data):
-    plain, own = (run for run in (trainer(small_data, steps=40, frames=12), own_batches(small_data)[0]))
+def test_self_rollout_is_drawn_after_true_frames_and_shown_clean(small_data):
+    plain, own = (run for run in (trainer(small_data, steps=40, frames=12), self_rollout_batches(small_data)[0]))
     seen = set()
     for step in range(40):
         (true, *_), (x0, t, eps, positions) = plain._batch(step), own._batch(step)
@@ -204,15 +205,15 @@ def test_own_past_is_drawn_after_true_frames_and_shown_clean(small_data):
     assert seen == {0, 4}
 
 
-def test_the_kept_start_is_told_to_be_further_back(small_data):
-    gaps = {(b[3][4] - b[3][3] - b[3][1] + b[3][0]).item() for b in own_batches(small_data, frame_stride=(1,))[1] if b[3].shape == (12,)}
+def test_the_anchor_is_said_to_be_further_back(small_data):
+    gaps = {(b[3][4] - b[3][3] - b[3][1] + b[3][0]).item() for b in self_rollout_batches(small_data, frame_stride=(1,))[1] if b[3].shape == (12,)}
     assert min(gaps) == 0 and max(gaps) <= 12 and len(gaps) > 2
 
 
-def test_own_past_wants_enough_frames_and_long_clips(small_data):
+def test_self_rollout_wants_enough_frames_and_long_clips(small_data):
     with pytest.raises(ValueError, match="frames=8"):
         trainer(small_data, frames=8, self_rollout_steps=1)
-    with pytest.raises(ValueError, match="own_steps=4 and short_steps=2"):
+    with pytest.raises(ValueError, match="self_rollout_steps=4 and short_steps=2"):
         trainer(small_data, steps=5, frames=12, short_steps=2, self_rollout_steps=4)
 
 
@@ -237,8 +238,8 @@ def test_resume_gives_the_same_bytes(small_data, tmp_path, more):
     for _ in resumed.run(bar=False):
         pass
     assert resumed.losses == straight.losses
-    for a, b in zip(straight.ema + list(straight.net.parameters()), resumed.ema + list(resumed.net.parameters())):
-        assert torch.equal(a, b)
+    weights = lambda run: [*run.ema.module.parameters(), *run.net.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(weights(straight), weights(resumed)))
 
 
 SCRIPT = """
@@ -250,7 +251,7 @@ from pathlib import Path
 from vdiff_lite import BouncingDigits, NoiseSchedule, Trainer, TrainConfig, VideoUNet, checkpoint
 torch.manual_seed(0)
 run = Trainer(VideoUNet(SMALL), NoiseSchedule(), BouncingDigits(size=16, digit_size=6, num_frames=4),
-              TrainConfig(steps=12, batch=2, frames=4, warmup=2, decay=4))
+              TrainConfig(steps=12, batch=2, frames=4, warmup=2, decay=4, short_steps=0))
 state = Path(sys.argv[1])
 if state.exists():
     run.resume(state)
@@ -273,7 +274,15 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path):
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
 
 
-def test_ctrl_c_stops_between_two_steps_and_saves_there(small_data, tmp_path):
+@pytest.fixture
+def default_sigint():
+    """Python's own handler, also where the tests were started in the background of a shell, which ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_stops_between_two_steps_and_saves_there(small_data, tmp_path, default_sigint):
     state, before = tmp_path / "state.safetensors", signal.getsignal(signal.SIGINT)
     straight, run = trainer(small_data), trainer(small_data)
     for _ in straight.run(bar=False):
@@ -287,10 +296,10 @@ def test_ctrl_c_stops_between_two_steps_and_saves_there(small_data, tmp_path):
     assert resumed.step == 2
     for _ in resumed.run(bar=False):
         pass
-    assert all(torch.equal(a, b) for a, b in zip(straight.ema, resumed.ema))
+    assert all(torch.equal(a, b) for a, b in zip(straight.ema.module.parameters(), resumed.ema.module.parameters()))
 
 
-def test_a_second_ctrl_c_does_not_wait(small_data, tmp_path):
+def test_a_second_ctrl_c_does_not_wait(small_data, tmp_path, default_sigint):
     for progress in (run := trainer(small_data).run(save_to=tmp_path / "state.safetensors", bar=False)):
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
@@ -313,8 +322,22 @@ def test_nan_stops_with_the_step(small_data):
 def test_a_state_of_another_network_is_refused(small_data, tmp_path):
     trainer(small_data).save(tmp_path / "state.safetensors")
     other = Trainer(VideoUNet(), NoiseSchedule(), small_data)
-    with pytest.raises(checkpoint.CheckpointError, match="holds a network with"):
+    with pytest.raises(checkpoint.CheckpointError, match=r"another run \(network.size: 16 there, 32 here"):
         other.resume(tmp_path / "state.safetensors")
+
+
+def test_a_run_is_resumed_under_its_own_recipe_data_and_seed(small_data, tmp_path):
+    state = tmp_path / "state.safetensors"
+    run = trainer(small_data)
+    run.train_step()
+    run.save(state)
+    faster = BouncingDigits(size=16, digit_size=6, num_frames=4, speed=(1.0, 2.0))
+    with pytest.raises(checkpoint.CheckpointError) as error:
+        trainer(faster, matrix_lr=0.02, seed=3).resume(state)
+    for difference in ("recipe.matrix_lr: 0.015 there, 0.02 here", "recipe.seed: 0 there, 3 here", "data: ", "--anyway"):
+        assert difference in str(error.value)
+    assert trainer(faster, matrix_lr=0.02, seed=3).resume(state, anyway=True).step == 1
+    assert trainer(small_data).resume(state).step == 1
 
 
 def test_progress_says_how_long(small_data):
@@ -333,15 +356,41 @@ def test_the_averaged_copy_is_apart_from_training(small_data):
 
 
 def test_learning_rate_warms_up_holds_and_falls():
-    config = TrainConfig(steps=100, warmup=10, decay=20)
-    factors = [config.lr_factor(n) for n in range(101)]
+    factors = [lr_factor(n, 100, warmup=10, decay=20) for n in range(101)]
     assert factors[0] == 0.1 and factors[9:80] == [1.0] * 71
     assert all(a > b for a, b in zip(factors[80:], factors[81:])) and abs(factors[100] - 0.02) < 1e-9
+    assert lr_factor(50, 100, warmup=1) == lr_factor(50, 100, warmup=1, decay=100)
+
+
+def test_fit_takes_adamw_s_steps_at_the_rate_of_the_rule():
+    mine, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 7)) for _ in range(2))
+    loss = lambda p, n: (p - torch.cos(torch.arange(7) * (n + 1))).square().sum()
+    calls = []
+    losses = fit(torch.optim.AdamW([mine], lr=0.1), lambda n: loss(mine, n), 6, warmup=2, decay=3, clip=1.0, bar=False,
+                 on_step=lambda n, value: calls.append((n, value)))
+    optimizer = torch.optim.AdamW([theirs], lr=0.1)
+    for n in range(6):
+        optimizer.param_groups[0]["lr"] = 0.1 * lr_factor(n, 6, 2, 3)
+        optimizer.zero_grad()
+        loss(theirs, n).backward()
+        torch.nn.utils.clip_grad_norm_([theirs], 1.0)
+        optimizer.step()
+    torch.testing.assert_close(mine, theirs)
+    assert calls == list(enumerate(losses, 1))
+
+
+def test_the_average_is_the_exponential_one_with_a_ramp(small_data):
+    run = trainer(small_data, ema_decay=0.3)
+    name, expected = "patchify.weight", dict(run.net.named_parameters())["patchify.weight"].detach().clone()
+    for n in range(1, 7):
+        run.train_step()
+        expected.lerp_(dict(run.net.named_parameters())[name].detach(), 1 - min(0.3, n / (9 + n)))
+    torch.testing.assert_close(dict(run.ema.module.named_parameters())[name], expected)
 
 
 @pytest.mark.parametrize("bad, says", [
-    (dict(steps=0), "steps=0"), (dict(noise_mix=(1, 0)), "mix"), (dict(lr=-1), "lr=-1"), (dict(noise_mix=(0, 0, 0, 0)), "mix"),
-    (dict(weighting="eps"), "weighting='eps'"), (dict(frame_stride=(0,)), "time_lapse"), (dict(frame_stride=()), "time_lapse"),
+    (dict(steps=0), "steps=0"), (dict(noise_mix=(1, 0)), "noise_mix"), (dict(lr=-1), "lr=-1"), (dict(noise_mix=(0, 0, 0, 0)), "noise_mix"),
+    (dict(weighting="eps"), "weighting='eps'"), (dict(frame_stride=(0,)), "frame_stride"), (dict(frame_stride=()), "frame_stride"),
     (dict(centre=-1), "centre=-1")])
 def test_bad_recipes_are_refused(bad, says):
     with pytest.raises(ValueError, match=says):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from conftest import SMALL
 
-from vdiff_lite.models.layers import spread
+from vdiff_lite.models.layers import nonoverlapping_conv_transpose
 from vdiff_lite.models.rotary import clean_mask, rotary_angles, rotate
 from vdiff_lite.models.video_unet import VideoUNet, VideoUNetConfig
 
@@ -134,7 +134,7 @@ def test_rotation_is_a_complex_product_and_so_is_its_gradient():
 def test_spread_is_a_transposed_convolution(k):
     torch.manual_seed(0)
     layer, x = torch.nn.ConvTranspose2d(3, 5, k, stride=k), torch.randn(2, 3, 4, 6)
-    torch.testing.assert_close(spread(layer, x), layer(x))
+    torch.testing.assert_close(nonoverlapping_conv_transpose(layer, x), layer(x))
 
 
 def test_mask_of_mixed_levels():

@@ -21,7 +21,7 @@ class Denoiser(nn.Module):
         eps:  x0_hat = (x_t - sqrt(1 - alpha_bar_t) eps_hat) / sqrt(alpha_bar_t)    (Ho et al. 2020, Eq. 15)
         x0:   x0_hat = what the network returns
 
-    net: any nn.Module called as net(xt, t, **model_kwargs);  schedule: NoiseSchedule;  sample_shape: (c, h, w)
+    net: any nn.Module called as net(xt, t, **model_kwargs); schedule: NoiseSchedule; sample_shape: (c, h, w)
     of a frame, taken from the network's config where it has one;  predicts: "v", "eps" or "x0".
     denoiser(xt, t) -> x0_hat: clips (b, c, f, h, w); t (b,) or (b, f) long. Samplers see nothing else.
     `model_kwargs` (`hook`, `positions`) go to the network; `takes_hooks` says whether it accepts a hook.

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -60,3 +64,25 @@ def fit(optimizer: torch.optim.Optimizer, loss_of: Callable[[int], Tensor], step
             if on_step:
                 on_step(step + 1, losses[-1])
     return losses
+
+
+@contextmanager
+def interruptible(save_to: str | Path | None) -> Iterator[list]:
+    """A list that is empty until somebody presses Ctrl-C, which does nothing else meanwhile; the second time
+    it is as ever.
+    """
+    interrupts = []
+    if not save_to or threading.current_thread() is not threading.main_thread():  # no signals there
+        yield interrupts
+        return
+    before = signal.getsignal(signal.SIGINT) or signal.default_int_handler
+
+    def note(number, frame):
+        interrupts.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-import signal
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from inspect import signature
@@ -28,7 +25,7 @@ from vdiff_lite.diffusion.samplers import ddim, noise_like, run_sampler
 from vdiff_lite.diffusion.schedule import NoiseSchedule
 from vdiff_lite.models.follow import Foresee
 from vdiff_lite.training.centers import centre_loss
-from vdiff_lite.training.loop import DivergedError, lr_factor, optimizer_step
+from vdiff_lite.training.loop import DivergedError, interruptible, lr_factor, optimizer_step
 from vdiff_lite.training.optimizer import make_optimizer
 from vdiff_lite.training.recipe import SELF_ROLLOUT_EVERY, SELF_ROLLOUT_FRAMES, TrainConfig
 
@@ -62,6 +59,7 @@ class Trainer:
         self.optimizer = make_optimizer(net, self.config.lr, self.config.matrix_lr, self.config.betas,
                                         self.config.weight_decay)
         self.step, self.losses = 0, []
+        self.before = []  # training stages that the first weights have behind them: `checkpoint.stages`
         self._freeze_untaught()
 
     def _freeze_untaught(self) -> None:
@@ -155,7 +153,7 @@ class Trainer:
         """
         started, first, steps = time.perf_counter(), self.step, self.config.steps
         bar = tqdm(total=steps, initial=first, disable=not bar, unit="step")
-        with bar, _interruptible(save_to) as interrupts:
+        with bar, interruptible(save_to) as interrupts:
             while self.step < steps:
                 loss = self.train_step()
                 per_step = (time.perf_counter() - started) / (self.step - first)
@@ -185,7 +183,8 @@ class Trainer:
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(value) for name, value in state.items()}
         tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
-        checkpoint.write_tensors(path, tensors, run=self.identity(), step=self.step, losses=self.losses)
+        checkpoint.write_tensors(path, tensors, run=self.identity(), step=self.step,
+                                 losses=self.losses, before=self.before)
 
     def identity(self) -> dict:
         """Which run this is: network, recipe (its seed too) and data. A run is resumed under the same
@@ -217,7 +216,7 @@ class Trainer:
             i, key = name.split(".")
             state["state"].setdefault(int(i), {})[key] = value
         self.optimizer.load_state_dict(state)
-        self.step, self.losses = about["step"], about["losses"]
+        self.step, self.losses, self.before = about["step"], about["losses"], about.get("before", [])
         self.ema.n_averaged.fill_(self.step + 1)
         self._freeze_untaught()
         return self
@@ -241,25 +240,3 @@ def _ema(decay: float, averages: list, params: list, num_averaged: Tensor) -> No
     """
     n = int(num_averaged)
     torch._foreach_lerp_(averages, params, 1 - min(decay, n / (9 + n)))
-
-
-@contextmanager
-def _interruptible(save_to: str | Path | None) -> Iterator[list]:
-    """A list that is empty until somebody presses Ctrl-C, which does nothing else meanwhile; the second time
-    it is as ever.
-    """
-    interrupts = []
-    if not save_to or threading.current_thread() is not threading.main_thread():  # no signals there
-        yield interrupts
-        return
-    before = signal.getsignal(signal.SIGINT) or signal.default_int_handler
-
-    def note(number, frame):
-        interrupts.append(number)
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield interrupts
-    finally:
-        signal.signal(signal.SIGINT, before)
