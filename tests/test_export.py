@@ -21,20 +21,28 @@ def clip(f, seed=0):
 def test_without_blend_it_is_the_network_bit_for_bit(window, small_net):
     t = torch.full((1, 5), 400)
     with torch.no_grad():
-        v, *kept = window(clip(5), t, torch.zeros(()), *(torch.randn(shape) for shape in window.shapes))
+        v, *cache = window(clip(5), t, torch.zeros(()), *(torch.randn(shape) for shape in window.shapes))
         assert torch.equal(v, small_net(clip(5), t))
-    assert [tuple(x.shape) for x in kept] == window.shapes and len(set(window.names)) == len(window.names)
+    assert [tuple(x.shape) for x in cache] == window.shapes and len(set(window.names)) == len(window.names)
 
 
-def test_kept_and_handed_back_it_is_injection(window, small_net):
-    # What the page does: one pass for the past's keys and values, then every step with them.
-    denoiser, past, xt, t = Denoiser(small_net, NoiseSchedule()), clip(2, 1), clip(5, 2), torch.full((1, 5), 400)
+def test_with_its_own_cache_it_is_injection(window, small_net):
+    # What the page does: one evaluation for the past's keys and values, then every step with them.
+    denoiser, past = Denoiser(small_net, NoiseSchedule()), clip(2, 1)
+    xt, t = clip(5, 2), torch.full((1, 5), 400)
     with torch.no_grad():
-        shown = torch.cat([past, clip(3, 3)], dim=2)
-        held = window(shown, torch.tensor([[0, 0, 1000, 1000, 1000]]), torch.zeros(()), *(torch.zeros(s) for s in window.shapes))[1:]
-        v = window(xt, t, torch.tensor(0.6), *held)[0]
-        want = injection(denoiser, past, append=False, blend=0.6)(xt, t[:, 0])
-    torch.testing.assert_close(denoiser.schedule.x0_from_v(xt, t, v), want, rtol=1e-3, atol=1e-4)
+        clean_past = torch.cat([past, clip(3, 3)], dim=2)
+        levels, nothing = torch.tensor([[0, 0, 1000, 1000, 1000]]), map(torch.zeros, window.shapes)
+        cache = window(clean_past, levels, torch.zeros(()), *nothing)[1:]
+        v = window(xt, t, torch.tensor(0.6), *cache)[0]
+        expected = injection(denoiser, past, prepend=False, blend=0.6)(xt, t[:, 0])
+    torch.testing.assert_close(denoiser.schedule.x0_from_v(xt, t, v), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("overlap", [0, 16])
+def test_an_overlap_that_does_not_fit_is_refused(small_denoiser, tmp_path, overlap):
+    with pytest.raises(ValueError, match=f"overlap={overlap} does not fit a window of 16; choose 1 to 15"):
+        export(small_denoiser, tmp_path, overlap=overlap)
 
 
 def test_missing_packages_are_named(small_net, tmp_path, monkeypatch):

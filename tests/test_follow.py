@@ -15,12 +15,12 @@ from vdiff_lite.training.centers import true_centres
 
 
 def test_followed_by_pixels_a_moving_thing_stands_still():
-    # A patch of features drawn two and five pixels away: a soft-argmax on it finds it, and a shift there puts it in the middle.
+    # A patch of features drawn two and five pixels away: a shift there puts it in the middle.
     follow = Follow(8, cell=2)
     picture = torch.zeros(3, 16, 16, 2)
     picture[:, 4:8, 6:10] = torch.randn(4, 4, 2, generator=torch.Generator().manual_seed(0))
-    places = rearrange(torch.stack([picture[0], picture[0].roll((2, 3), (0, 1)), picture[0].roll((1, -2), (0, 1))]),
-                       "n (h p) (w q) c -> n h w (p q c)", p=2, q=2)
+    pictures = torch.stack([picture[0], picture[0].roll((2, 3), (0, 1)), picture[0].roll((1, -2), (0, 1))])
+    places = rearrange(pictures, "n (h p) (w q) c -> n h w (p q c)", p=2, q=2)
     centre = torch.tensor([[-2.0, 0.0], [0.0, 3.0], [-1.0, -2.0]])
     seen = follow.shift(places, centre)
     torch.testing.assert_close(seen, seen[:1].expand_as(seen))
@@ -30,26 +30,28 @@ def test_followed_by_pixels_a_moving_thing_stands_still():
 def test_a_shift_between_pixels_interpolates():
     follow = Follow(4, cell=1)
     line = torch.arange(8.0).expand(1, 4, 8)[..., None].expand(1, 4, 8, 4)
-    torch.testing.assert_close(follow.shift(line, torch.tensor([[0.0, 0.25]]))[:, :, :-1], (line + 0.25)[:, :, :-1])
+    shifted = follow.shift(line, torch.tensor([[0.0, 0.25]]))
+    torch.testing.assert_close(shifted[:, :, :-1], (line + 0.25)[:, :, :-1])
 
 
 def test_a_shift_and_its_gradients_are_those_of_grid_sample():
     generator = torch.Generator().manual_seed(0)
     follow = Follow(8, cell=2)
-    places, outside = torch.randn(3, 4, 4, 8, generator=generator), torch.randn(3, 4, 4, 8, generator=generator)
+    places, outside = (torch.randn(3, 4, 4, 8, generator=generator) for _ in range(2))
     centre = 4 * torch.randn(3, 2, generator=generator)
 
     def theirs(places, centre):
         picture = rearrange(places, "n h w (p q c) -> n c (h p) (w q)", p=2, q=2)
         rows, columns = ((2 * (torch.arange(8) + centre[:, [axis]]) + 1) / 8 - 1 for axis in (0, 1))
         grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), dim=-1)
-        return rearrange(F.grid_sample(picture, grid, align_corners=False), "n c (h p) (w q) -> n h w (p q c)", p=2, q=2)
+        shifted = F.grid_sample(picture, grid, align_corners=False)
+        return rearrange(shifted, "n c (h p) (w q) -> n h w (p q c)", p=2, q=2)
 
     answers = []
     for shift in (follow.shift, theirs):
-        num_context = [places.clone().requires_grad_(), centre.clone().requires_grad_()]
-        made = shift(*num_context)
-        answers.append([made, *torch.autograd.grad(made, num_context, outside)])
+        inputs = [places.clone().requires_grad_(), centre.clone().requires_grad_()]
+        made = shift(*inputs)
+        answers.append([made, *torch.autograd.grad(made, inputs, outside)])
     for ours, other in zip(*answers):
         torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-4)
 
@@ -106,13 +108,14 @@ def test_each_axis_is_foreseen_alone_and_alike(restless):
 
 def test_only_differences_of_time_matter_to_foresight(restless):
     t, centre = torch.tensor([[0, 300, 700, 1000]]), torch.randn(4, 2)
-    here, later, slower = (restless(centre, at(t, p), "x") for p in (torch.arange(4), torch.arange(4) + 30, 2 * torch.arange(4)))
+    frames = torch.arange(4)
+    here, later, slower = (restless(centre, at(t, p), "x") for p in (frames, frames + 30, 2 * frames))
     torch.testing.assert_close(here, later, rtol=1e-4, atol=1e-4)
     assert (here - slower).abs().max() > 1e-3
 
 
 def test_values_that_turn_say_how_far_away_they_come_from():
-    # One frame may look at one other: whatever the scores, it gets that frame's value, turned by the distance.
+    # One frame may look at one other: it gets that frame's value, rotated by the distance.
     block = MotionBlock(32, 32)
     torch.nn.init.eye_(block.v.weight)
     torch.nn.init.eye_(block.out.weight)
@@ -141,12 +144,14 @@ def test_sightings_are_sharp_on_clean_frames_and_worth_nothing_in_pure_noise():
 
 def test_true_centres_are_those_of_the_data():
     clip = BouncingDigits(num_frames=5).sample(3, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(true_centres(clip.video), clip.truth.positions[:, 0] - 15.5, rtol=1e-3, atol=1e-3)
+    expected = clip.truth.positions[:, 0] - 15.5
+    torch.testing.assert_close(true_centres(clip.video), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_foresight_learns_where_things_go_and_touches_nothing_else():
     torch.manual_seed(0)
-    net, schedule, data = VideoUNet(SMALL), NoiseSchedule(), BouncingDigits(size=16, digit_size=6, speed=(0.5, 1.0))
+    net, schedule = VideoUNet(SMALL), NoiseSchedule()
+    data = BouncingDigits(size=16, digit_size=6, speed=(0.5, 1.0))
     before = {name: p.clone() for name, p in net.named_parameters() if "foresee" not in name}
     losses = foresight.teach(net, schedule, data, steps=200, batch=16, frames=8, bar=False)
     assert all(torch.equal(p, before[name]) for name, p in net.named_parameters() if name in before)
@@ -163,10 +168,12 @@ def test_foresight_learns_where_things_go_and_touches_nothing_else():
 
 def test_what_the_network_sees_does_not_depend_on_its_foresight():
     torch.manual_seed(0)
-    net, schedule, data = VideoUNet(SMALL), NoiseSchedule(), BouncingDigits(size=16, digit_size=6, speed=(0.5, 1.0))
-    see = lambda: foresight.watch(net, schedule, data, clips=12, batch=3, frames=4, frame_stride=(1, 2), bar=False)
+    net, schedule = VideoUNet(SMALL), NoiseSchedule()
+    data = BouncingDigits(size=16, digit_size=6, speed=(0.5, 1.0))
+    settings = dict(frames=4, frame_stride=(1, 2), bar=False)
+    see = lambda: foresight.watch(net, schedule, data, clips=12, batch=3, **settings)
     before = see()
-    foresight.teach(net, schedule, data, steps=3, batch=4, frames=4, frame_stride=(1, 2), watched=before, bar=False)
+    foresight.teach(net, schedule, data, steps=3, batch=4, watched=before, **settings)
     assert net.decoder[0].temporal.foresee.taught
     after = see()
     assert before.keys() == after.keys() == {1, 2} and sum(len(t) for _, t, _ in before.values()) == 12

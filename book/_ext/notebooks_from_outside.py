@@ -1,4 +1,4 @@
-"""Brings what lies outside book/ into it before a build: the notebooks, and MathJax from its Python package."""
+"""Brings what lies outside book/ into it before a build: the notebooks, and MathJax from a Python package."""
 
 import importlib.util
 import shutil

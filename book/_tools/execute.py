@@ -1,9 +1,9 @@
-"""Run the notebooks and keep their outputs: NOTEBOOK.py (percent format) -> NOTEBOOK.ipynb with outputs, in place.
+"""Run notebooks and keep their outputs: NOTEBOOK.py (percent format) -> NOTEBOOK.ipynb, in place.
 
     python book/_tools/execute.py notebooks/02_noise_schedule.py [...]
 
-Outputs are made small and repeatable: no execution times, no progress bars, figures as PNG alone. A figure's alt text
-and caption stand in its cell's metadata, in the py file.
+Outputs are made small and repeatable: no execution times, no progress bars, figures as PNG alone. A figure's
+alt text and caption stand in its cell's metadata, in the py file.
 """
 
 import sys
@@ -18,19 +18,18 @@ from nbclient import NotebookClient
 def execute(path):
     notebook = jupytext.read(path)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
-                            record_timing=False)
-    client.execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False,
+                   resources={"metadata": {"path": str(path.parent)}}).execute()
     for i, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{i:02d}"
         if cell.cell_type == "code":
-            cell.outputs = merged([tidy(output) for output in cell.outputs if keep(output)])
+            cell.outputs = merged([tidy(output) for output in cell.outputs if is_shown(output)])
     notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = {"name": "python"}
     nbformat.write(notebook, path.with_suffix(".ipynb"))
 
 
-def keep(output):
+def is_shown(output):
     # Progress bars go to stderr and differ each time.
     return not (output.output_type == "stream" and output.name == "stderr")
 
@@ -44,14 +43,14 @@ def tidy(output):
 
 
 def merged(outputs):
-    """Outputs in which printed text that follows printed text is one: where it is cut differs from run to run."""
-    kept = []
+    """Printed text that follows printed text is one output: where it is cut differs from run to run."""
+    result = []
     for output in outputs:
-        if kept and output.output_type == kept[-1].output_type == "stream":
-            kept[-1].text += output.text
+        if result and output.output_type == result[-1].output_type == "stream":
+            result[-1].text += output.text
         else:
-            kept.append(output)
-    return kept
+            result.append(output)
+    return result
 
 
 if __name__ == "__main__":

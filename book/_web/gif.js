@@ -1,10 +1,10 @@
-// A grey animated gif, written by hand: 32 shades, LZW, for ever. frames: arrays of size * size numbers in [-1, 1].
+// A gray animated gif, written by hand: 32 shades, LZW, for ever. frames: arrays of size * size numbers in [-1, 1].
 export function gif(frames, size, { enlarge = 4, fps = 10 } = {}) {
   const side = size * enlarge, bytes = [], bits = 5;
   const word = (n) => bytes.push(n & 255, n >> 8);
   const text = (s) => [...s].forEach((c) => bytes.push(c.charCodeAt(0)));
   text("GIF89a"); word(side); word(side); bytes.push(0x80 | (bits - 1), 0, 0);
-  for (let i = 0; i < 1 << bits; i++) { const grey = Math.round((255 * i) / 31); bytes.push(grey, grey, grey); }
+  for (let i = 0; i < 1 << bits; i++) { const gray = Math.round((255 * i) / 31); bytes.push(gray, gray, gray); }
   bytes.push(0x21, 0xff, 11); text("NETSCAPE2.0"); bytes.push(3, 1, 0, 0, 0);
   for (const frame of frames) {
     bytes.push(0x21, 0xf9, 4, 4); word(Math.round(100 / fps)); bytes.push(0, 0);
@@ -25,11 +25,11 @@ export function gif(frames, size, { enlarge = 4, fps = 10 } = {}) {
 
 function lzw(values, bits) {
   const clear = 1 << bits, end = clear + 1, out = [];
-  let codes, next, width, held = 0, count = 0;
+  let codes, next, width, pending = 0, count = 0;
   const put = (code) => {
-    held |= code << count;
+    pending |= code << count;
     count += width;
-    while (count >= 8) { out.push(held & 255); held >>>= 8; count -= 8; }
+    while (count >= 8) { out.push(pending & 255); pending >>>= 8; count -= 8; }
   };
   const reset = () => { codes = new Map(); next = end + 1; width = bits + 1; };
   reset(); put(clear);
@@ -44,6 +44,6 @@ function lzw(values, bits) {
     prefix = values[i];
   }
   put(prefix); put(end);
-  if (count) out.push(held & 255);
+  if (count) out.push(pending & 255);
   return out;
 }

@@ -1,6 +1,6 @@
-// The sampler and the two methods of this page: a twin of vdiff_lite's samplers.py and methods/, in plain JavaScript.
+// The sampler and the two methods of this page: a twin of vdiff_lite's diffusion/samplers.py and methods/, in plain JavaScript.
 // A clip is a Float32Array of f * size * size numbers in [-1, 1]. Nothing here knows about pages or workers;
-// `model` is a card (model.json) and `run(xt, t, blend, held) -> {v, kept}` the network.
+// `model` is a card (model.json) and `run(xt, t, blend, cache) -> {v, cache}` the network.
 
 // Noise levels of a run: t_i = round(T (1 - i / steps)), i = 0 .. steps. Halves go to the even side, as Python rounds.
 export function trailingTimes(numTimesteps, steps) {
@@ -31,7 +31,7 @@ export function normals(seed, count) {
 }
 
 const framePixels = (model) => model.channels * model.size * model.size;
-const zerosHeld = (model) => model.held.map(({ shape }) => new Float32Array(shape.reduce((a, b) => a * b, 1)));
+const emptyCache = (model) => model.cache.map(({ shape }) => new Float32Array(shape.reduce((a, b) => a * b, 1)));
 const levels = (model, t, past = t) => Array.from({ length: model.frames }, (_, i) => (i < model.overlap ? past : t));
 
 // x0_hat = sqrt(alpha_bar) x_t - sqrt(1 - alpha_bar) v_hat, each frame at its own level.
@@ -48,13 +48,13 @@ function x0FromV(model, xt, v, t) {
 
 // No past: the model as it is.
 export function plain(model, run) {
-  const nothing = zerosHeld(model);
-  return async (xt, t) => x0FromV(model, xt, (await run(xt, levels(model, t), 0, nothing)).v, levels(model, t));
+  const empty = emptyCache(model);
+  return async (xt, t) => x0FromV(model, xt, (await run(xt, levels(model, t), 0, empty)).v, levels(model, t));
 }
 
 // The past in the window at t = 0, guided: x0_hat = u + w (c - u), where u has pure noise in place of the past.
 export function historyGuidance(model, run, past, weight) {
-  const nothing = zerosHeld(model), known = past.length;
+  const empty = emptyCache(model), known = past.length;
   return async (xt, t) => {
     const withPast = xt.slice(), without = xt.slice();
     withPast.set(past);
@@ -62,7 +62,7 @@ export function historyGuidance(model, run, past, weight) {
     for (let i = 0; i < known; i++) without[i] = (xt[i] - signal * past[i]) / noise;
     const branch = async (clip, ofPast) => {
       const t2 = levels(model, t, ofPast);
-      return x0FromV(model, clip, (await run(clip, t2, 0, nothing)).v, t2);
+      return x0FromV(model, clip, (await run(clip, t2, 0, empty)).v, t2);
     };
     const out = await branch(withPast, 0);
     if (weight !== 1) {
@@ -76,14 +76,14 @@ export function historyGuidance(model, run, past, weight) {
 
 // Feature injection: the clean past's keys and values, computed once, mixed into the window's own at the overlap.
 export function featureInjection(model, run, past, blend) {
-  let held = null;
+  let cache = null;
   return async (xt, t) => {
-    if (!held) {
+    if (!cache) {
       const clip = new Float32Array(xt.length);
       clip.set(past);
-      held = (await run(clip, levels(model, model.num_timesteps, 0), 0, zerosHeld(model))).kept;
+      cache = (await run(clip, levels(model, model.num_timesteps, 0), 0, emptyCache(model))).cache;
     }
-    return x0FromV(model, xt, (await run(xt, levels(model, t), blend, held)).v, levels(model, t));
+    return x0FromV(model, xt, (await run(xt, levels(model, t), blend, cache)).v, levels(model, t));
   };
 }
 

@@ -2,7 +2,7 @@
 import * as ort from "./runtime/ort.wasm.min.mjs";
 import { ddim, method } from "./sampler.js";
 
-let model, session, wanted = 0;
+let model, session, latest = 0;
 
 async function load() {
   ort.env.wasm.numThreads = 1;
@@ -18,16 +18,16 @@ async function load() {
   session = await ort.InferenceSession.create(weights, { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
 }
 
-async function run(xt, t, blend, held) {
+async function run(xt, t, blend, cache) {
   const { channels, frames, size } = model;
   const inputs = {
     xt: new ort.Tensor("float32", xt, [1, channels, frames, size, size]),
     t: new ort.Tensor("int64", BigInt64Array.from(t, BigInt), [1, frames]),
     blend: new ort.Tensor("float32", Float32Array.of(blend), []),
   };
-  model.held.forEach(({ name, shape }, i) => (inputs[`${name}.held`] = new ort.Tensor("float32", held[i], shape)));
+  model.cache.forEach(({ name, shape }, i) => (inputs[`${name}.cache_in`] = new ort.Tensor("float32", cache[i], shape)));
   const out = await session.run(inputs);
-  return { v: out.v_hat.data, kept: model.held.map(({ name }) => out[`${name}.kept`].data) };
+  return { v: out.v_hat.data, cache: model.cache.map(({ name }) => out[`${name}.cache_out`].data) };
 }
 
 async function window_(request) {
@@ -35,7 +35,7 @@ async function window_(request) {
   for await (const { t, step, x0 } of ddim(model, method(model, run, request), request.noise, request.steps)) {
     postMessage({ type: t === 0 ? "done" : "step", id, step, t, clip: x0, seconds: (performance.now() - started) / 1000 });
     await new Promise((resolve) => setTimeout(resolve)); // let a newer request in
-    if (wanted !== id) return;
+    if (latest !== id) return;
   }
 }
 
@@ -45,10 +45,10 @@ onmessage = async ({ data }) => {
       await load();
       postMessage({ type: "ready", model });
     } else if (data.type === "window") {
-      wanted = data.id;
+      latest = data.id;
       await window_(data);
     } else if (data.type === "stop") {
-      wanted = 0;
+      latest = 0;
     }
   } catch (error) {
     postMessage({ type: "error", id: data.id, message: String(error.message || error) });

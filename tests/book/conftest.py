@@ -4,8 +4,8 @@ from opened import browsing, serving
 
 @pytest.fixture(scope="module")
 def address():
-    with serving() as at:
-        yield at
+    with serving() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,14 @@ SITE = ROOT / "book" / "_build" / "html"
 KNOWN_ERROR = "THEBE_JS_URL"  # the theme's own, once a page, harmless
 LOCAL = ("data:", "blob:", "chrome:", "chrome-untrusted:")  # nothing of these leaves the machine
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-needs_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver: the book was not opened in a browser")
+needs_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver")
 
 
 def visit(browser, url):
-    """Open a page and wait until equations are set and pictures are there; returns (console errors, addresses asked for).
+    """Open a page, wait for equations and pictures; returns (console errors, addresses asked for).
 
-    A tab that crashed (the browser's fault, now and then) is left behind, and the page opened in another, once.
+    A tab that crashed (the browser's fault, now and then) is left behind, and the page opened in another,
+    once.
     """
     from selenium.common.exceptions import WebDriverException
 
@@ -42,7 +43,8 @@ def _visit(browser, url):
     browser.execute_async_script("""
         const done = arguments[0];
         document.querySelectorAll('img').forEach(i => i.loading = 'eager');
-        const pictures = [...document.images].map(i => i.complete || new Promise(r => { i.onload = i.onerror = r; }));
+        const pictures = [...document.images].map(
+            i => i.complete || new Promise(r => { i.onload = i.onerror = r; }));
         const maths = window.MathJax && MathJax.startup ? MathJax.startup.promise : Promise.resolve();
         Promise.all([maths, ...pictures]).then(() => setTimeout(done, 100));""")
     errors = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
@@ -74,10 +76,10 @@ def browsing(profile):
 
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-                 "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1300,1000",
-                 f"--user-data-dir={profile}"):
-        options.add_argument(flag)
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run",
+                 "disable-background-networking", "disable-component-update", "disable-sync",
+                 "disable-dev-shm-usage", "window-size=1300,1000", f"user-data-dir={profile}"):
+        options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
     driver.set_script_timeout(60)

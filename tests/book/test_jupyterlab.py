@@ -30,34 +30,37 @@ past = vd.BouncingDigits(split="test").sample(1, torch.Generator().manual_seed(0
 xt = torch.randn(1, 1, 16, 32, 32, generator=torch.Generator().manual_seed(1))
 """, """
 @torch.no_grad()
-def listen(weight):
+def make_clip(weight):
     for step in vd.ddim(history_guidance(denoiser, past, weight), xt, denoiser.schedule, 4):
         yield step.x0_hat[0]
 
-sliders.guidance_slider(listen, [0.0, 4.0], alt="A clip.", fine=[0.0, 1.0, 2.0, 4.0])
+sliders.guidance_slider(make_clip, [0.0, 4.0], alt="A clip.", fine=[0.0, 1.0, 2.0, 4.0])
 """]
 
 
 @pytest.fixture
 def lab(tmp_path):
     """The address of a JupyterLab that serves a folder with one notebook."""
+    kernel = dict(name="python3", display_name="Python 3", language="python")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in CELLS],
-                                        metadata=dict(kernelspec=dict(name="python3", display_name="Python 3", language="python")))
+                                        metadata=dict(kernelspec=kernel))
     nbformat.write(notebook, tmp_path / "slider.ipynb")
-    own = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
-    settings = {name: str(tmp_path / name.lower()) for name in own} | dict(PYTHONPATH=str(ROOT))
+    folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR",
+               "JUPYTERLAB_WORKSPACES_DIR")
+    settings = {name: str(tmp_path / name.lower()) for name in folders} | dict(PYTHONPATH=str(ROOT))
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     log = tmp_path / "server.log"  # a pipe that nobody empties would stop the server when it is full
     with log.open("w") as stderr:
-        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--port=0", "--ServerApp.ip=127.0.0.1", *root],
+        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--port=0",
+                                   "--ServerApp.ip=127.0.0.1", *root],
                                   cwd=tmp_path, env=os.environ | settings, stderr=stderr)
     try:
         until = time.monotonic() + PATIENCE
-        while not (found := re.search(r"(http://127\.0\.0\.1:\d+/)lab\?token=(\w+)", log.read_text())):
+        while not (match := re.search(r"(http://127\.0\.0\.1:\d+/)lab\?token=(\w+)", log.read_text())):
             if server.poll() is not None or time.monotonic() > until:
                 pytest.fail(f"JupyterLab did not say where it is:\n{log.read_text()}")
             time.sleep(0.2)
-        yield "{}lab/tree/slider.ipynb?token={}&reset".format(*found.groups())
+        yield "{}lab/tree/slider.ipynb?token={}&reset".format(*match.groups())
     finally:
         server.terminate()
         server.wait(30)
@@ -93,5 +96,6 @@ def test_moving_the_slider_samples_a_new_clip(browser, lab):
     start = wait("the slider", lambda: handle().get_attribute("aria-valuenow"))
     before = wait("the first clip", lambda: picture().get_attribute("src"))
     wait("the slider to move", moved)
-    wait("the second clip", lambda: "guidance weight w: 1.0" in picture().get_attribute("alt") and not find(".jupyter-widgets em"))
+    wait("the second clip", lambda: "guidance weight w: 1.0" in picture().get_attribute("alt"))
+    wait("the end of sampling", lambda: not find(".jupyter-widgets em"))
     assert picture().get_attribute("src") != before

@@ -3,6 +3,7 @@
 import base64
 import io
 
+import numpy as np
 import pytest
 import torch
 from opened import KNOWN_ERROR, LOCAL, SITE, needs_browser, visit
@@ -15,14 +16,16 @@ import vdiff_lite as vd
 from vdiff_lite.methods import history_guidance, injection
 
 pytestmark = [pytest.mark.browser, needs_browser]
-has_runtime = pytest.mark.skipif(not (SITE / "_static" / "runtime").exists(), reason="the site was built without npm")
+has_runtime = pytest.mark.skipif(not (SITE / "_static" / "runtime").exists(), reason="built without npm")
 PATIENCE = 300  # seconds; a window takes a few
+FRAMES = "return tryIt.state.frames.slice(0, arguments[0]).map(f => Array.from(f))"
 
 
 @pytest.fixture(scope="module")
 def page(browser, address):
     visit(browser, address + "try_it.html")
-    wait(browser, lambda: browser.execute_script("return document.getElementById('tryit').dataset.ready") == "yes")
+    ready = "return document.getElementById('tryit').dataset.ready"
+    wait(browser, lambda: browser.execute_script(ready) == "yes")
     return browser
 
 
@@ -55,16 +58,20 @@ def test_the_page_makes_what_python_makes(page):
     past = vd.BouncingDigits(split="test").sample(1, generator).video[:, :, :5]
     asked = {"plain": (denoiser, dict(past=None)),
              "history": (history_guidance(denoiser, past, 1.75), dict(name="history", weight=1.75)),
-             "injection": (injection(denoiser, past, append=False, blend=0.6), dict(name="injection", blend=0.6))}
+             "injection": (injection(denoiser, past, prepend=False, blend=0.6),
+                           dict(name="injection", blend=0.6))}
     page.set_script_timeout(PATIENCE)
     for name, (method, request) in asked.items():
         with torch.no_grad():
-            want = vd.run_sampler(vd.ddim(method, noise, denoiser.schedule, steps)).flatten()
+            expected = vd.run_sampler(vd.ddim(method, noise, denoiser.schedule, steps)).flatten()
         sent = dict(noise=noise.flatten().tolist(), past=past.flatten().tolist(), steps=steps) | request
         got = page.execute_async_script("""const [request, done] = arguments;
-            for (const key of ['noise', 'past']) if (request[key]) request[key] = Float32Array.from(request[key]);
-            tryIt.ask(request).then(made => done(Array.from(made.clip)), error => done(String(error)));""", sent)
-        torch.testing.assert_close(torch.tensor(got), want, rtol=1e-3, atol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
+            for (const key of ['noise', 'past'])
+                if (request[key]) request[key] = Float32Array.from(request[key]);
+            tryIt.ask(request).then(made => done(Array.from(made.clip)), error => done(String(error)));
+            """, sent)
+        torch.testing.assert_close(torch.tensor(got), expected, rtol=1e-3, atol=1e-3,
+                                   msg=lambda text, name=name: f"{name}: {text}")
 
 
 @has_runtime
@@ -84,9 +91,11 @@ def test_a_clip_starts_and_goes_on_and_nothing_leaves_the_machine(page, address)
     assert picture(page, "strip") != strip
     assert "of 38" in part(page, "count").text or page.execute_script("return tryIt.state.frames.length") > 38
     assert page.execute_script("return tryIt.state.frames.flatMap(f => [...f]).every(Number.isFinite)")
-    assert [e["message"] for e in page.get_log("browser") if e["level"] == "SEVERE" and KNOWN_ERROR not in e["message"]] == []
-    assert not [e for e in page.get_log("performance") if "Network.requestWillBeSent" in e["message"] and "http" in e["message"]
-                and address not in e["message"] and not any(f'"url":"{kind}' in e["message"] for kind in LOCAL)]
+    errors = [entry["message"] for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
+    assert [message for message in errors if KNOWN_ERROR not in message] == []
+    messages = [entry["message"] for entry in page.get_log("performance")]
+    requests = [m for m in messages if "Network.requestWillBeSent" in m and "http" in m and address not in m]
+    assert [m for m in requests if not any(f'"url":"{kind}' in m for kind in LOCAL)] == []
 
 
 @has_runtime
@@ -116,7 +125,7 @@ def test_settings_reach_the_next_window(page):
         wait(page, lambda: page.execute_script("return tryIt.state.frames.length") >= 27)
         part(page, "extend").click()
         wait(page, lambda: idle(page))
-        made[blend] = torch.tensor(page.execute_script("return tryIt.state.frames.slice(0, 27).map(f => Array.from(f))"))
+        made[blend] = torch.tensor(page.execute_script(FRAMES, 27))
     torch.testing.assert_close(made[0][:16], made[1][:16])  # the same seed
     assert (made[0][16:] - made[1][16:]).abs().max() > 0.1
 
@@ -127,19 +136,21 @@ def test_the_gif_holds_the_frames(page):
     data = page.execute_async_script("""const done = arguments[0], reader = new FileReader();
         reader.onload = () => done(reader.result.split(',')[1]);
         reader.readAsDataURL(tryIt.gif(tryIt.state.frames.slice(0, 5), 32));""")
-    frames = torch.tensor(page.execute_script("return tryIt.state.frames.slice(0, 5).map(f => Array.from(f))")).view(5, 32, 32).clamp(-1, 1)
+    frames = torch.tensor(page.execute_script(FRAMES, 5)).view(5, 32, 32).clamp(-1, 1)
     picture = Image.open(io.BytesIO(base64.b64decode(data)))
     assert picture.n_frames == 5 and picture.size == (128, 128)
     for n, frame in enumerate(frames):
         picture.seek(n)
-        shown = torch.frombuffer(bytearray(picture.convert("L").tobytes()), dtype=torch.uint8).view(128, 128)[::4, ::4].float()
-        assert (shown / 127.5 - 1 - frame).abs().max() < 2 / 31
+        shown = torch.tensor(np.asarray(picture.convert("L")))[::4, ::4] / 127.5 - 1
+        assert (shown - frame).abs().max() < 2 / 31
 
 
 @has_runtime
 def test_every_control_has_a_name(page):
-    silent = page.execute_script("""return [...document.querySelectorAll('#tryit input, #tryit select, #tryit button, #tryit canvas')]
-        .filter(e => !(e.labels?.length || e.textContent.trim() || e.getAttribute('aria-label'))).map(e => e.id)""")
+    silent = page.execute_script("""
+        const controls = [...document.querySelectorAll('#tryit :is(input, select, button, canvas)')];
+        const named = e => e.labels?.length || e.textContent.trim() || e.getAttribute('aria-label');
+        return controls.filter(e => !named(e)).map(e => e.id)""")
     assert silent == []
 
 
