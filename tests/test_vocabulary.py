@@ -1,0 +1,176 @@
+"""The field's words, in code and in prose: what the project used to call things is not found any more."""
+
+import ast
+import functools
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import jupytext
+import pytest
+
+import vdiff_lite
+from vdiff_lite import methods
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARY = sorted((ROOT / "vdiff_lite").rglob("*.py"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
+PAGES = sorted((ROOT / "book").glob("*.md"))
+
+# Tracking of what moves goes as a whole, with its names.
+TRACKING_FILES = {"models/follow.py", "training/foresight.py", "training/centers.py"}
+TRACKING_PAGES = {"03_video_unet", "04_training", "notation"}
+TRACKING_NAMES = re.compile(r"\w*centre[ds]?(_\w+)?|seen|\w*foresee\w*|\w*foresight\w*", re.I)
+
+BRITISH = """colour behaviour neighbour favour grey catalogue normalis optimis recognis initialis organis
+visualis summaris parameteris factoris orthogonalis regularis minimis maximis"""
+BRITISH = "|".join(BRITISH.split())
+
+# Names in code: functions, classes, arguments, keywords, attributes, variables.
+NAMES = re.compile(rf"""
+    begin_\w+ | \w*beginner\w* | grow | finish | noised_start | resampled | clipped | taps? | \w*history_cfg
+    | fractional_history | temporal_history | turned | turn_by | spread | take_step | averaged | KINDS
+    | time_lapse | own_steps | own_pasts? | judge[ds]? | judging | look_closer | described? | describe_real
+    | faults | seam | (?:\w+_)?ink(?:_\w+)? | \w*handwriting\w* | SourceFeatures | lessons? | courses? | born
+    | time_channels | time_embedding | walk | \w*crowds?\w* | questions? | \w*centre\w* | \w*(?:{BRITISH})\w*
+""", re.X)
+# Ordinary as attributes (`cache.at`, `list.append`); as a variable or an argument they say nothing.
+VARIABLES = re.compile(r"at|of|found|said|wanted|asked|begin|given")
+ARGUMENTS = re.compile(r"mix|high|share|append|horizon|passes|ema")
+
+# Words in prose. Ordinary English that only looks like one of them is left alone: "the question", "keep".
+WORDS = re.compile(rf"""
+    \b(?:ink|handwriting|beginners?|begin_\w+|history_cfg|time_lapse|take_step|look_closer|courses)\b
+    | \btime[ -]lapses?\b | \bthe\ wall\b | \bas\ a\ crowd\b | \bown\ pasts?\b | \bfrom\ nothing\b
+    | \bgrow\( | `(?:grow|finish|tap|fractional_history|temporal_history|resampled|noised_start|clipped)`
+    | \b(?:a|the|of|by)\ taps?\b | \b(?:network|forward|equal|\d+|fewer|more)\ questions\b
+    | \bsteps\ taken\ back\b | \bdrawn\ beginning\ first\b
+    | \b(?:pixels|numbers|clips|steps|frames)\ a\ (?:frame|clip|second|step)\b
+    | \b\w*(?:{BRITISH})\w*\b | (?<!\.)\bcentr(?:e|es|ed|ing)\b | \brealis(?:e|es|ed|ing)\b
+    | \b(?:modell|labell|cancell|travell)(?:ed|ing)\b | \b(?:licence|whilst)\b
+""", re.X | re.I)
+
+
+def names_of(source):
+    """Every name that a module gives or uses: (line, name, which patterns it must not match)."""
+    for node in ast.walk(ast.parse(source)):
+        line = getattr(node, "lineno", 0)
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield line, node.name, (NAMES,)
+        elif isinstance(node, ast.arg) or (isinstance(node, ast.keyword) and node.arg):
+            yield line, node.arg, (NAMES, VARIABLES, ARGUMENTS)
+        elif isinstance(node, ast.Attribute):
+            yield line, node.attr, (NAMES,)
+        elif isinstance(node, ast.Name):
+            yield line, node.id, (NAMES, VARIABLES)
+
+
+@functools.cache
+def told(source):
+    """The lines of a table RENAMED, which tells a reader the new name of an old one."""
+    return {line for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assign)
+            and "RENAMED" in ast.unparse(node.targets[0]) for line in range(node.lineno, node.end_lineno + 1)}
+
+
+def words_of(source):
+    """Docstrings, other strings and comments, with their lines."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.STRING, tokenize.COMMENT) and token.start[0] not in told(source):
+            yield token.start[0], token.string
+
+
+def private_names(source):
+    return [f"{line}: {name}" for line, name, patterns in names_of(source)
+            if any(pattern.fullmatch(name) for pattern in patterns) and line not in told(source)
+            and not TRACKING_NAMES.fullmatch(name)]
+
+
+def private_words(text, tracking=False):
+    return [word for word in (m.group() for m in WORDS.finditer(text))
+            if not (tracking and TRACKING_NAMES.fullmatch(word))]
+
+
+def cells(path, kind):
+    return [cell.source for cell in jupytext.read(path).cells if cell.cell_type == kind]
+
+
+def without_magic(source):
+    return "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in source.split("\n"))
+
+
+def relative(path):
+    return path.relative_to(ROOT / "vdiff_lite").as_posix()
+
+
+@pytest.mark.parametrize("path", [p for p in LIBRARY if relative(p) not in TRACKING_FILES], ids=relative)
+def test_the_library_uses_the_fields_words(path):
+    source = path.read_text()
+    assert private_names(source) == []
+    assert [f"{line}: {word}" for line, text in words_of(source) for word in private_words(text, True)] == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_chapters_use_the_fields_words(path):
+    tracking = path.stem in TRACKING_PAGES
+    assert [word for source in cells(path, "markdown") for word in private_words(source, tracking)] == []
+    code = [without_magic(source) for source in cells(path, "code")]
+    assert [name for source in code for name in private_names(source)] == []
+    texts = [text for source in code for _, text in words_of(source)]
+    assert [word for text in texts for word in private_words(text, tracking)] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_pages_use_the_fields_words(path):
+    assert private_words(path.read_text(), path.stem in TRACKING_PAGES) == []
+
+
+@pytest.mark.parametrize("source", [
+    "def grow(begin=1): pass", "x.tap(1)", "said = 1", "f(time_lapse=2)", "class KINDS: pass", "colour = 1",
+    "def f(share): pass"])
+def test_a_private_name_is_noticed(source):
+    assert private_names(source)
+
+
+@pytest.mark.parametrize("text", [
+    "as little ink", "`grow` draws", "the wall", "normalised", "a time-lapse", "16 questions", "grey"])
+def test_a_private_word_is_noticed(text):
+    assert private_words(text)
+
+
+def test_ordinary_english_is_left_alone():
+    plain = "The question grows. Keep the horizon; think, link. A promise is precise. The walls. Realism."
+    assert private_words(plain) == [] == private_names("think = keep.at(1) or xs.append(high)")
+
+
+def glossary():
+    text = (ROOT / "book" / "glossary.md").read_text().split(":::{glossary}")[1]
+    return re.findall(r"^(?! |:::)(\S.*)$", text, re.M)
+
+
+def test_each_term_stands_once_and_in_order():
+    terms = [term.lower().replace("é", "e") for term in glossary()]
+    assert len(terms) > 40 and terms == sorted(set(terms))
+
+
+def test_every_linked_term_is_in_the_glossary():
+    text = "".join(path.read_text() for path in (*NOTEBOOKS, *PAGES))
+    linked = {inner or shown for shown, inner in re.findall(r"\{term\}`([^`<]*?)\s*(?:<([^>`]+)>)?`", text)}
+    assert {term.lower() for term in linked} <= {term.lower() for term in glossary()}
+
+
+def test_the_reference_names_every_public_function():
+    page = (ROOT / "book" / "api.md").read_text()
+    documented = set(re.findall(r"^\.\. auto\w+:: (\w+)$", page, re.M))
+    public = {*vdiff_lite.__all__, *methods.__all__}
+    assert {name for name in public if not name.isupper()} - documented == set()
+
+
+def test_the_book_is_cited_the_same_everywhere():
+    cff = (ROOT / "CITATION.cff").read_text()
+    field = lambda name: re.search(rf'^{name}: "?([^"\n]+)"?$', cff, re.M)[1]
+    bibtex = re.search(r"```bibtex\n(.+?)```", (ROOT / "book" / "bibliography.md").read_text(), re.S)[1]
+    entry = dict(re.findall(r"(\w+) = \{+([^}]+)\}+,", bibtex))
+    assert entry["title"] == field("title")
+    assert entry["year"] == field("date-released")[:4]
+    assert entry["version"] == field("version") == vdiff_lite.__version__
