@@ -12,7 +12,7 @@ def after(f, clip, other):
 
 
 def other_digit(clip):
-    """The digit of the neighbouring clip, on the path of this one."""
+    """The digit of the neighboring clip, on the path of this one."""
     b, _, f = clip.shape[:3]
     digits = digit_metrics.centered_frames(clip).unflatten(0, (b, f)).roll(1, 0)
     corner = centroid((clip[:, 0] + 1) / 2) - 7.5
@@ -21,6 +21,6 @@ def other_digit(clip):
 
 
 def fading(f, clip):
-    """From frame f on, the ink falls evenly to three tenths."""
+    """From frame f on, the intensity falls evenly to three tenths."""
     fade = torch.cat([torch.ones(f), torch.linspace(1, 0.3, clip.shape[2] - f)])[:, None, None]
     return (clip + 1) * fade - 1

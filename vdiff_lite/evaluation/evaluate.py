@@ -1,12 +1,18 @@
-"""The table that a checkpoint is judged by: how well it continues a clip, and what its clips from noise are like."""
+"""What a checkpoint is judged by: how well it continues a clip, and what its clips from noise are like."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
+from pandas import DataFrame
+from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
 from vdiff_lite.data.bouncing_digits import BouncingDigits
+from vdiff_lite.diffusion.denoiser import Denoiser
 from vdiff_lite.diffusion.samplers import ddim, run_sampler, sample
 from vdiff_lite.evaluation import digit_metrics, video_metrics
 from vdiff_lite.evaluation.feature_net import clip_features, frechet, real_clip_features
@@ -14,131 +20,144 @@ from vdiff_lite.methods import history_guidance
 from vdiff_lite.rollout import generate, rollout
 
 
-def prediction(denoiser, clips=64, num_context=5, frames=16, steps=25, seed=0, data=None, bar=False, method=history_guidance):
-    """Continue held-out clips by a method, by default the past in the window, and compare with the true future.
+def prediction(denoiser: Denoiser, clips: int = 64, num_context: int = 5, frames: int = 16, steps: int = 25,
+               seed: int = 0, bar: bool = False) -> tuple[Tensor, Tensor]:
+    """Continue held-out clips, the past in the window, and compare with the true future.
 
-    Returns (clips, frames - given): PSNR in dB of each new frame, and the same for the last given frame repeated.
+    Returns (clips, frames - num_context) twice: PSNR in dB of each new frame, and the same for the last
+    context frame repeated.
     """
-    made, truth = continuation(denoiser, clips, num_context, frames, steps, seed, data, bar, method)
-    future = truth[:, :, num_context:]
-    still = truth[:, :, num_context - 1:num_context].expand_as(future)
-    return video_metrics.psnr(made[:, :, num_context:].clamp(-1, 1), future), video_metrics.psnr(still, future)
-
-
-def continuation(denoiser, clips=64, num_context=5, frames=16, steps=25, seed=0, data=None, bar=False, method=history_guidance):
-    """Held-out clips continued by a method from their first `given` frames, and the true ones: each (clips, c, frames, h, w)."""
-    data = data or BouncingDigits(num_frames=frames, split="test")
-    generator = torch.Generator().manual_seed(seed)
-    truth = data.sample(clips, generator).video
+    generator = Generator().manual_seed(seed)
+    truth = BouncingDigits(num_frames=frames, split="test").sample(clips, generator).video
     xt = torch.randn(truth.shape, generator=generator)
     made = []
-    for x, noise in tqdm(list(zip(truth.split(16), xt.split(16))), disable=not bar, desc="continuing clips"):
-        x, noise = x.to(denoiser.device), noise.to(denoiser.device)
+    batches = list(zip(truth.split(16), xt.split(16)))
+    for x, noise in tqdm(batches, disable=not bar, desc="continuing clips"):
+        method = history_guidance(denoiser, x[:, :, :num_context].to(denoiser.device))
         with torch.no_grad():
-            made.append(run_sampler(ddim(method(denoiser, x[:, :, :num_context]), noise, denoiser.schedule, steps)).cpu())
-    return torch.cat(made), truth
+            made.append(run_sampler(ddim(method, noise.to(denoiser.device), denoiser.schedule, steps)).cpu())
+    future = truth[:, :, num_context:]
+    still = truth[:, :, num_context - 1:num_context].expand_as(future)
+    return (video_metrics.psnr(torch.cat(made)[:, :, num_context:].clamp(-1, 1), future),
+            video_metrics.psnr(still, future))
 
 
-def drawn(denoiser, clips=64, frames=16, steps=25, seed=0, data=None, bar=False, draw=sample):
-    """Clips from noise, and held-out ones to compare them with, 256 or more: (clips, c, frames, h, w) each. Arguments as in `from_noise`."""
-    data = data or BouncingDigits(num_frames=frames, split="test")
-    generator = torch.Generator().manual_seed(seed)
-    real = data.sample(max(clips, 256), generator).video
+def draw_clips(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0, bar: bool = False,
+               draw: Callable = sample) -> tuple[Tensor, Tensor]:
+    """Clips of 16 frames from noise, and 256 or more held-out ones to compare them with."""
+    generator = Generator().manual_seed(seed)
+    real = BouncingDigits(split="test").sample(max(clips, 256), generator).video
     sizes = [min(16, clips - i) for i in range(0, clips, 16)]
-    made = torch.cat([draw(denoiser, n, frames, steps=steps, generator=generator).cpu()
-                      for n in tqdm(sizes, disable=not bar, desc="clips from noise")])
-    return made, real
+    made = [draw(denoiser, n, 16, steps=steps, generator=generator).cpu()
+            for n in tqdm(sizes, disable=not bar, desc="clips from noise")]
+    return torch.cat(made), real
 
 
-def from_noise(denoiser, clips=64, frames=16, steps=25, seed=0, data=None, bar=False, draw=sample):
+def from_noise(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0, bar: bool = False,
+               draw: Callable = sample) -> dict:
     """Draw clips from noise and compare what they show with held-out clips.
 
-    draw: `sample`, all frames at once, `grow`, the beginning first, or `from_truth`.
-    Returns a dict: speed and ink as ratios to the data's (1 is right), and speed_standard_error; same_digit, the share of clips in which the
-    digit read on the first frame is the one read on the last; same_shape, the share in which the last frame's shape is that of the first
-    (`digit_metrics.recognised`);  frechet, the distance from 2,048 real clips (`features.frechet`);  real_same_digit, real_same_shape and
-    real_frechet: these on held-out clips, the last on as many as were drawn.
+    draw: `sample`, all frames at once; `generate`, the first frames first; or `from_truth`.
+    Returns a dict: speed and intensity relative to the data's (1 is right), and speed_standard_error;
+    same_digit, the fraction of clips in which the digit read on the first frame is the one read on the last;
+    same_shape, that of `digit_metrics.shape_consistency`;  frechet, the distance from 2,048 real clips;
+    real_same_digit, real_same_shape and real_frechet: these of held-out clips, the last two of as many as
+    were drawn.
     """
-    made, real = drawn(denoiser, clips, frames, steps, seed, data, bar, draw)
-    share = lambda kept: kept.float().mean().item()
-    away = lambda clip: frechet(clip_features(clip), real_clip_features(frames)) if len(clip) > 1 else math.nan
+    made, real = draw_clips(denoiser, clips, steps, seed, bar, draw)
+    fraction = lambda passed: passed.float().mean().item()
+    distance = lambda clip: frechet(clip_features(clip), real_clip_features()) if len(clip) > 1 else math.nan
     speed = digit_metrics.speed(made).mean(1) / digit_metrics.speed(real).mean()
+    intensity = digit_metrics.intensity(made).mean() / digit_metrics.intensity(real).mean()
     return dict(speed=speed.mean().item(), speed_standard_error=(speed.std() / clips**0.5).item(),
-                intensity=(digit_metrics.intensity(made).mean() / digit_metrics.intensity(real).mean()).item(),
-                same_digit=share(digit_metrics.same_digit(made)), real_same_digit=share(digit_metrics.same_digit(real)),
-                same_shape=share(digit_metrics.shape_consistency(made)), real_same_shape=share(digit_metrics.shape_consistency(real[:clips])),
-                frechet=away(made), real_frechet=away(real[:clips])), made
+                intensity=intensity.item(), same_digit=fraction(digit_metrics.same_digit(made)),
+                real_same_digit=fraction(digit_metrics.same_digit(real)),
+                same_shape=fraction(digit_metrics.shape_consistency(made)),
+                real_same_shape=fraction(digit_metrics.shape_consistency(real[:clips])),
+                frechet=distance(made), real_frechet=distance(real[:clips]))
 
 
-def from_truth(denoiser, clips=1, num_frames=16, steps=25, generator=None, first=2):
-    """In the place of `grow`: the first frames are not drawn but those of held-out clips. What is wrong then is not the beginning's fault."""
+def from_truth(denoiser: Denoiser, clips: int = 1, num_frames: int = 16, steps: int = 25,
+               generator: Generator | None = None, first: int = 2) -> Tensor:
+    """As `generate`, but the first frames are those of held-out clips."""
     past = BouncingDigits(split="test").sample(clips, generator).video[:, :, :first].to(denoiser.device)
-    made = rollout(denoiser, past, num_frames - first, num_frames, first, sampler=partial(ddim, eta=0.5, steps=steps), generator=generator)
-    return torch.cat([past, torch.stack(list(made), dim=2)], dim=2)
+    new_frames = rollout(denoiser, past, num_frames - first, num_frames, first, generator=generator,
+                         sampler=partial(ddim, eta=0.5, steps=steps))
+    return torch.cat([past, torch.stack(list(new_frames), dim=2)], dim=2)
 
 
-# How a clip may come about: a name in the result of `evaluate`, two lines of a heading, eta (of the beginning, and of the rest).
-WAYS = {"from_noise": ("all at", "once", "0"), "grown": ("beginning", "first", "0.5"), "begun": ("a second", "network", "1, 0.5"),
-        "from_truth": ("two true", "frames", "0.5")}
+# How clips may be drawn: key in the result of `evaluate`, heading, eta (of the first frames, of the rest).
+WAYS = dict(from_noise=("all at once", "0"), generated=("first frames first", "0.5"),
+            with_first_frame_model=("first-frame model", "1, 0.5"), from_truth=("two true frames", "0.5"))
 
 
-def evaluate(denoiser, clips=64, steps=25, seed=0, bar=False, first_frame_model=None):
-    """Both parts as one dict of plain numbers: what `vdiff evaluate` prints. begin: as in `grow`; None leaves its column out."""
-    model, still = prediction(denoiser, clips, steps=steps, seed=seed, bar=bar)
-    draws = dict(from_noise=sample, grown=generate) | (dict(begun=partial(generate, first_frame_model=first_frame_model)) if first_frame_model else {}) | dict(from_truth=from_truth)
-    judged = {way: from_noise(denoiser, clips, steps=steps, seed=seed, bar=bar, draw=draw)[0] for way, draw in draws.items()}
-    return dict(clips=clips, steps=steps, seed=seed, num_context=5, psnr=model.mean(0).tolist(),
-                psnr_standard_error=(model.std(0) / clips**0.5).tolist(), psnr_copy_last=still.mean(0).tolist(), **judged)
+def evaluate(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0, bar: bool = False,
+             first_frame_model: Denoiser | None = None) -> dict:
+    """Both parts as one dict of plain numbers: what `vdiff evaluate` prints.
 
-
-def table(result):
-    """The dict of `evaluate` as text."""
-    lines = [f"{result['clips']} held-out clips, {result['given']} frames given, DDIM {result['steps']} steps, seed {result['seed']}",
-             "PSNR in dB against the true future", "new frame   model          copy the last frame"]
-    rows = zip(result["psnr"], result["psnr_standard_error"], result["psnr_copy_last"])
-    lines += [f"{i:9}   {mean:4.1f} +- {error:3.1f}    {still:4.1f}" for i, (mean, error, still) in enumerate(rows, 1)]
-    return "\n".join([*lines, table_from_noise(result)])
-
-
-def table_from_noise(result):
-    """The second half of `table`: what clips are like that begin with nothing, by the way in which they were drawn."""
-    ways = [way for way in WAYS if way in result]
-    row = lambda name, *values: (f"{name:18}" + "".join(f"{value:>12}" for value in values)).rstrip()
-    real = [("speed", "1.000"), ("speed_standard_error", ""), ("intensity", "1.000")]
-    real += [(name, f"{result['from_noise']['real_' + name]:.3f}") for name in ("same_digit", "same_shape", "frechet")]
-    lines = [row("clips from noise", *(WAYS[way][0] for way in ways), "real"), row("", *(WAYS[way][1] for way in ways), "clips"),
-             row("    eta", *(WAYS[way][2] for way in ways))]
-    for name, value in real:
-        shown = "  +-" if name == "speed_standard_error" else name.replace("_", " ")
-        lines.append(row("    " + shown, *(f"{result[way][name]:.3f}" for way in ways), value))
-        if name.startswith("same"):  # a share p of n clips
-            shares = (result[way][name] for way in ways)
-            lines.append(row("      +-", *(f"{(p * (1 - p) / result['clips'])**0.5:.3f}" for p in shares)))
-    return "\n".join([
-        *lines, "speed and ink: ratios to the data's;  +-: standard errors",
-        "same digit (as read), same shape: shares of clips that end as they begin",
-        "frechet: distance from real clips, in the features of a small network", "that reads digit, place and motion"])
-
-
-def loss_curve(losses, points=200):
-    """A loss curve thin enough to ship: [step, mean loss of the steps since the last point]."""
-    size = max(1, len(losses) // points)
-    return [[min(i + size, len(losses)), sum(losses[i:i + size]) / len(losses[i:i + size])] for i in range(0, len(losses), size)]
-
-
-def neighbors(denoiser, clips=64, steps=25, seed=0, first_frame_model=None):
-    """Does it copy? Distances of drawn digits to the nearest training handwriting, beside those of held-out people.
-
-    A model that copies would score near `redrawn`: training glyphs, moved by a fraction of a pixel and cut out again. begin: as in `grow`.
-    Returns three tensors (clips,) of root mean squared differences: made, held_out, redrawn.
+    first_frame_model: as in `generate`; None leaves its column out.
     """
-    held_out, training = (BouncingDigits(split=split).sample(clips, torch.Generator().manual_seed(seed)).video for split in ("test", "train"))
-    made, _ = drawn(denoiser, clips, steps=steps, seed=seed, draw=partial(generate, first_frame_model=first_frame_model))
-    return {name: digit_metrics.nearest_glyph(clip)[0] for name, clip in dict(made=made, held_out=held_out, redrawn=training).items()}
+    model, still = prediction(denoiser, clips, steps=steps, seed=seed, bar=bar)
+    ways = dict(from_noise=sample, generated=generate, from_truth=from_truth)
+    if first_frame_model:
+        ways["with_first_frame_model"] = partial(generate, first_frame_model=first_frame_model)
+    scores = {way: from_noise(denoiser, clips, steps, seed, bar, ways[way]) for way in WAYS if way in ways}
+    return dict(clips=clips, steps=steps, seed=seed, num_context=5, psnr=model.mean(0).tolist(),
+                psnr_standard_error=(model.std(0) / clips**0.5).tolist(),
+                psnr_copy_last=still.mean(0).tolist(), **scores)
 
 
-def neighbors_table(distances):
-    """The dict of `neighbours` as text."""
-    lines = ["distance to the nearest of 1,545 training glyphs (root mean squared ink, 0 is a copy)", f"{'':28}smallest  median"]
-    names = dict(made="drawn by the model", held_out="written by held-out people", redrawn="training glyphs, redrawn")
-    return "\n".join(lines + [f"{names[k]:28}{d.min():8.3f}{d.median():8.3f}" for k, d in distances.items()])
+def prediction_table(result: dict) -> DataFrame:
+    """PSNR in dB of the dict of `evaluate`, one row per new frame."""
+    table = DataFrame({"model": result["psnr"], "+-": result["psnr_standard_error"],
+                       "copy the last frame": result["psnr_copy_last"]})
+    return table.set_axis(range(1, len(table) + 1)).rename_axis("new frame")
+
+
+def noise_table(result: dict) -> tuple[DataFrame, DataFrame]:
+    """Clips from noise of the dict of `evaluate`, one row per way to draw them, and the standard errors.
+
+    speed and intensity are relative to the data's; same digit and same shape are fractions of clips that end
+    as they begin.
+    """
+    rows = {f"{heading}, eta {eta}": result[way] for way, (heading, eta) in WAYS.items() if way in result}
+    real = {name: result["from_noise"]["real_" + name] for name in ("same_digit", "same_shape", "frechet")}
+    measures = ["speed", "intensity", "same_digit", "same_shape", "frechet"]
+    table = DataFrame(rows | {"real clips": dict(speed=1.0, intensity=1.0) | real}).T[measures]
+    fractions = table[["same_digit", "same_shape"]]
+    errors = (fractions * (1 - fractions) / result["clips"]) ** 0.5
+    errors["speed"] = [row["speed_standard_error"] for row in rows.values()] + [0.0]
+    titles = lambda frame: frame.rename(columns=lambda name: name.replace("_", " "))
+    return titles(table), titles(errors.drop("real clips"))
+
+
+def report(result: dict) -> str:
+    """The dict of `evaluate` as text."""
+    table, errors = noise_table(result)
+    for name in errors:
+        table.insert(table.columns.get_loc(name) + 1, "+-", errors[name], allow_duplicates=True)
+    return "\n".join([
+        f"{result['clips']} held-out clips, {result['num_context']} context frames, DDIM {result['steps']} "
+        f"steps, seed {result['seed']}", "PSNR in dB against the true future (+-: standard errors)",
+        prediction_table(result).round(1).to_string(), "", "clips from noise (+-: standard errors)",
+        table.round(3).to_string(na_rep=""), "speed, intensity: relative to the data's",
+        "same digit (as read), same shape: fractions of clips that end as they begin",
+        "frechet: distance from real clips, in the features of a small network"])
+
+
+def neighbors(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0,
+              first_frame_model: Denoiser | None = None) -> DataFrame:
+    """Does it copy? Distances of drawn digits to the nearest training glyph, beside held-out samples'.
+
+    A model that copies would score near the last row: training glyphs, moved by a fraction of a pixel and cut
+    out again. first_frame_model: as in `generate`. Returns the smallest and the median distance: root mean
+    squared intensity, 0 is a copy.
+    """
+    generator = lambda: Generator().manual_seed(seed)
+    held_out, training = (BouncingDigits(split=s).sample(clips, generator()).video for s in ("test", "train"))
+    draw = partial(generate, first_frame_model=first_frame_model)
+    made, _ = draw_clips(denoiser, clips, steps=steps, seed=seed, draw=draw)
+    rows = {"drawn by the model": made, "held-out samples": held_out, "training samples, redrawn": training}
+    distances = {name: digit_metrics.nearest_glyph(clip)[0] for name, clip in rows.items()}
+    return DataFrame(dict(smallest={name: d.min().item() for name, d in distances.items()},
+                          median={name: d.median().item() for name, d in distances.items()}))

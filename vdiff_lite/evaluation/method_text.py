@@ -6,53 +6,76 @@ import ast
 import re
 from functools import partial
 from inspect import signature
+from typing import Any
+
+from torch import Generator, Tensor
 
 from vdiff_lite import checkpoint
+from vdiff_lite.diffusion.denoiser import Denoiser, Method
 from vdiff_lite.methods import METHODS, load_history
+from vdiff_lite.models.history_encoder import HistoryEncoder
 
 SEEDED = {"replacement", "injection"}  # methods that draw noise of their own
-PROVIDED = {"denoiser", "past", "anchor", "generator", "cache", "record"}  # arguments that are no settings
-SAMPLER_SETTINGS = ("start", "repeats")  # settings that any method takes: the level a window begins at (`rollout`), and how often each step is taken
 ANCHORED = {"anchored_history"}  # methods that keep the frames given at the start
+PROVIDED = {"denoiser", "past", "anchor", "generator", "cache", "record"}  # arguments that are no settings
+SAMPLER_SETTINGS = ("start", "repeats")  # of any method: the level a window begins at, RePaint's repeats
+RENAMED = dict(history_cfg="history_guidance", fractional_history="fractional_history_guidance",
+               temporal_history="temporal_history_guidance", append="prepend", share="fraction",
+               resampled="repaint")
 
 
-def parse_method(text):
-    """'reconstruction:weight=10,norm=mean' -> (name, options). Raises ValueError for a method or a setting that does not exist.
+def parse_method(text: str) -> tuple[str, dict]:
+    """'reconstruction:weight=10,norm=mean' -> (name, settings). Raises ValueError for what does not exist.
 
-    Any method takes start=t, to begin with the past's last frame noised to level t, and repeats=n, to take each step n times (`resampled`).
+    Any method takes start=t, to begin with the past's last frame noised to level t, and repeats=n, to take
+    each step n times (`repaint`).
     """
     name, _, rest = text.partition(":")
     if name not in METHODS:
-        raise ValueError(f"method {name!r} is unknown; choose from {', '.join(METHODS)}")
-    options, settings = {}, {key: p.default for key, p in signature(METHODS[name]).parameters.items() if key not in PROVIDED}
+        raise ValueError(f"method {name!r} is unknown; {new_name(name)}choose from {', '.join(METHODS)}")
+    parameters = signature(METHODS[name]).parameters.items()
+    defaults = {key: p.default for key, p in parameters if key not in PROVIDED}
+    settings = {}
     for item in filter(None, re.split(r",(?![^{]*\})", rest)):
         key, value = parse_setting(item)
-        options[key] = tuple(value.split("+")) if isinstance(value, str) and "+" in value else value
-    known = [*settings, *SAMPLER_SETTINGS]
-    if set(options) - set(known):
-        raise ValueError(f"{text!r}: {name} has no setting {', '.join(sorted(set(options) - set(known)))}; it has {', '.join(known)}")
-    for key, default in settings.items():
-        _check_kind(text, key, options.get(key, default), default)
+        settings[key] = tuple(value.split("+")) if isinstance(value, str) and "+" in value else value
+    known = [*defaults, *SAMPLER_SETTINGS]
+    for key in settings:
+        if key not in known:
+            raise ValueError(f"{text!r}: {name} has no setting {key}; {new_name(key)}it has "
+                             f"{', '.join(known)}")
+    for key, default in defaults.items():
+        _check_kind(text, key, settings.get(key, default), default)
     for key in SAMPLER_SETTINGS:
-        if type(options.get(key, 1)) is not int or options.get(key, 1) < 1:
-            raise ValueError(f"{text!r}: {key}={options[key]} must be a whole number of 1 or more")
-    return name, options
+        if type(settings.get(key, 1)) is not int or settings.get(key, 1) < 1:
+            raise ValueError(f"{text!r}: {key}={settings[key]} must be a whole number of 1 or more")
+    return name, settings
+
+
+def new_name(name: str) -> str:
+    """For an error about a name that has changed: what it is now, else nothing."""
+    return f"its name is now {RENAMED[name]}; " if name in RENAMED else ""
 
 
 def _check_kind(text, key, value, default):
-    """Raise ValueError unless a setting is of the kind of its default: a number, True or False, text, or several texts."""
+    """Raise ValueError unless a setting is of its default's kind."""
     if key == "weights" and not isinstance(value, dict):
-        raise ValueError(f"{text!r}: weights must be {{frames: weight, ...}}, as in temporal_history_guidance:weights={{5:1.5,2:0.5}}")
-    for kind, of, said in ((bool, bool, "True or False"), ((int, float), (int, float), "a number"), (str, str, "text"),
-                           (tuple, (str, tuple), "a name, or several with + between them")):
+        raise ValueError(f"{text!r}: weights must be {{frames: weight, ...}}, as in "
+                         "temporal_history_guidance:weights={5:1.5,2:0.5}")
+    for kind, accepted, wording in ((bool, bool, "True or False"), ((int, float), (int, float), "a number"),
+                                    (str, str, "text"),
+                                    (tuple, (str, tuple), "a name, or several with + between them")):
         if isinstance(default, kind):
-            if not isinstance(value, of) or (kind is not bool and isinstance(value, bool)):
-                raise ValueError(f"{text!r}: {key}={value!r} must be {said}")
+            if not isinstance(value, accepted) or (kind is not bool and isinstance(value, bool)):
+                raise ValueError(f"{text!r}: {key}={value!r} must be {wording}")
             return
 
 
-def parse_setting(text):
-    """'weight=10' -> ("weight", 10), with a value in Python's notation, nan, inf, or any other text. Raises ValueError where there is no =."""
+def parse_setting(text: str) -> tuple[str, Any]:
+    """'weight=10' -> ("weight", 10): a value in Python's notation, nan, inf, or any other text.
+
+    Raises ValueError where there is no =.
+    """
     key, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"{text!r} is no setting; write NAME=VALUE")
@@ -62,36 +85,33 @@ def parse_setting(text):
         return key, float(value) if value.strip("+-") in ("nan", "inf") else value
 
 
-def bind(text, generator=None, num_context=None, encoder=None, record=None):
+def bind(text: str, generator: Generator | None = None, context: Tensor | None = None,
+         encoder: HistoryEncoder | None = None, record: list | None = None) -> Method:
     """A method with its settings, ready for `rollout`: (denoiser, past) -> denoiser.
 
-    given: the frames given at the start;  encoder: what history_encoder's setting `encoder` names, loaded (`with_encoder`);
-    record: a list for methods that say what they did at each step.
+    context: the frames given at the start;  encoder: what history_encoder's setting `encoder` names, loaded
+    (`with_encoder`);  record: a list for methods that record each step.
     """
-    name, options = parse_method(text)
-    options = {key: value for key, value in options.items() if key not in SAMPLER_SETTINGS}
-    if record is not None and "record" in signature(METHODS[name]).parameters:
-        options["record"] = record
-    if name in ANCHORED:
-        options["anchor"] = num_context
-    if generator is not None and name in SEEDED:
-        options["generator"] = generator
-    if encoder is not None:
-        options["encoder"] = encoder
-    return partial(METHODS[name], **options)
+    name, settings = parse_method(text)
+    provided = dict(record=record if "record" in signature(METHODS[name]).parameters else None,
+                    anchor=context if name in ANCHORED else None,
+                    generator=generator if name in SEEDED else None, encoder=encoder)
+    settings = {key: value for key, value in settings.items() if key not in SAMPLER_SETTINGS}
+    return partial(METHODS[name], **settings | {k: v for k, v in provided.items() if v is not None})
 
 
-def with_encoder(denoiser, text):
-    """(denoiser, encoder) as a method wants them: for history_encoder those trained together, where its setting `encoder` names a file of
-    data/checkpoints/history/ ("digits32_5_8": of digits32, reads 5 frames, 8 numbers); else the given denoiser and None.
+def with_encoder(denoiser: Denoiser, text: str) -> tuple[Denoiser, HistoryEncoder | None]:
+    """(denoiser, encoder) as a method wants them: the given denoiser and None, but for history_encoder.
 
-    Raises ValueError when the encoder was trained with other weights than the denoiser's.
+    Its setting `encoder` names a pair trained together, in data/checkpoints/history/ ("digits32_5_8": of
+    digits32, reads 5 frames, 8 numbers). Raises ValueError when that was trained with other weights than the
+    denoiser's.
     """
-    name, options = parse_method(text)
+    name, settings = parse_method(text)
     if name != "history_encoder":
         return denoiser, None
-    path = checkpoint.folder() / "history" / options.get("encoder", "digits32_5_8")
-    heard, encoder = load_history(path, denoiser.device)
-    if heard.card["sha256"] != getattr(denoiser, "card", {}).get("sha256"):
+    path = checkpoint.folder() / "history" / settings.get("encoder", "digits32_5_8")
+    trained, encoder = load_history(path, denoiser.device)
+    if trained.card["sha256"] != getattr(denoiser, "card", {}).get("sha256"):
         raise ValueError(f"{text!r}: {path.name} was trained with other weights than those of this denoiser")
-    return heard, encoder
+    return trained, encoder

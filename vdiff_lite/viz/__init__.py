@@ -1,4 +1,4 @@
-"""What a reader looks at: film strips, players, sliders."""
+"""What a reader looks at: film strips, players, sliders, tables."""
 
 from vdiff_lite.viz.players import (
     check_clip_path,
@@ -9,6 +9,8 @@ from vdiff_lite.viz.players import (
     show_clips,
 )
 from vdiff_lite.viz.strips import COLORS, STYLES, film_strip, framed, plot_intervals, plot_lines, to_uint8
+from vdiff_lite.viz.tables import show_table
 
 __all__ = ["COLORS", "STYLES", "check_clip_path", "encode_gif", "encode_mp4", "film_strip", "framed",
-           "plot_intervals", "plot_lines", "png_data_url", "save_clip", "show_clips", "to_uint8"]
+           "plot_intervals", "plot_lines", "png_data_url", "save_clip", "show_clips", "show_table",
+           "to_uint8"]
