@@ -7,10 +7,10 @@ export PYDEVD_DISABLE_FILE_VALIDATION = 1
 HALF = OMP_NUM_THREADS=$$($(BIN)/python -c 'import os; print(max(1, os.cpu_count() // 2))')
 
 .DEFAULT_GOAL := help
-.PHONY: help book test unit notebooks lab train beginner bench study execute lint environment clean
+.PHONY: help book test unit notebooks lab train first-frame bench study execute lint environment clean
 
 help:  ## list the commands
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and f"Python 3.10 or later is needed; $(PYTHON) is {v[0]}.{v[1]}. Try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
@@ -42,20 +42,12 @@ lab: .venv/ready  ## open the notebooks in JupyterLab
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab notebooks
 
 train: .venv/ready  ## train digits32 again into data/checkpoints/retrained (goes on where it was cut off)
-	@echo "== training digits32, first stage (about half an hour on two cores)"
-	@$(BIN)/vdiff train --out data/checkpoints/retrained/first --steps 5600 --short-steps 1400 --decay 3600 --batch 8
-	@echo "== second stage: foresight, then the whole network with it, then foresight once more (as long again)"
-	@$(BIN)/vdiff train --out data/checkpoints/retrained/digits32 --start-from data/checkpoints/retrained/first --steps 2800 --short-steps 0 --decay 2700 --batch 8 --seed 1 \
-		--set foresight=3000 foresight_after=6000,3000 warmup=50 matrix_lr=0.01 mix=0.5,0.07,0.38,0.05 time_lapse=1,1,1,2 image_every=3
+	@echo "== training digits32 (about an hour on two cores)"
+	@$(BIN)/vdiff train --recipe digits32 --out data/checkpoints/retrained/digits32
 
-BEGINNINGS := --short-steps 0 --set frames=2 mix=1,0,0,0 time_lapse=1,1 image_every=2 warmup=50 matrix_lr=0.01
-beginner: .venv/ready  ## train the network that draws beginnings, from retrained/digits32 (goes on where it was cut off)
-	@echo "== training digits32_begin, two courses with small batches (three quarters of an hour on two cores)"
-	@$(BIN)/vdiff train --out data/checkpoints/retrained/begin_first --start-from data/checkpoints/retrained/digits32 --steps 5000 --decay 3600 --batch 48 --seed 2 $(BEGINNINGS)
-	@$(BIN)/vdiff train --out data/checkpoints/retrained/begin_second --start-from data/checkpoints/retrained/begin_first --steps 4500 --decay 4400 --batch 48 --seed 3 $(BEGINNINGS)
-	@echo "== two courses with large ones (more than an hour)"
-	@$(BIN)/vdiff train --out data/checkpoints/retrained/begin_third --start-from data/checkpoints/retrained/begin_second --steps 1070 --decay 1070 --batch 192 --seed 11 $(BEGINNINGS)
-	@$(BIN)/vdiff train --out data/checkpoints/retrained/digits32_begin --start-from data/checkpoints/retrained/begin_third --steps 1200 --decay 1100 --batch 512 --seed 13 $(BEGINNINGS) ema=0.9995
+first-frame: .venv/ready  ## train digits32's first-frame model, from retrained/digits32 (goes on where it was cut off)
+	@echo "== training digits32_begin (about two hours on two cores)"
+	@$(BIN)/vdiff train --recipe digits32_begin --start-from data/checkpoints/retrained/digits32 --out data/checkpoints/retrained/digits32_begin
 
 bench: .venv/ready  ## measure the speed; writes data/results/bench_cpu.json
 	@$(BIN)/python tests/bench.py

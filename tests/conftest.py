@@ -1,3 +1,5 @@
+import signal
+
 import pytest
 import torch
 
@@ -20,6 +22,14 @@ def small_net():
 @pytest.fixture
 def small_denoiser(small_net):
     return Denoiser(small_net.requires_grad_(False), NoiseSchedule())
+
+
+@pytest.fixture
+def default_sigint():
+    """Ctrl-C as in a terminal: where a shell starts the tests in the background, it has SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -1,27 +1,48 @@
 import json
-import shlex
 import signal
-import subprocess
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import torch
 from PIL import Image
 
-from vdiff_lite import checkpoint, cli
+from vdiff_lite import BouncingDigits, TrainConfig, checkpoint, cli, commands
 from vdiff_lite.cli import main
 from vdiff_lite.data.video_files import read_frames
-from vdiff_lite.viz.players import find_ffmpeg
+from vdiff_lite.diffusion.samplers import SAMPLERS
+from vdiff_lite.methods import METHODS
+from vdiff_lite.training.recipe import load_recipe, recipe_names
+from vdiff_lite.viz.players import save_clip
 
 ROOT = Path(__file__).resolve().parents[1]
+QUICK = ["--set", "short_steps=0", "decay=1", "batch=1"]
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["sample"], ["evaluate"], ["neighbours"], ["doctor"], ["extend"], ["compare"]])
-def test_help_shows_an_example(command, capsys):
+def help_of(command, capsys):
     with pytest.raises(SystemExit) as stop:
-        main(command + ["--help"])
+        main([command, "--help"])
     assert stop.value.code == 0
-    assert "example:\n  vdiff " in capsys.readouterr().out
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_shows_an_example(command, capsys):
+    assert f"example:\n  vdiff {command}" in help_of(command, capsys)
+
+
+def test_help_shows_defaults_and_lists_what_there_is(capsys):
+    assert main(["--help"]) == 0
+    overview = capsys.readouterr().out
+    assert "example:\n  vdiff " in overview and all(f"  {name} " in overview for name in cli.COMMANDS)
+    assert main([]) == 2 and capsys.readouterr().out == overview
+    assert "(default: 25)" in help_of("sample", capsys)
+    said = help_of("extend", capsys)
+    assert all(method in said for method in METHODS)
+    assert set(get_args(cli.SamplerName)) == set(SAMPLERS)
+    said = help_of("train", capsys)
+    assert all(name in said for name in recipe_names())
 
 
 def test_sample_writes_a_gif(tmp_path, capsys):
@@ -32,88 +53,182 @@ def test_sample_writes_a_gif(tmp_path, capsys):
 
 
 def test_sample_writes_an_mp4(tmp_path):
-    if not find_ffmpeg():
-        pytest.skip("no ffmpeg")
     out = tmp_path / "clip.mp4"
-    assert main(["sample", "--out", str(out), "--clips", "1", "--frames", "4", "--steps", "2", "--sampler", "dpmpp_2m"]) == 0
+    command = ["sample", "--out", str(out), "--clips", "1", "--frames", "4", "--steps", "2"]
+    assert main([*command, "--sampler", "dpmpp_2m"]) == 0
     assert read_frames(out).shape == (4, 128, 128, 3)
 
 
 def test_same_seed_same_file(tmp_path):
     for name in "ab":
-        main(["sample", "--out", str(tmp_path / f"{name}.gif"), "--clips", "1", "--frames", "2", "--steps", "2", "--seed", "3"])
+        command = ["sample", "--out", str(tmp_path / f"{name}.gif"), "--clips", "1", "--frames", "2"]
+        assert main([*command, "--steps", "2", "--seed", "3"]) == 0
     assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
+
+
+def test_without_a_recipe_there_is_one_set_of_defaults():
+    assert load_recipe().stages == (TrainConfig(),) == load_recipe("tiny").stages
+    assert cli.Train(out="x").recipe == "tiny" and load_recipe().network == "tiny" and not load_recipe().data
+
+
+def test_recipes_are_those_of_the_shipped_cards():
+    recipes = [asdict(stage) for name in ("digits32", "digits32_begin") for stage in load_recipe(name).stages]
+    shipped = [stage["recipe"] for stage in checkpoint.stages(checkpoint.read_card("digits32_begin"))]
+    newer = dict(self_rollout_steps=0, image_every=0, foresight=0, foresight_after=[])
+    assert json.loads(json.dumps(recipes)) == [newer | recipe for recipe in shipped]
+    assert load_recipe("digits32_begin").start_from == "digits32"
+    card, recipe = checkpoint.read_card("digits32"), load_recipe("digits32")
+    assert str(BouncingDigits(**recipe.data)) == card["data"]
+    assert card["schedule"].items() >= recipe.schedule.items()
+
+
+def test_make_trains_by_the_recipes():
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(f"vdiff train --recipe {name} -" in makefile for name in ("digits32", "digits32_begin"))
 
 
 def test_train_writes_a_checkpoint_that_samples(tmp_path, capsys):
     out = tmp_path / "mine"
-    command = ["train", "--out", str(out), "--steps", "2", "--short-steps", "1", "--decay", "1", "--batch", "1", "--samples-every", "2"]
+    command = ["train", "--out", str(out), *QUICK, "steps=2", "--samples-every", "2"]
     assert main(command) == 0
-    assert checkpoint.load(out).card["steps"] == 2 and len(checkpoint.load(out).card["loss_curve"]) == 2
+    card = checkpoint.load(out).card
+    assert card["steps"] == 2 and len(card["loss_curve"]) == 2 and card["recipe"]["steps"] == 2
     assert (tmp_path / "mine.samples" / "000002.gif").exists()
     assert main(command) == 0
     assert "going on from step 2" in capsys.readouterr().out
-    assert main(["sample", "--checkpoint", str(out), "--out", str(tmp_path / "x.gif"), "--clips", "1", "--frames", "2", "--steps", "1"]) == 0
+    draw = ["sample", "--checkpoint", str(out), "--out", str(tmp_path / "x.gif")]
+    assert main([*draw, "--clips", "1", "--frames", "2", "--steps", "1"]) == 0
 
 
-def test_train_stops_at_ctrl_c_and_goes_on(tmp_path, capsys, monkeypatch):
-    command = ["train", "--out", str(tmp_path / "mine"), "--steps", "3", "--short-steps", "1", "--decay", "1", "--batch", "1"]
+def test_train_stops_at_ctrl_c_and_goes_on(tmp_path, capsys, monkeypatch, default_sigint):
+    command = ["train", "--out", str(tmp_path / "mine"), *QUICK, "steps=3"]
+    press = lambda trainer, *_, **__: trainer.step == 2 and signal.raise_signal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "_draw_samples", lambda *_: signal.raise_signal(signal.SIGINT))  # while step 2 is looked at
-        assert main([*command, "--samples-every", "2"]) == 130
-    assert f"vdiff train: stopped after step 2, saved in {tmp_path / 'mine.state.safetensors'};" in capsys.readouterr().err
+        patch.setattr(commands, "draw_samples", press)
+        assert main(command) == 130
+    error = capsys.readouterr().err
+    assert f"vdiff train: stopped after step 2, saved in {tmp_path / 'mine.state.safetensors'};" in error
     assert main(command) == 0
     assert "going on from step 2" in capsys.readouterr().out
 
 
-def test_a_second_stage_keeps_the_first_in_its_card(tmp_path):
-    train = lambda out, *more: main(["train", "--out", str(tmp_path / out), "--steps", "1", "--short-steps", "0", "--batch", "1", *more])
-    assert train("first") == 0
-    assert train("second", "--start-from", str(tmp_path / "first"), "--seed", "1", "--set", "mix=1,0,0,0", "time_lapse=1,") == 0
-    first, second = (checkpoint.load(tmp_path / name).card for name in ("first", "second"))
-    assert checkpoint.stages(first) == [{key: first[key] for key in ("recipe", "steps", "data", "loss_curve", "sha256")}]
+TWO_STAGES = """
+[data]
+speed = [1.0, 2.0]
+
+[[stages]]
+steps = 2
+short_steps = 0
+decay = 1
+batch = 1
+
+[[stages]]
+steps = 2
+short_steps = 0
+decay = 1
+batch = 1
+noise_mix = [1, 0, 0, 0]
+seed = 1
+"""
+
+
+def test_a_run_of_two_stages_goes_on_where_it_was_cut_off(tmp_path, capsys, monkeypatch, default_sigint):
+    (tmp_path / "two.toml").write_text(TWO_STAGES)
+    train = lambda out: main(["train", "--recipe", str(tmp_path / "two.toml"), "--out", str(tmp_path / out)])
+    press = lambda trainer, path, **_: ((path.name, trainer.step) == ("cut", 1)
+                                        and signal.raise_signal(signal.SIGINT))
+    assert train("straight") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "draw_samples", press)
+        assert train("cut") == 130
+    written = (tmp_path / "cut_stage1.safetensors").stat().st_mtime_ns
+    capsys.readouterr()
+    assert train("cut") == 0
+    said = capsys.readouterr().out
+    assert "going on from step 2 of" in said and f"going on from step 1 of {tmp_path / 'cut.state'}" in said
+    assert (tmp_path / "cut_stage1.safetensors").stat().st_mtime_ns == written
+    straight, cut = (checkpoint.load(tmp_path / name) for name in ("straight", "cut"))
+    for a, b in zip(straight.net.parameters(), cut.net.parameters()):
+        assert torch.equal(a, b)
+    assert straight.card == cut.card
+    stages = checkpoint.stages(cut.card)
+    assert [stage["recipe"]["seed"] for stage in stages] == [0, 1]
+    assert stages[1]["recipe"]["noise_mix"] == [1, 0, 0, 0]
+    assert stages[:1] == checkpoint.stages(checkpoint.read_card(tmp_path / "cut_stage1"))
+    assert all("speed=(1.0, 2.0)" in stage["data"] for stage in stages)
+
+
+def test_a_run_knows_its_recipe_and_data(tmp_path, capsys):
+    train = lambda *more: main(["train", "--out", str(tmp_path / "mine"), *QUICK, "steps=1", *more])
+    assert train() == 0
+    capsys.readouterr()
+    assert train("seed=3", "num_digits=2") == 2
+    error = capsys.readouterr().err
+    assert "recipe.seed: 0 there, 3 here" in error and "num_digits=2" in error and "--anyway" in error
+    assert train("seed=3", "steps=2", "--anyway") == 0
+    card = checkpoint.read_card(tmp_path / "mine")
+    assert card["steps"] == 2 and card["recipe"]["seed"] == 3
+
+
+def test_a_state_wins_over_start_from_and_says_so(tmp_path, capsys):
+    train = lambda out, *more: main(["train", "--out", str(tmp_path / out), *QUICK, "steps=1", *more])
+    assert train("first") == 0 and train("other", "seed=1") == 0
+    assert train("second", "--start-from", str(tmp_path / "first")) == 0
+    first, second = (checkpoint.read_card(tmp_path / name) for name in ("first", "second"))
     assert checkpoint.stages(second)[:1] == checkpoint.stages(first) and len(checkpoint.stages(second)) == 2
-    assert second["recipe"]["mix"] == [1, 0, 0, 0] and second["recipe"]["seed"] == 1
+    capsys.readouterr()
+    assert train("second", "steps=2", "--anyway", "--start-from", str(tmp_path / "other")) == 0
+    state, other = tmp_path / "second.state.safetensors", tmp_path / "other"
+    assert f"going on from step 1 of {state}, not from {other}\n" in capsys.readouterr().out
+    again = checkpoint.read_card(tmp_path / "second")
+    assert again["before"] == second["before"] and again["steps"] == 2
 
 
 def test_a_run_can_begin_and_end_with_foresight(tmp_path):
     out = tmp_path / "mine"
-    short = ["--steps", "1", "--short-steps", "0", "--batch", "1"]
-    assert main(["train", "--out", str(out), *short, "--set", "foresight=2", "foresight_after=1,1"]) == 0
+    assert main(["train", "--out", str(out), *QUICK, "steps=1", "foresight=2", "foresight_after=1,1"]) == 0
     assert checkpoint.load(out).net.decoder[0].temporal.foresee.taught
     assert checkpoint.load(out).card["recipe"]["foresight"] == 2
 
 
-def test_make_train_runs_the_recipes_of_the_shipped_cards():
-    said = subprocess.run(["make", "-n", "train", "beginner"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.replace("\\\n", " ")
-    commands = [shlex.split(line)[1:] for line in said.splitlines() if "vdiff train" in line]
-    recipes = [json.loads(json.dumps(asdict(cli._recipe(cli._parser().parse_args(command))))) for command in commands]
-    shipped = [stage["recipe"] for stage in checkpoint.stages(checkpoint.read_card("digits32_begin"))]  # those of digits32 come before
-    newer = dict(self_rollout_steps=0, image_every=0, foresight=0, foresight_after=[])  # settings that came after the card
-    assert recipes == [newer | recipe for recipe in shipped]
-
-
-@pytest.mark.parametrize("setting, says", [("speed=3", "--set speed: TrainConfig has"), ("mix", "'mix' is no setting"),
-                                           ("time_lapse=2", "--set time_lapse=2"), ("mix=1,2", "mix=(1, 2)")])
+@pytest.mark.parametrize("setting, says", [
+    ("turbo=3", "turbo is unknown; choose from batch,"), ("noise_mix", "'noise_mix' is no setting"),
+    ("frame_stride=2", "frame_stride=2 must be tuple"), ("noise_mix=1,2", "noise_mix=(1, 2)"),
+    ("steps=many", "steps='many' must be int"), ("steps=100", "short_steps=1400 and decay=3600 do not fit"),
+    ("network=huge", "preset 'huge'"), ("mix=1,0,0,0", "mix is called noise_mix now"),
+    ("high=0.4", "high is called high_noise_fraction now"), ("ema=0.9", "ema is called ema_decay now"),
+    ("time_lapse=1,2", "time_lapse is called frame_stride now"),
+    ("own_steps=9", "own_steps is called self_rollout_steps now")])
 def test_train_names_a_setting_that_does_not_fit(tmp_path, capsys, setting, says):
-    assert main(["train", "--out", str(tmp_path / "x"), "--steps", "1", "--set", setting]) == 2
+    assert main(["train", "--out", str(tmp_path / "x"), "--set", setting]) == 2
     assert says in capsys.readouterr().err
 
 
-def test_train_on_a_folder_of_videos(tmp_path):
-    from vdiff_lite import BouncingDigits
-    from vdiff_lite.viz.players import save_clip
+@pytest.mark.parametrize("text, says", [
+    ("steps = ", "is not a toml file"), ("[[stages]]\nmix = [1, 0, 0, 0]", "mix is called noise_mix now"),
+    ("[data]\nspeed = [9, 99]", "speed=(9, 99) must be"), ("colour = 1", "colour is unknown")])
+def test_a_recipe_that_does_not_fit_names_its_file(tmp_path, capsys, text, says):
+    (tmp_path / "bad.toml").write_text(text)
+    assert main(["train", "--out", str(tmp_path / "x"), "--recipe", str(tmp_path / "bad.toml")]) == 2
+    assert says in capsys.readouterr().err
 
+
+def test_train_on_a_folder_of_videos(tmp_path, capsys):
     save_clip(BouncingDigits().sample(1).video[0], tmp_path / "a.gif", enlarge=1)
-    out = tmp_path / "mine"
-    assert main(["train", "--out", str(out), "--steps", "1", "--batch", "1", "--videos", str(tmp_path)]) == 0
+    train = lambda *more: main(["train", "--out", str(tmp_path / "mine"), *QUICK, "steps=1", *more])
+    assert train("--videos", str(tmp_path)) == 0
+    assert checkpoint.read_card(tmp_path / "mine")["recipe"]["frame_stride"] == [1]
+    assert train("--videos", str(tmp_path)) == 0 and "going on from step 1" in capsys.readouterr().out
+    assert train() == 2 and "data: \"VideoFolder(" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("method, says", [("history_guidance", "no fault in 11 new frames"), ("copy_last", "first fault: motion, at new frame ")])
+@pytest.mark.parametrize("method, says", [("history_guidance", "no failure in 11 new frames"),
+                                          ("copy_last", "first failure: motion, at new frame ")])
 def test_extend_says_what_failed_first(tmp_path, capsys, method, says):
-    assert main(["extend", "--method", method, "--frames", "11", "--steps", "6", "--out", str(tmp_path / "x.gif")]) == 0
+    out = tmp_path / "x.gif"
+    assert main(["extend", "--method", method, "--frames", "11", "--steps", "6", "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert says in said and "identity 1.00" in said and (tmp_path / "x.gif").stat().st_size > 1000
+    assert says in said and "identity 1.00" in said and out.stat().st_size > 1000
 
 
 @pytest.mark.parametrize("command, says", [
@@ -123,55 +238,69 @@ def test_extend_says_what_failed_first(tmp_path, capsys, method, says):
     (["sample", "--out", "x.gif", "--clips", "0"], "clips=0"),
     (["sample", "--out", "x.gif", "--eta", "nan"], "eta=nan"),
     (["sample", "--out", "no/x.gif"], "there is no folder no"),
-    (["sample", "--out", "x.gif", "--device", "abacus"], "device 'abacus' is not available here; choose from"),
+    (["sample", "--out", "x.gif", "--device", "abacus"], "device 'abacus' is not available here;"),
+    (["sample", "--out", "x.gif", "--begin", "digits32"], "--begin is called --first-frame-model now"),
     (["evaluate", "--clips", "0"], "batch=0"),
     (["extend", "--out", "x.avi"], "unknown ending"),
     (["extend", "--out", "x.gif", "--frames", "0"], "frames=0"),
     (["extend", "--out", "x.gif", "--window", "1"], "overlap=5 does not fit a window of 1"),
     (["extend", "--out", "x.gif", "--method", "history_guidance:weight=nan"], "weight=nan"),
-    (["extend", "--out", "x.gif", "--method", "history_guidance:weight=big"], "weight='big' must be a number"),
+    (["extend", "--out", "x.gif", "--method", "history_guidance:weight=big"], "weight='big' must be a"),
     (["extend", "--out", "x.gif", "--method", "injection:sites=encoder.9,prepend=False"], "encoder.9"),
-    (["extend", "--out", "x.gif", "--method", "reconstruction:weight=100000", "--steps", "25"], "at t=960 with weight=100000"),
-    (["compare", "--out", "x.csv", "--methods", "history_guidance", "history_guidance:weight=nan"], "weight=nan"),
+    (["extend", "--out", "x.gif", "--method", "reconstruction:weight=100000", "--steps", "25"],
+     "at t=960 with weight=100000"),
+    (["compare", "--out", "x.csv", "--methods", "injection", "history_guidance:weight=nan"], "weight=nan"),
     (["compare", "--out", "x.csv", "--methods", "history_guidance", "--seeds", "0"], "seeds=0"),
     (["compare", "--out", "x.csv", "--methods", "history_guidance", "--overlap", "-1"], "overlap=-1"),
     (["export", "--out", "x", "--overlap", "16"], "overlap=16"),
+    (["results", "nothing"], "nothing"),
+    (["neighbors", "--clips", "0"], "batch=0"),
+    (["neighbours"], "neighbours is called neighbors now"),
+    (["sing"], "there is no such command; choose from train,"),
     (["train", "--out", "x", "--videos", "nowhere"], "nowhere is not a folder"),
-    (["train", "--out", "x", "--preset", "base", "--start-from", "digits32"], "--start-from digits32: its network is"),
-    (["neighbours", "--clips", "0"], "batch=0"),
-    (["train", "--out", "x", "--preset", "huge"], "preset 'huge'")])
+    (["train", "--out", "x.1"], "without an ending"),
+    (["train", "--out", "x", "--recipe", "cake"], "choose from digits32, digits32_begin, tiny"),
+    (["train", "--out", "x", "--set", "network=base", "--start-from", "digits32"],
+     "start_from='digits32': its network is"),
+    (["train", "--out", "x", "--steps", "100"], "--steps is called --set steps=N now"),
+    (["train", "--out", "x", "--time-lapse=2"], "--time-lapse is called --set frame_stride=N,N now")])
 def test_errors_are_one_line(command, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(command) == 2
     error = capsys.readouterr().err
-    assert [says in line for line in error.splitlines() if line and "frame/s" not in line] == [True]  # but for a progress bar
+    lines = [line for line in error.splitlines() if line and "frame/s" not in line]  # but for a progress bar
+    assert [says in line for line in lines] == [True]
     assert not list(tmp_path.iterdir())
 
 
-def test_doctor_finds_the_checkpoints(capsys):
+def test_doctor_finds_checkpoints_and_recipes(capsys):
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
-    assert "checkpoint digits32" in out and "sha256 ok" in out
+    assert "checkpoint digits32" in out and "sha256 ok" in out and "digits32, digits32_begin, tiny" in out
 
 
 def test_evaluate_prints_a_table(tmp_path, capsys):
     command = ["evaluate", "--clips", "2", "--steps", "2", "--out", str(tmp_path / "x.json")]
     tables, results = [], []
-    for more in ([], ["--begin", "digits32"]):  # with the network for beginnings, and by itself
+    for more in ([], ["--first-frame-model", "digits32"]):  # with the first-frame model, and without one
         assert main([*command, *more]) == 0
         tables.append(capsys.readouterr().out)
         results.append(json.loads((tmp_path / "x.json").read_text()))
     assert all("PSNR in dB" in table and "two true" in table for table in tables)
-    assert "a second" in tables[0] and "a second" not in tables[1]
-    assert results[0]["begin_sha256"] == checkpoint.read_card("digits32_begin")["sha256"] and "begin_sha256" not in results[1]
-    begun = results[0].pop("begun")
-    assert all(results[0][way] == results[1][way] for way in ("from_noise", "grown", "from_truth")) and begun != results[0]["grown"]
+    assert "first-frame model" in tables[0] and "first-frame model" not in tables[1]
+    shipped = checkpoint.read_card("digits32_begin")["sha256"]
+    assert results[0]["first_frame_model_sha256"] == shipped and "first_frame_model_sha256" not in results[1]
+    assert results[1]["command"].endswith("--first-frame-model digits32 --seed 0 --clips 2 --steps 2")
+    other = results[0].pop("with_first_frame_model")
+    assert all(results[0][way] == results[1][way] for way in ("from_noise", "generated", "from_truth"))
+    assert other != results[0]["generated"]
 
 
-def test_sample_begins_with_the_network_for_beginnings(tmp_path):
+def test_sample_begins_with_the_first_frame_model(tmp_path):
     def draw(*options):
-        assert main(["sample", "--out", str(tmp_path / "x.gif"), "--clips", "1", "--frames", "4", "--steps", "2", *options]) == 0
+        command = ["sample", "--out", str(tmp_path / "x.gif"), "--clips", "1", "--frames", "4"]
+        assert main([*command, "--steps", "2", *options]) == 0
         return (tmp_path / "x.gif").read_bytes()
 
-    assert draw() == draw("--begin", "digits32_begin", "--first", "2")
-    assert draw("--begin", "digits32") != draw()
+    assert draw() == draw("--first-frame-model", "digits32_begin", "--first", "2")
+    assert draw("--first-frame-model", "digits32") != draw()

@@ -122,7 +122,7 @@ def test_code_is_clean():
 
 LIBRARY = sorted((ROOT / "vdiff_lite").rglob("*.py"))
 ORDER = ["data", "diffusion", "device", "models", "checkpoint", "training", "rollout", "methods", "evaluation", "viz", "export",
-         "cli"]  # the order of the chapters
+         "commands", "cli"]  # the order of the chapters
 
 
 def test_modules_and_the_library_are_short():

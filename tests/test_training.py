@@ -25,8 +25,12 @@ def trainer(data, **config):
     return Trainer(VideoUNet(SMALL), NoiseSchedule(), data, TrainConfig(**settings))
 
 
-def test_noise_levels_hold_the_three_kinds():
-    draw = lambda noise_mix: draw_noise_levels(4000, 8, 1000, noise_mix, generator=torch.Generator().manual_seed(0))
+def seeded():
+    return torch.Generator().manual_seed(0)
+
+
+def test_noise_levels_are_of_the_four_kinds():
+    draw = lambda noise_mix: draw_noise_levels(4000, 8, 1000, noise_mix, generator=seeded())
     same, each, prefix, dropped = (draw(tuple(float(i == k) for i in range(4))) for k in range(4))
     assert (same == same[:, :1]).all() and same.min() >= 1 and same.max() == 1000
     assert (each.float().std(dim=1) > 0).all() and each.min() >= 1
@@ -38,13 +42,13 @@ def test_noise_levels_hold_the_three_kinds():
     assert abs((mixed[:, 0] == 0).float().mean() - 0.5) < 0.05
 
 
-def test_levels_are_spread_evenly_over_a_batch():
-    t = draw_noise_levels(10, 1, 1000, (1, 0, 0, 0), generator=torch.Generator().manual_seed(0))[:, 0].sort().values
+def test_levels_are_stratified_over_a_batch():
+    t = draw_noise_levels(10, 1, 1000, (1, 0, 0, 0), generator=seeded())[:, 0].sort().values
     assert ((t.diff() >= 95) & (t.diff() <= 105)).all()
 
 
-def test_levels_crowd_towards_pure_noise_in_the_fraction_set():
-    t = draw_noise_levels(20_000, 1, 1000, (1, 0, 0, 0), 0.5, torch.Generator().manual_seed(0))
+def test_a_high_noise_fraction_of_the_levels_lies_near_pure_noise():
+    t = draw_noise_levels(20_000, 1, 1000, (1, 0, 0, 0), 0.5, seeded())
     for level in (500, 900, 970):
         u = level / 1000
         assert abs((t > level).float().mean().item() - 0.5 * (1 - u) - 0.5 * (1 - u) ** (1 / 3)) < 0.01
@@ -52,18 +56,20 @@ def test_levels_crowd_towards_pure_noise_in_the_fraction_set():
 
 def test_the_loss_by_brute_force_leaves_clean_frames_out():
     schedule, net = NoiseSchedule(), lambda xt, t: 0.5 * xt
-    x0, eps, t = torch.randn(2, 1, 3, 4, 4), torch.randn(2, 1, 3, 4, 4), torch.tensor([[0, 400, 900], [100, 100, 100]])
+    x0, eps = torch.randn(2, 2, 1, 3, 4, 4)
+    t = torch.tensor([[0, 400, 900], [100, 100, 100]])
     errors = []
     for b in range(2):
         for f in range(3):
             if t[b, f] > 0:
                 a = schedule.alpha_bar[t[b, f]].item()
                 xt = a**0.5 * x0[b, :, f] + (1 - a) ** 0.5 * eps[b, :, f]
-                errors.append(((0.5 * xt - (a**0.5 * eps[b, :, f] - (1 - a) ** 0.5 * x0[b, :, f])) ** 2).mean())
+                v = a**0.5 * eps[b, :, f] - (1 - a) ** 0.5 * x0[b, :, f]
+                errors.append(((0.5 * xt - v) ** 2).mean())
     torch.testing.assert_close(v_loss(net, schedule, x0, t, eps), torch.stack(errors).mean())
 
 
-def test_min_snr_weighs_easy_levels_down():
+def test_min_snr_reduces_the_weight_of_low_noise():
     schedule, net = NoiseSchedule(), lambda xt, t: torch.zeros_like(xt)
     x0, eps = torch.randn(1, 1, 1, 8, 8), torch.randn(1, 1, 1, 8, 8)
     for t, expected in ((50, 5 / (schedule.snr(50) + 1)), (900, schedule.snr(900) / (schedule.snr(900) + 1))):
@@ -82,12 +88,13 @@ def test_x0_weighting_is_the_error_of_x0(t):
 
 
 def test_centre_loss_is_zero_at_the_centroid_and_rises_with_the_distance():
-    clip = BouncingDigits(num_frames=4).sample(3, torch.Generator().manual_seed(0))
+    clip = BouncingDigits(num_frames=4).sample(3, seeded())
     right = (clip.truth.positions[:, 0] - 15.5).mT  # (b, 2, f), from the middle
     assert centre_loss([right, right], clip.video) < 1e-9
     off = torch.zeros_like(right)
     off[:, 0], off[:, 1] = 3, 4
-    torch.testing.assert_close(centre_loss([right, right + off], clip.video), torch.tensor(25 / 32**2), rtol=1e-3, atol=1e-6)
+    loss = centre_loss([right, right + off], clip.video)
+    torch.testing.assert_close(loss, torch.tensor(25 / 32**2), rtol=1e-3, atol=1e-6)
     assert centre_loss([], clip.video) == 0
 
 
@@ -130,7 +137,7 @@ def test_a_foresight_that_was_taught_learns_on_after_a_resume_too(small_data, tm
     assert weights(again)[0].grad is not None
 
 
-def test_a_stride_of_two_takes_every_second_frame_and_says_so(small_data):
+def test_a_stride_of_two_takes_every_second_frame_and_its_position(small_data):
     far, near = (trainer(small_data, frame_stride=(stride,))._batch(0) for stride in (2, 1))
     assert far[3].tolist() == [0, 2, 4, 6] and near[3].tolist() == [0, 1, 2, 3]
     longer = trainer(small_data, frames=8, frame_stride=(1,))._batch(0)
@@ -139,19 +146,20 @@ def test_a_stride_of_two_takes_every_second_frame_and_says_so(small_data):
 
 def test_orthogonalize_brings_singular_values_near_one():
     for shape in ((16, 48), (48, 16), (3, 16, 16)):
-        values = torch.linalg.svdvals(orthogonalize(torch.randn(shape, generator=torch.Generator().manual_seed(0))))
+        values = torch.linalg.svdvals(orthogonalize(torch.randn(shape, generator=seeded())))
         assert values.max() < 1.3 and values.median() > 0.6
 
 
 def test_orthogonalize_is_that_of_torch():
     from torch.optim._muon import _zeropower_via_newtonschulz
 
-    matrix = torch.randn(16, 48, generator=torch.Generator().manual_seed(0))
+    matrix = torch.randn(16, 48, generator=seeded())
     theirs = _zeropower_via_newtonschulz(matrix, (3.4445, -4.7750, 2.0315), 5, 1e-7)
-    torch.testing.assert_close(orthogonalize(matrix), theirs.float(), atol=0.05, rtol=0)  # theirs computes in bfloat16
+    # torch computes in bfloat16.
+    torch.testing.assert_close(orthogonalize(matrix), theirs.float(), atol=0.05, rtol=0)
 
 
-def test_the_rest_takes_the_steps_of_adamw():
+def test_parameters_other_than_matrices_take_the_steps_of_adamw():
     mine, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 7)) for _ in range(2))
     a = Muon([dict(params=[mine], lr=0.01, matrices=False)], betas=(0.9, 0.99), weight_decay=0.1)
     b = torch.optim.AdamW([theirs], lr=0.01, betas=(0.9, 0.99), weight_decay=0.1)
@@ -180,14 +188,9 @@ def test_short_clips_come_first(small_data):
     assert run._batch(0)[0].shape == (4, 1, 2, 16, 16) and run._batch(2)[0].shape == (2, 1, 4, 16, 16)
 
 
-def self_rollout_batches(data, **options):
-    run = trainer(data, steps=40, frames=12, self_rollout_steps=36, **options)
-    return run, [run._batch(step) for step in range(40)]
-
-
-def test_self_rollout_is_drawn_after_true_frames_and_shown_clean(small_data):
-    plain, own = (run for run in (trainer(small_data, steps=40, frames=12), self_rollout_batches(small_data)[0]))
-    seen = set()
+def test_self_rollout_is_sampled_after_true_frames_and_enters_clean(small_data):
+    plain, own = (trainer(small_data, steps=40, frames=12, self_rollout_steps=steps) for steps in (0, 36))
+    starts = set()
     for step in range(40):
         (true, *_), (x0, t, eps, positions) = plain._batch(step), own._batch(step)
         if torch.equal(x0, true):
@@ -195,22 +198,25 @@ def test_self_rollout_is_drawn_after_true_frames_and_shown_clean(small_data):
             continue
         assert step >= 4 and step % 3 == 0
         start = 12 - x0.shape[2]
-        drawn = x0[:, :, 4 - start:8 - start]
-        assert not torch.isclose(drawn, true[:, :, 4:8]).all() and drawn.abs().max() <= 1
-        assert torch.equal(x0[:, :, 8 - start:], true[:, :, 8:]) and torch.equal(x0[:, :, :4 - start], true[:, :, start:4])
-        assert not t[:, :8 - start].any() and (t[:, 8 - start:] > 0).all() and t.shape == eps[:, 0, :, 0, 0].shape == x0[:, 0, :, 0, 0].shape
+        anchor, sampled, new = x0.split([4 - start, 4, 4], dim=2)
+        assert not torch.isclose(sampled, true[:, :, 4:8]).all() and sampled.abs().max() <= 1
+        assert torch.equal(new, true[:, :, 8:]) and torch.equal(anchor, true[:, :, start:4])
+        assert not t[:, :8 - start].any() and (t[:, 8 - start:] > 0).all()
+        assert t.shape == eps[:, 0, :, 0, 0].shape == x0[:, 0, :, 0, 0].shape
         stride = positions[-1] - positions[-2]
         assert (positions[4 - start:].diff() == stride).all()
-        seen.add(start)
-    assert seen == {0, 4}
+        starts.add(start)
+    assert starts == {0, 4}
 
 
-def test_the_anchor_is_said_to_be_further_back(small_data):
-    gaps = {(b[3][4] - b[3][3] - b[3][1] + b[3][0]).item() for b in self_rollout_batches(small_data, frame_stride=(1,))[1] if b[3].shape == (12,)}
+def test_the_positions_of_the_anchor_lie_further_back(small_data):
+    run = trainer(small_data, steps=40, frames=12, self_rollout_steps=36, frame_stride=(1,))
+    positions = [run._batch(step)[3] for step in range(40)]
+    gaps = {(p[4] - p[3] - p[1] + p[0]).item() for p in positions if len(p) == 12}
     assert min(gaps) == 0 and max(gaps) <= 12 and len(gaps) > 2
 
 
-def test_self_rollout_wants_enough_frames_and_long_clips(small_data):
+def test_self_rollout_needs_enough_frames_and_long_clips(small_data):
     with pytest.raises(ValueError, match="frames=8"):
         trainer(small_data, frames=8, self_rollout_steps=1)
     with pytest.raises(ValueError, match="self_rollout_steps=4 and short_steps=2"):
@@ -221,7 +227,8 @@ def test_single_frames_beside_clips(small_data):
     run = trainer(small_data, steps=40, frames=12, image_every=2, self_rollout_steps=36)
     for step in range(8):
         x0, t, eps, positions = run._batch(step)
-        assert (x0.shape[:3] == (24, 1, 1)) == bool(step % 2) and len(positions) == x0.shape[2] == t.shape[1] == eps.shape[2]
+        assert (x0.shape[:3] == (24, 1, 1)) == bool(step % 2)
+        assert len(positions) == x0.shape[2] == t.shape[1] == eps.shape[2]
         assert x0.shape[2] > 1 or (t > 0).all()
 
 
@@ -263,23 +270,17 @@ for progress in run.run(save_to=state, save_every=2, bar=False):
 def test_a_killed_run_ends_with_the_same_weights(tmp_path):
     command = [sys.executable, "-c", SCRIPT.format(tests=os.path.dirname(__file__))]
     subprocess.run(command + [tmp_path / "straight.safetensors"], check=True, capture_output=True)
-    killed = subprocess.Popen(command + [tmp_path / "killed.safetensors"], stdout=subprocess.PIPE, text=True)
+    command_killed = command + [tmp_path / "killed.safetensors"]
+    killed = subprocess.Popen(command_killed, stdout=subprocess.PIPE, text=True)
     while killed.stdout.readline().strip() != "5":
         assert killed.poll() is None
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    again = subprocess.run(command + [tmp_path / "killed.safetensors"], check=True, capture_output=True, text=True)
-    assert 3 <= int(again.stdout.split()[0]) <= 12, "it should go on, not start again"
-    one, two = (checkpoint.read_tensors(tmp_path / f"{name}.safetensors")[0] for name in ("straight", "killed"))
+    resumed = subprocess.run(command_killed, check=True, capture_output=True, text=True)
+    assert 3 <= int(resumed.stdout.split()[0]) <= 12, "it should resume, not start again"
+    one, two = (checkpoint.read_tensors(tmp_path / f"{name}.safetensors")[0]
+                for name in ("straight", "killed"))
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
-
-
-@pytest.fixture
-def default_sigint():
-    """Python's own handler, also where the tests were started in the background of a shell, which ignores SIGINT."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_stops_between_two_steps_and_saves_there(small_data, tmp_path, default_sigint):
@@ -296,7 +297,8 @@ def test_ctrl_c_stops_between_two_steps_and_saves_there(small_data, tmp_path, de
     assert resumed.step == 2
     for _ in resumed.run(bar=False):
         pass
-    assert all(torch.equal(a, b) for a, b in zip(straight.ema.module.parameters(), resumed.ema.module.parameters()))
+    pairs = zip(straight.ema.module.parameters(), resumed.ema.module.parameters())
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_a_second_ctrl_c_does_not_wait(small_data, tmp_path, default_sigint):
@@ -309,7 +311,7 @@ def test_a_second_ctrl_c_does_not_wait(small_data, tmp_path, default_sigint):
     assert not (tmp_path / "state.safetensors").exists()
 
 
-def test_nan_stops_with_the_step(small_data):
+def test_nan_stops_training_and_names_the_step(small_data):
     run = trainer(small_data)
     run.train_step()
     with torch.no_grad():
@@ -326,7 +328,7 @@ def test_a_state_of_another_network_is_refused(small_data, tmp_path):
         other.resume(tmp_path / "state.safetensors")
 
 
-def test_a_run_is_resumed_under_its_own_recipe_data_and_seed(small_data, tmp_path):
+def test_a_run_resumes_only_with_the_same_recipe_data_and_seed(small_data, tmp_path):
     state = tmp_path / "state.safetensors"
     run = trainer(small_data)
     run.train_step()
@@ -334,18 +336,19 @@ def test_a_run_is_resumed_under_its_own_recipe_data_and_seed(small_data, tmp_pat
     faster = BouncingDigits(size=16, digit_size=6, num_frames=4, speed=(1.0, 2.0))
     with pytest.raises(checkpoint.CheckpointError) as error:
         trainer(faster, matrix_lr=0.02, seed=3).resume(state)
-    for difference in ("recipe.matrix_lr: 0.015 there, 0.02 here", "recipe.seed: 0 there, 3 here", "data: ", "--anyway"):
-        assert difference in str(error.value)
+    for part in ("recipe.matrix_lr: 0.015 there, 0.02 here", "recipe.seed: 0 there, 3 here", "data: ",
+                 "--anyway"):
+        assert part in str(error.value)
     assert trainer(faster, matrix_lr=0.02, seed=3).resume(state, anyway=True).step == 1
     assert trainer(small_data).resume(state).step == 1
 
 
-def test_progress_says_how_long(small_data):
+def test_progress_reports_the_time_left(small_data):
     progress = next(trainer(small_data).run(bar=False))
     assert progress.step == 1 and progress.seconds_left > 0 and progress.clips_per_second > 0
 
 
-def test_the_averaged_copy_is_apart_from_training(small_data):
+def test_the_ema_denoiser_does_not_change_with_training(small_data):
     run = trainer(small_data)
     run.train_step()
     before = run.ema_denoiser().net.patchify.weight.clone()
@@ -362,12 +365,12 @@ def test_learning_rate_warms_up_holds_and_falls():
     assert lr_factor(50, 100, warmup=1) == lr_factor(50, 100, warmup=1, decay=100)
 
 
-def test_fit_takes_adamw_s_steps_at_the_rate_of_the_rule():
+def test_fit_takes_the_steps_of_adamw_at_the_scheduled_rate():
     mine, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 7)) for _ in range(2))
     loss = lambda p, n: (p - torch.cos(torch.arange(7) * (n + 1))).square().sum()
     calls = []
-    losses = fit(torch.optim.AdamW([mine], lr=0.1), lambda n: loss(mine, n), 6, warmup=2, decay=3, clip=1.0, bar=False,
-                 on_step=lambda n, value: calls.append((n, value)))
+    losses = fit(torch.optim.AdamW([mine], lr=0.1), lambda n: loss(mine, n), 6, warmup=2, decay=3, clip=1.0,
+                 bar=False, on_step=lambda n, value: calls.append((n, value)))
     optimizer = torch.optim.AdamW([theirs], lr=0.1)
     for n in range(6):
         optimizer.param_groups[0]["lr"] = 0.1 * lr_factor(n, 6, 2, 3)
@@ -379,19 +382,20 @@ def test_fit_takes_adamw_s_steps_at_the_rate_of_the_rule():
     assert calls == list(enumerate(losses, 1))
 
 
-def test_the_average_is_the_exponential_one_with_a_ramp(small_data):
+def test_ema_is_the_exponential_average_with_a_ramp(small_data):
     run = trainer(small_data, ema_decay=0.3)
-    name, expected = "patchify.weight", dict(run.net.named_parameters())["patchify.weight"].detach().clone()
+    expected = run.net.patchify.weight.detach().clone()
     for n in range(1, 7):
         run.train_step()
-        expected.lerp_(dict(run.net.named_parameters())[name].detach(), 1 - min(0.3, n / (9 + n)))
-    torch.testing.assert_close(dict(run.ema.module.named_parameters())[name], expected)
+        expected.lerp_(run.net.patchify.weight.detach(), 1 - min(0.3, n / (9 + n)))
+    torch.testing.assert_close(run.ema.module.patchify.weight, expected)
 
 
-@pytest.mark.parametrize("bad, says", [
-    (dict(steps=0), "steps=0"), (dict(noise_mix=(1, 0)), "noise_mix"), (dict(lr=-1), "lr=-1"), (dict(noise_mix=(0, 0, 0, 0)), "noise_mix"),
-    (dict(weighting="eps"), "weighting='eps'"), (dict(frame_stride=(0,)), "frame_stride"), (dict(frame_stride=()), "frame_stride"),
-    (dict(centre=-1), "centre=-1")])
-def test_bad_recipes_are_refused(bad, says):
-    with pytest.raises(ValueError, match=says):
+@pytest.mark.parametrize("bad, message", [
+    (dict(steps=0), "steps=0"), (dict(lr=-1), "lr=-1"), (dict(centre=-1), "centre=-1"),
+    (dict(noise_mix=(1, 0)), "noise_mix"), (dict(noise_mix=(0, 0, 0, 0)), "noise_mix"),
+    (dict(weighting="eps"), "weighting='eps'"),
+    (dict(frame_stride=(0,)), "frame_stride"), (dict(frame_stride=()), "frame_stride")])
+def test_bad_recipes_are_refused(bad, message):
+    with pytest.raises(ValueError, match=message):
         TrainConfig(**bad)

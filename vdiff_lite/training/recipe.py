@@ -1,27 +1,39 @@
-"""Recipes: what a training run is made of, as one dataclass."""
+"""Recipes: a training run as a file. Which network, on which data, in which stages."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 
+from vdiff_lite.data.bouncing_digits import BouncingDigits
 from vdiff_lite.diffusion.losses import NOISE_KINDS, WEIGHTINGS
 
 SELF_ROLLOUT_FRAMES = (4, 8)  # from which frame to which the network draws the past itself
 SELF_ROLLOUT_EVERY = 3  # in how many batches one has such a past
+RECIPES = Path(__file__).with_name("recipes")
+RENAMED = {"mix": "noise_mix", "high": "high_noise_fraction", "time_lapse": "frame_stride",
+           "ema": "ema_decay", "own_steps": "self_rollout_steps", "preset": "network", "digits": "num_digits"}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training stage. Steps are optimizer steps; the learning rate is warmed up, held, and at the end brought down."""
+    """One training stage. Steps are optimizer steps; learning rates are warmed up, held, and brought down.
 
-    steps: int = 10_000
-    batch: int = 16
+    Raises ValueError for a value that does not fit.
+    """
+
+    steps: int = 5600
+    batch: int = 8
     frames: int = 16
-    short_steps: int = 0  # the first steps train on clips of half the length, twice as many of them
+    short_steps: int = 1400  # the first steps train on clips of half the length, twice as many of them
     lr: float = 1e-3  # AdamW's: biases, norms, embeddings
     matrix_lr: float = 0.015  # Muon's: everything else
     warmup: int = 100
-    decay: int = 2_000  # the last steps, over which the learning rates fall to 2% of themselves
+    decay: int = 3600  # the last steps, over which the learning rates fall to 2% of themselves
     betas: tuple = (0.9, 0.99)
     weight_decay: float = 0.01
     clip: float = 1.0  # largest norm of the gradient
@@ -29,7 +41,7 @@ class TrainConfig:
     noise_mix: tuple = (0.2, 0.1, 0.65, 0.05)  # fractions of NOISE_KINDS in a batch
     high_noise_fraction: float = 0.5  # fraction of clips with noise levels near the top
     frame_stride: tuple = (1, 1, 2)  # frames from one frame of a clip to the next, one drawn per batch
-    image_every: int = 0  # one step in so many trains on single frames, as many as a batch of clips has; 0: none
+    image_every: int = 0  # one step in so many is on single frames, as many as a batch of clips has; 0: none
     self_rollout_steps: int = 0  # last steps in which one batch in three has a past drawn by the network
     foresight: int = 0  # steps of `foresight.teach` before the first step
     foresight_after: tuple = ()  # steps of each stage of `foresight.teach_once_more` after the last step
@@ -38,22 +50,87 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for setting in fields(self):
+            value, kind = getattr(self, setting.name), type(setting.default)
+            if kind is tuple and isinstance(value, list):
+                object.__setattr__(self, setting.name, value := tuple(value))
+            if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
+                raise ValueError(f"{setting.name}={value!r} must be {kind.__name__}, as {setting.default!r}")
         for name in ("steps", "batch", "frames", "lr", "matrix_lr", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        if max(self.short_steps, self.decay) > self.steps:
+            raise ValueError(f"short_steps={self.short_steps} and decay={self.decay} do not fit into "
+                             f"steps={self.steps}; set them too, each to steps or fewer")
         if len(self.noise_mix) != len(NOISE_KINDS) or min(self.noise_mix) < 0 or sum(self.noise_mix) <= 0:
-            raise ValueError(f"noise_mix={self.noise_mix} must be {len(NOISE_KINDS)} fractions, for {', '.join(NOISE_KINDS)}")
-        object.__setattr__(self, "frame_stride", tuple(self.frame_stride))
-        object.__setattr__(self, "foresight_after", tuple(self.foresight_after))
+            raise ValueError(f"noise_mix={self.noise_mix} must be {len(NOISE_KINDS)} fractions, for "
+                             f"{', '.join(NOISE_KINDS)}")
         if not self.frame_stride or any(stride != int(stride) or stride < 1 for stride in self.frame_stride):
-            raise ValueError(f"frame_stride={self.frame_stride} must be whole numbers of 1 or more, at least one")
+            raise ValueError(f"frame_stride={self.frame_stride} must be whole numbers of 1 or more, "
+                             "for example (1,)")
         if self.self_rollout_steps and self.frames < SELF_ROLLOUT_FRAMES[-1] + 1:
-            raise ValueError(f"self_rollout_steps={self.self_rollout_steps} wants clips of {SELF_ROLLOUT_FRAMES[-1] + 1} "
-                             f"frames or more, not frames={self.frames}")
-        if self.self_rollout_steps > max(0, self.steps - self.short_steps):
-            raise ValueError(f"self_rollout_steps={self.self_rollout_steps} and short_steps={self.short_steps} overlap in "
-                             f"steps={self.steps}")
+            raise ValueError(f"self_rollout_steps={self.self_rollout_steps} wants clips of "
+                             f"{SELF_ROLLOUT_FRAMES[-1] + 1} frames or more, not frames={self.frames}")
+        if self.self_rollout_steps > self.steps - self.short_steps:
+            raise ValueError(f"self_rollout_steps={self.self_rollout_steps} and "
+                             f"short_steps={self.short_steps} overlap in steps={self.steps}")
         if not self.centre >= 0:
             raise ValueError(f"centre={self.centre} must be 0 or more")
         if self.weighting not in WEIGHTINGS:
-            raise ValueError(f"weighting={self.weighting!r} is unknown; choose one of {', '.join(WEIGHTINGS)}")
+            raise ValueError(f"weighting={self.weighting!r} is unknown; choose from {', '.join(WEIGHTINGS)}")
+
+
+DATA = {setting.name for setting in fields(BouncingDigits)} - {"size", "split", "num_frames"}
+SCHEDULE = {"shape", "zero_terminal_snr", "shift"}
+STAGE = {setting.name for setting in fields(TrainConfig)}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run of one or more stages; each goes on with the averaged weights of the one before."""
+
+    network: str = "tiny"  # preset of VideoUNetConfig
+    data: dict = field(default_factory=dict)  # arguments of BouncingDigits; its size is the network's
+    schedule: dict = field(default_factory=dict)  # arguments of NoiseSchedule
+    stages: tuple[TrainConfig, ...] = (TrainConfig(),)
+    start_from: str = ""  # checkpoint whose weights the first stage begins with; "": random ones
+
+
+def recipe_names() -> list[str]:
+    """The recipes that ship."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def load_recipe(name: str | Path = "tiny", /, **settings) -> Recipe:
+    """Read a recipe: a shipped name (`recipe_names()`), or the path of a .toml file.
+
+    settings: what to change: network, start_from, arguments of BouncingDigits and NoiseSchedule, and
+    settings of TrainConfig, for every stage.  Raises ValueError that names the file and what does not fit.
+    """
+    path = Path(name) if str(name).endswith(".toml") else RECIPES / f"{name}.toml"
+    try:
+        table = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"there is no recipe {path}; choose from {', '.join(recipe_names())}, or give a "
+                         ".toml file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a toml file: {error}") from error
+    table = dict(data={}, schedule={}, stages=[{}]) | table
+    parts = [(table, {"network", "start_from"}), (table["data"], DATA), (table["schedule"], SCHEDULE),
+             *((stage, STAGE) for stage in table["stages"])]
+    known = set.union(*(names for _, names in parts))
+    _refuse(set(settings) - known, known, "settings")
+    for part, names in parts:
+        _refuse(set(part) - names - {"data", "schedule", "stages"}, names, path)
+        part |= {name: value for name, value in settings.items() if name in names}
+    try:
+        return Recipe(**table | dict(stages=tuple(TrainConfig(**stage) for stage in table["stages"])))
+    except ValueError as error:
+        raise ValueError(f"recipe {name}: {error}") from error
+
+
+def _refuse(unknown: set, known: set, where: str | Path) -> None:
+    for name in sorted(unknown):
+        if name in RENAMED:
+            raise ValueError(f"{where}: {name} is called {RENAMED[name]} now")
+        raise ValueError(f"{where}: {name} is unknown; choose from {', '.join(sorted(known))}")

@@ -1,0 +1,165 @@
+"""What the commands of `vdiff` do: run_<name> takes the dataclass of that name in `cli`."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+
+import av
+import torch
+from torch import Generator
+
+from vdiff_lite import checkpoint
+from vdiff_lite.data import BouncingDigits, MovingMNIST, VideoFolder
+from vdiff_lite.device import pick_device, prepare_cpu
+from vdiff_lite.diffusion.samplers import SAMPLERS, ddim, sample
+from vdiff_lite.evaluation.compare import compare, extend, measure_memory
+from vdiff_lite.evaluation.evaluate import evaluate, neighbors, report
+from vdiff_lite.evaluation.method_text import parse_setting
+from vdiff_lite.evaluation.results import print_results
+from vdiff_lite.evaluation.scores import score_clips
+from vdiff_lite.export import export
+from vdiff_lite.models.video_unet import VideoUNetConfig
+from vdiff_lite.rollout import generate
+from vdiff_lite.training.recipe import load_recipe, recipe_names
+from vdiff_lite.training.run import run_recipe
+from vdiff_lite.viz.players import check_clip_path, save_clip
+
+
+def run(args) -> None:
+    """Run the command that a dataclass of `cli` describes."""
+    prepare_cpu()
+    globals()[f"run_{type(args).__name__.lower()}"](args)
+
+
+def run_train(args) -> None:
+    settings = dict(frame_stride=(1,)) if args.videos or args.moving_mnist else {}
+    recipe = load_recipe(args.recipe, **settings | dict(map(parse_setting, args.set)))
+    network, data = VideoUNetConfig.preset(recipe.network), None
+    if args.videos:
+        data = VideoFolder(args.videos, size=network.size, channels=network.in_channels)
+    elif args.moving_mnist:
+        data = MovingMNIST(args.moving_mnist, size=network.size)
+    path = run_recipe(recipe, args.out, data, args.start_from or "", pick_device(args.device), args.anyway,
+                      partial(draw_samples, every=args.samples_every))
+    print(f"wrote {path} and its card; draw from it with: vdiff sample --checkpoint {path} --out clip.gif")
+
+
+def draw_samples(trainer, path: Path, every: int) -> None:
+    """Every so many steps, four clips of the averaged network."""
+    if every and trainer.step % every == 0:
+        path = path.with_name(path.name + ".samples") / f"{trainer.step:06d}.gif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clips = sample(trainer.ema_denoiser(), 4, generator=Generator().manual_seed(0))
+        save_clip(_side_by_side(clips), path)
+
+
+def run_sample(args) -> None:
+    check_clip_path(args.out)
+    at_once, generator = args.first == 0, Generator().manual_seed(args.seed)
+    args.first_frame_model = args.checkpoint if at_once else args.first_frame_model
+    denoiser, first_frame_model = _load(args)
+    draw = sample if at_once else partial(generate, first=args.first, first_frame_model=first_frame_model)
+    sampler = partial(ddim, eta=args.eta) if args.sampler == "ddim" else SAMPLERS[args.sampler]
+    clips = draw(denoiser, args.clips, args.frames, sampler, args.steps, generator)
+    save_clip(_side_by_side(clips), args.out)
+    print(f"wrote {args.out}: {args.clips} clips of {args.frames} frames, {args.sampler} with {args.steps} "
+          f"steps, seed {args.seed}")
+
+
+def run_extend(args) -> None:
+    check_clip_path(args.out)
+    denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
+    data = BouncingDigits(split="test", num_frames=args.overlap + args.frames)
+    truth = data.sample(1, Generator().manual_seed(args.seed)).video
+    made, cost = extend(denoiser, args.method, truth[:, :, :args.overlap], args.frames, args.window,
+                        args.overlap, args.sampler, args.steps, args.seed, bar=True)
+    save_clip(_side_by_side(torch.cat([truth, made]) if args.truth else made), args.out)
+    scores = score_clips(made, truth, args.overlap, args.window - args.overlap)
+    scores = {metric: value for _, frame, metric, value in scores if frame is None}
+    lasted = int(scores.pop("time_to_first_failure"))
+    failed = next(metric for metric in scores if metric.startswith("failed:"))
+    del scores[failed]
+    reason = failed.removeprefix("failed:")
+    print(f"wrote {args.out}: {args.overlap} frames given, {args.frames} made by {args.method}, "
+          f"{cost['seconds']:.2f} s each")
+    print("  ".join(f"{metric} {value:.2f}" for metric, value in scores.items()))
+    print(f"first failure: {reason}, at new frame {lasted + 1}" if reason
+          else f"no failure in {lasted} new frames")
+
+
+def run_compare(args) -> None:
+    denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
+    setting = args.window, args.overlap, args.sampler
+    about = dict(command=_command(args), checkpoint=args.checkpoint, sha256=denoiser.card["sha256"])
+    compare(denoiser, args.out, args.methods, args.clips, args.seeds, args.frames, *setting, args.steps,
+            args.split, details=args.details, features=args.features, about=about)
+    if args.memory:
+        measure_memory(args.out, args.methods, args.checkpoint, min(4, args.clips), *setting, args.device)
+    print_results(args.out)
+
+
+def run_evaluate(args) -> None:
+    denoiser, first_frame_model = _load(args)
+    result = evaluate(denoiser, args.clips, args.steps, args.seed, True, first_frame_model)
+    result |= dict(command=_command(args, "out"), checkpoint=args.checkpoint, sha256=denoiser.card["sha256"])
+    if first_frame_model:
+        result["first_frame_model_sha256"] = first_frame_model.card["sha256"]
+    print(report(result))
+    if args.out:
+        checkpoint.write_json(args.out, result)
+
+
+def run_neighbors(args) -> None:
+    denoiser, first_frame_model = _load(args)
+    table = neighbors(denoiser, args.clips, seed=args.seed, first_frame_model=first_frame_model)
+    print("distance to the nearest training glyph (root mean squared intensity, 0 is a copy)")
+    print(table.round(3).to_string())
+
+
+def run_results(args) -> None:
+    print_results(args.name, args.csv)
+
+
+def run_export(args) -> None:
+    denoiser = checkpoint.load(args.checkpoint)
+    about = dict(checkpoint=args.checkpoint, sha256=denoiser.card["sha256"])
+    path = export(denoiser, args.out, args.window, args.overlap, **about)
+    print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB) and model.json: windows of {args.window} "
+          f"frames, {args.overlap} of them past")
+
+
+def run_doctor(args) -> None:
+    lines = dict(python=sys.version.split()[0], torch=torch.__version__, device=pick_device(),
+                 threads=torch.get_num_threads(), video=f"PyAV {av.__version__}",
+                 recipes=", ".join(recipe_names()))
+    for name in checkpoint.shipped():
+        lines[f"checkpoint {name}"] = f"{checkpoint.load(name).card['parameters']:,} parameters, sha256 ok"
+    if not checkpoint.shipped():
+        lines["checkpoints"] = f"none in {checkpoint.folder()}"
+    for name, value in lines.items():
+        print(f"{name:26} {value}")
+
+
+def _load(args):
+    return checkpoint.load_with_first_frame_model(args.checkpoint, args.first_frame_model,
+                                                  pick_device(args.device))
+
+
+def _side_by_side(clips):
+    gap = torch.zeros(*clips.shape[1:4], 1, device=clips.device)
+    return torch.cat([part for clip in clips for part in (clip, gap)][:-1], dim=-1)
+
+
+def _command(args, *left_out: str) -> str:
+    """A command as a table records it: what must be given first, no device."""
+    words = ["vdiff", type(args).__name__.lower()]
+    for field in sorted(dataclasses.fields(args), key=lambda field: field.default is not dataclasses.MISSING):
+        value = getattr(args, field.name)
+        if value is not None and value is not False and field.name not in ("device", *left_out):
+            values = [] if value is True else value if isinstance(value, tuple) else [value]
+            words += ["--" + field.name.replace("_", "-"), *map(str, values)]
+    return shlex.join(words)

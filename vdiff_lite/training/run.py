@@ -1,0 +1,88 @@
+"""Running a recipe: stage after stage, each from its own state where it was cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from vdiff_lite import checkpoint
+from vdiff_lite.data.batch import ClipSource
+from vdiff_lite.data.bouncing_digits import BouncingDigits
+from vdiff_lite.diffusion.schedule import NoiseSchedule
+from vdiff_lite.models.video_unet import VideoUNet, VideoUNetConfig
+from vdiff_lite.training import foresight
+from vdiff_lite.training.recipe import Recipe, TrainConfig
+from vdiff_lite.training.trainer import Trainer
+
+
+def run_recipe(recipe: Recipe, out: str | Path, data: ClipSource | None = None, start_from: str | Path = "",
+               device: str | torch.device = "cpu", anyway: bool = False,
+               on_step: Callable[[Trainer, Path], None] | None = None) -> Path:
+    """Train by a recipe, or go on where that was cut off. Returns the path of the weights.
+
+    Stage n of several is the checkpoint `out`_stage<n>, the last one `out`; its state lies beside it.
+    data: None means BouncingDigits as the recipe says.  start_from: a checkpoint instead of the recipe's; a
+    state that is there wins over it.  anyway: as in `Trainer.resume`.  on_step(trainer, path) ends each step.
+    Raises ValueError when start_from holds another network, CheckpointError when a state is of another run.
+    """
+    out, network = Path(out), VideoUNetConfig.preset(recipe.network)
+    if out.suffix:
+        raise ValueError(f"out={str(out)!r}: give the name without an ending, and without a dot")
+    data = data or BouncingDigits(size=network.size, **recipe.data)
+    start = start_from or recipe.start_from
+    for number, config in enumerate(recipe.stages, 1):
+        last = number == len(recipe.stages)
+        path = out if last else out.with_name(f"{out.name}_stage{number}")
+        print(f"stage {number} of {len(recipe.stages)}: {path}")
+        start = _run_stage(recipe, config, network, data, path, start, device, anyway, on_step)
+    return start
+
+
+def _run_stage(recipe: Recipe, config: TrainConfig, network: VideoUNetConfig, data: ClipSource, path: Path,
+               start: str | Path, device, anyway: bool, on_step: Callable | None) -> Path:
+    state = path.with_name(path.name + ".state.safetensors")
+    torch.manual_seed(config.seed)
+    net, schedule, before = VideoUNet(network), NoiseSchedule(**recipe.schedule), []
+    if start and not state.exists():
+        first = checkpoint.load(start)
+        if first.net.config != network:
+            raise ValueError(f"start_from={str(start)!r}: its network is {first.net.config}, not {network}")
+        net.load_state_dict(first.net.state_dict())
+        before = checkpoint.stages(first.card)
+    if config.foresight and not state.exists():
+        foresight.teach(net, schedule, data, config.foresight)
+    trainer = Trainer(net, schedule, data, config, device)
+    trainer.before = before
+    if state.exists():
+        trainer.resume(state, anyway)
+        print(f"going on from step {trainer.step} of {state}" + f", not from {start}" * bool(start))
+        if _finished(path, trainer):
+            return path.with_suffix(".safetensors")
+    print(f"{trainer.parameters / 1e6:.1f} M parameters on {device}; {config.steps - trainer.step} steps of "
+          f"{config.batch} clips")
+    for _ in trainer.run(save_to=state):
+        if on_step:
+            on_step(trainer, path)
+    net = trainer.ema_denoiser().net
+    if config.foresight_after:
+        foresight.teach_once_more(net, schedule, data, config.foresight_after, config.seed)
+    return checkpoint.save(path, net, schedule, recipe=asdict(config), steps=trainer.step, data=str(data),
+                           loss_curve=loss_curve(trainer.losses), before=trainer.before)
+
+
+def _finished(path: Path, trainer: Trainer) -> bool:
+    """Whether the stage's checkpoint is written: the state has all steps, and the card is of this run."""
+    if trainer.step < trainer.config.steps or not path.with_suffix(".safetensors").exists():
+        return False
+    card, run = checkpoint.read_card(path), trainer.identity()
+    return (card["recipe"], card["data"], card["steps"]) == (run["recipe"], run["data"], trainer.step)
+
+
+def loss_curve(losses: list[float], points: int = 200) -> list[list]:
+    """A loss curve thin enough to ship: [step, mean loss of the steps since the last point]."""
+    size = max(1, len(losses) // points)
+    parts = {min(i + size, len(losses)): losses[i:i + size] for i in range(0, len(losses), size)}
+    return [[step, sum(part) / len(part)] for step, part in parts.items()]
