@@ -20,16 +20,16 @@ SHAPE = (2, 1, 3, 4, 4)
 
 
 def schedules(kind, zero, **options):
-    """Our schedule, and diffusers' with the same numbers. Their level i is our level i + 1."""
+    """Our schedule, and that of diffusers with the same numbers. Their level i is our level i + 1."""
     ours = NoiseSchedule(zero_terminal_snr=zero)
     theirs = kind(num_train_timesteps=1000, prediction_type="sample", timestep_spacing="trailing", **options)
     theirs.alphas_cumprod = ours.alpha_bar[1:].clone()
-    theirs.alphas = theirs.alphas_cumprod / torch.cat([torch.ones(1, dtype=torch.float64), theirs.alphas_cumprod[:-1]])
+    theirs.alphas = ours.alpha_bar[1:] / ours.alpha_bar[:-1]
     theirs.betas = 1 - theirs.alphas
     return ours, theirs
 
 
-def their_trajectory(theirs, denoise, xt, steps, generator=None, **options):
+def diffusers_sample(theirs, denoise, xt, steps, generator=None, **options):
     theirs.set_timesteps(steps)
     options |= {} if generator is None else {"generator": generator}
     for i in theirs.timesteps:
@@ -49,7 +49,8 @@ def test_ddim_is_that_of_diffusers(steps, zero, eta):
     denoise = gaussian_denoiser(ours)
     seeded = lambda: torch.Generator().manual_seed(5)
     mine = run_sampler(ddim(denoise, start(), ours, steps, eta=eta, generator=seeded()))
-    torch.testing.assert_close(mine, their_trajectory(theirs, denoise, start(), steps, seeded(), eta=eta), rtol=1e-6, atol=1e-6)
+    expected = diffusers_sample(theirs, denoise, start(), steps, seeded(), eta=eta)
+    torch.testing.assert_close(mine, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("zero", [True, False])
@@ -59,15 +60,18 @@ def test_ddpm_is_that_of_diffusers(steps, zero):
     denoise = gaussian_denoiser(ours)
     seeded = lambda: torch.Generator().manual_seed(5)
     mine = run_sampler(ddpm(denoise, start(), ours, steps, generator=seeded()))
-    torch.testing.assert_close(mine, their_trajectory(theirs, denoise, start(), steps, seeded()), rtol=1e-5, atol=1e-5)
+    expected = diffusers_sample(theirs, denoise, start(), steps, seeded())
+    torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("steps", [5, 20, 50])
 def test_dpmpp_is_that_of_diffusers(steps):
-    ours, theirs = schedules(DPMSolverMultistepScheduler, False, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero")
+    ours, theirs = schedules(DPMSolverMultistepScheduler, False, algorithm_type="dpmsolver++", solver_order=2,
+                             final_sigmas_type="zero")
     denoise = gaussian_denoiser(ours)
     mine = run_sampler(dpmpp_2m(denoise, start(), ours, steps))
-    torch.testing.assert_close(mine, their_trajectory(theirs, denoise, start(), steps), rtol=1e-4, atol=1e-4)
+    expected = diffusers_sample(theirs, denoise, start(), steps)
+    torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
@@ -81,7 +85,7 @@ def test_the_exact_denoiser_gives_the_exact_distribution(name):
     assert abs(made.std().item() - 0.5) < 0.02
 
 
-def test_second_order_is_nearer_than_first():
+def test_second_order_is_more_accurate_than_first():
     schedule = NoiseSchedule()
     denoise, xt = gaussian_denoiser(schedule), start()
     exact = run_sampler(ddim(denoise, xt, schedule, 1000))
@@ -98,29 +102,32 @@ def test_ddim_with_eta_one_is_ddpm():
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 def test_same_seed_same_bytes(name, small_denoiser):
-    one, two = (sample(small_denoiser, 1, 3, SAMPLERS[name], 4, torch.Generator().manual_seed(2)) for _ in range(2))
+    seeded = lambda: torch.Generator().manual_seed(2)
+    one, two = (sample(small_denoiser, 1, 3, SAMPLERS[name], 4, seeded()) for _ in range(2))
     assert torch.equal(one, two)
     assert one.shape == (1, 1, 3, 16, 16)
 
 
 def test_steps_begin_at_noise_and_end_at_zero():
-    schedule = NoiseSchedule()
-    steps = list(ddpm(gaussian_denoiser(schedule), start(), schedule, 800, generator=torch.Generator().manual_seed(0)))
+    schedule, generator = NoiseSchedule(), torch.Generator().manual_seed(0)
+    steps = list(ddpm(gaussian_denoiser(schedule), start(), schedule, 800, generator=generator))
     assert len(steps) == 801 and steps[0].t == 1000 and steps[-1].t == 0
     assert all(a.t > b.t for a, b in zip(steps, steps[1:]))
 
 
-def test_levels_may_be_given():
+def test_steps_may_be_a_list_of_levels():
     schedule = NoiseSchedule()
-    assert [s.t for s in ddim(gaussian_denoiser(schedule), start(), schedule, [1000, 400, 0])] == [1000, 400, 0]
+    steps = ddim(gaussian_denoiser(schedule), start(), schedule, [1000, 400, 0])
+    assert [step.t for step in steps] == [1000, 400, 0]
     assert trailing_times(1000, 4) == [1000, 750, 500, 250, 0]
 
 
-@pytest.mark.parametrize("steps, says", [
-    (0, "steps=0"), (1001, "steps=1001"), ([1000, 1000, 0], "fall"), ([500, 100], "fall"), ([1200, 0], "fall")])
-def test_bad_steps_are_refused(steps, says):
+@pytest.mark.parametrize("steps, message", [
+    (0, "steps=0"), (1001, "steps=1001"),
+    ([1000, 1000, 0], "fall"), ([500, 100], "fall"), ([1200, 0], "fall")])
+def test_bad_steps_are_refused(steps, message):
     schedule = NoiseSchedule()
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         run_sampler(ddim(gaussian_denoiser(schedule), start(), schedule, steps))
 
 
@@ -128,16 +135,17 @@ def function(f):
     return Denoiser.from_function(f, NoiseSchedule(), SHAPE[1:2] + SHAPE[3:])
 
 
-def test_clip_denoised_holds_the_estimate_in_range():
+def test_clip_denoised_keeps_the_estimate_in_range():
     assert clip_denoised(function(lambda xt, t: xt * 10))(torch.ones(1), 0) == 1
 
 
-def test_autoguided_goes_on_from_the_weak_guess_past_the_good_one():
-    guided = autoguided(function(lambda xt, t, gain: gain * xt), function(lambda xt, t, gain: gain - xt), weight=1.5)
+def test_autoguided_extrapolates_from_the_weak_estimate_through_the_good_one():
+    good, weak = function(lambda xt, t, gain: gain * xt), function(lambda xt, t, gain: gain - xt)
+    guided = autoguided(good, weak, weight=1.5)
     assert guided(torch.tensor([2.0]), torch.tensor([7]), gain=3.0).item() == 1.0 + 1.5 * (6.0 - 1.0)
 
 
-def test_a_pair_of_weights_is_told_apart_by_the_noise_level():
+def test_the_noise_level_chooses_from_a_pair_of_weights():
     guided = autoguided(function(lambda xt, t: xt), function(lambda xt, t: 0 * xt), weight=(3, 1.5))
     xt = torch.ones(2, 1, 3, 1, 1)
     assert guided(xt, torch.tensor([HIGH_NOISE, HIGH_NOISE + 1]))[:, 0, 0, 0, 0].tolist() == [1.5, 3]
@@ -146,26 +154,27 @@ def test_a_pair_of_weights_is_told_apart_by_the_noise_level():
 
 
 @pytest.mark.parametrize("weight", [1, (1, 1.0), [1, 1]])
-def test_autoguided_with_weight_one_asks_nobody_else(weight):
+def test_autoguided_with_weight_one_is_the_good_denoiser(weight):
     good = function(lambda xt, t: xt)
     assert autoguided(good, None, weight) is good
 
 
-@pytest.mark.parametrize("weight, says", [(float("nan"), "weight=nan"), ((3, float("inf")), "weight=inf"), ("3", "weight=3"),
-                                          ((3, 2, 1), "weight=.3, 2, 1. must be a number or a pair")])
-def test_autoguided_refuses_a_weight_that_is_no_number(weight, says):
-    with pytest.raises(ValueError, match=says):
+@pytest.mark.parametrize("weight, message", [
+    (float("nan"), "weight=nan"), ((3, float("inf")), "weight=inf"), ("3", "weight=3"),
+    ((3, 2, 1), "weight=.3, 2, 1. must be a number or a pair")])
+def test_autoguided_refuses_a_weight_that_is_no_number(weight, message):
+    with pytest.raises(ValueError, match=message):
         autoguided(None, None, weight)
 
 
-def test_autoguidance_away_from_a_wider_guess_narrows_what_is_drawn():
-    # Both know the data's mean, 0.3; the weak one believes that it spreads twice as far as it does.
+def test_autoguidance_away_from_a_wider_distribution_narrows_the_samples():
+    # Both know the mean of the data, 0.3. The weak denoiser assumes twice the standard deviation.
     schedule, generator = NoiseSchedule(), torch.Generator().manual_seed(0)
     xt = torch.randn(64, 1, 4, 8, 8, generator=generator, dtype=torch.float64)
     good, weak = gaussian_denoiser(schedule), gaussian_denoiser(schedule, std=1.0)
-    spread = []
+    stds = []
     for weight in (1, 1.5, 2):
         made = run_sampler(ddpm(autoguided(good, weak, weight), xt, schedule, 100, generator=generator))
         assert abs(made.mean().item() - 0.3) < 0.02
-        spread.append(made.std().item())
-    assert spread[0] - 0.05 > spread[1] and spread[1] - 0.02 > spread[2]
+        stds.append(made.std().item())
+    assert stds[0] - 0.05 > stds[1] and stds[1] - 0.02 > stds[2]

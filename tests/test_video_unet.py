@@ -15,7 +15,7 @@ def test_tiny_has_about_two_million_parameters():
     assert 1.5e6 < sum(p.numel() for p in VideoUNet(VideoUNetConfig.preset("tiny")).parameters()) < 2.5e6
 
 
-def test_base_is_for_64_pixels_and_colour_is_a_parameter():
+def test_base_is_for_64_pixels_and_color_is_a_parameter():
     config = VideoUNetConfig.preset("base")
     assert config.size == 64
     assert VideoUNetConfig(**(config.to_dict() | {"in_channels": 3})).in_channels == 3
@@ -27,7 +27,7 @@ def test_any_number_of_frames(small_net, frames):
         assert small_net(clip(1, frames), torch.tensor([500])).shape == (1, 1, frames, 16, 16)
 
 
-def test_a_new_network_predicts_nothing():
+def test_a_new_network_predicts_its_last_bias():
     torch.manual_seed(0)
     net = VideoUNet(SMALL)
     out = net(clip(), torch.tensor([5, 900]))
@@ -40,7 +40,7 @@ def test_levels_per_clip_are_levels_per_frame(small_net):
         torch.testing.assert_close(small_net(clip(), t), small_net(clip(), t[:, None].expand(2, 5)))
 
 
-def test_each_frame_feels_its_own_level(small_net):
+def test_each_frame_depends_on_its_own_level(small_net):
     with torch.no_grad():
         same = small_net(clip(1), torch.full((1, 5), 500))
         other = small_net(clip(1), torch.tensor([[500, 500, 100, 500, 500]]))
@@ -52,33 +52,35 @@ def test_clips_of_a_batch_do_not_mix(small_net):
     with torch.no_grad():
         together = small_net(x, t)
         for i in range(3):
-            torch.testing.assert_close(together[i:i + 1], small_net(x[i:i + 1], t[i:i + 1]), rtol=1e-3, atol=1e-4)
+            alone = small_net(x[i:i + 1], t[i:i + 1])
+            torch.testing.assert_close(together[i:i + 1], alone, rtol=1e-3, atol=1e-4)
 
 
 def test_only_differences_of_position_matter(small_net):
     x, t = clip(1), torch.tensor([400])
     with torch.no_grad():
-        here = small_net(x, t)
-        torch.testing.assert_close(here, small_net(x, t, positions=torch.arange(5) + 40), rtol=1e-3, atol=1e-4)
-        assert (here - small_net(x, t, positions=torch.arange(5) * 2)).abs().max() > 1e-3
+        plain, shifted, scaled = (small_net(x, t, positions=positions) for positions in (
+            None, torch.arange(5) + 40, torch.arange(5) * 2))
+    torch.testing.assert_close(plain, shifted, rtol=1e-3, atol=1e-4)
+    assert (plain - scaled).abs().max() > 1e-3
 
 
-def test_clean_frames_never_look_at_noisy_ones(small_net):
+def test_clean_frames_never_attend_to_noisy_ones(small_net):
     t = torch.tensor([[0, 0, 600, 600, 600]])
-    kept = [{}, {}]
+    outputs = [{}, {}]
     for seed in (0, 1):
         x = clip(1, seed=seed)
         x[:, :, :2] = clip(1)[:, :, :2]
         with torch.no_grad():
-            out = small_net(x, t, hook=lambda site, y, k=kept[seed]: k.setdefault(site, y))
-        kept[seed]["out"] = out
-    for site, value in kept[0].items():
+            out = small_net(x, t, hook=lambda site, y, k=outputs[seed]: k.setdefault(site, y))
+        outputs[seed]["out"] = out
+    for site, value in outputs[0].items():
         if torch.is_tensor(value):
-            torch.testing.assert_close(value[:, :, :2], kept[1][site][:, :, :2], rtol=1e-4, atol=1e-5)
-            assert (value[:, :, 2:] - kept[1][site][:, :, 2:]).abs().max() > 1e-3
+            torch.testing.assert_close(value[:, :, :2], outputs[1][site][:, :, :2], rtol=1e-4, atol=1e-5)
+            assert (value[:, :, 2:] - outputs[1][site][:, :, 2:]).abs().max() > 1e-3
 
 
-def test_noisy_frames_do_look_at_clean_ones(small_net):
+def test_noisy_frames_do_attend_to_clean_ones(small_net):
     t = torch.tensor([[0, 0, 600, 600, 600]])
     x, other = clip(1), clip(1)
     other[:, :, 0] += 1
@@ -87,7 +89,7 @@ def test_noisy_frames_do_look_at_clean_ones(small_net):
 
 
 def test_cached_keys_and_values_replace_the_past(small_net):
-    # The bridge to feature injection: the past's keys and values, computed once, stand in for the past itself.
+    # As in feature injection: the keys and values of the past, computed once, stand in for the past itself.
     x, t = clip(1, 6), torch.tensor([[0, 0, 0, 600, 600, 600]])
     cache = {}
 
@@ -98,16 +100,18 @@ def test_cached_keys_and_values_replace_the_past(small_net):
             cache[site] = k[:, :, :past], v[:, :, :past]
         return y
 
-    def put_in_front(site, y):
-        return tuple(torch.cat([old, new], dim=2) for old, new in zip(cache[site], y)) if isinstance(y, tuple) else y
+    def prepend(site, y):
+        if not isinstance(y, tuple):
+            return y
+        return tuple(torch.cat([cached, new], dim=2) for cached, new in zip(cache[site], y))
 
     with torch.no_grad():
         whole = small_net(x, t, hook=record)
-        new = small_net(x[:, :, 3:], t[:, 3:], hook=put_in_front, positions=torch.arange(3, 6))
+        new = small_net(x[:, :, 3:], t[:, 3:], hook=prepend, positions=torch.arange(3, 6))
     torch.testing.assert_close(new, whole[:, :, 3:], rtol=1e-4, atol=1e-5)
 
 
-def test_taps_see_every_site_and_may_change_it(small_net):
+def test_hooks_are_called_at_every_site_and_may_change_it(small_net):
     x, t, sites = clip(1), torch.tensor([400]), []
     with torch.no_grad():
         plain = small_net(x, t)
@@ -115,7 +119,8 @@ def test_taps_see_every_site_and_may_change_it(small_net):
         changed = small_net(x, t, hook=lambda site, y: y * 0 if site == "middle" else y)
     assert torch.equal(plain, same)
     assert not torch.equal(plain, changed)
-    assert sites == ["encoder.0.temporal", "encoder.0", "encoder.1.temporal", "encoder.1", "middle.0.joint", "middle",
+    assert sites == ["encoder.0.temporal", "encoder.0", "encoder.1.temporal", "encoder.1",
+                     "middle.0.joint", "middle",
                      "decoder.1.temporal.centre", "decoder.1.temporal", "decoder.1",
                      "decoder.0.temporal.seen", *(f"decoder.0.temporal.{i}.motion" for i in range(3)),
                      "decoder.0.temporal.centre", "decoder.0.temporal", "decoder.0"]
@@ -131,7 +136,7 @@ def test_rotation_is_a_complex_product_and_so_is_its_gradient():
 
 
 @pytest.mark.parametrize("k", [2, 3])
-def test_spread_is_a_transposed_convolution(k):
+def test_nonoverlapping_conv_transpose_is_a_transposed_convolution(k):
     torch.manual_seed(0)
     layer, x = torch.nn.ConvTranspose2d(3, 5, k, stride=k), torch.randn(2, 3, 4, 6)
     torch.testing.assert_close(nonoverlapping_conv_transpose(layer, x), layer(x))
@@ -142,10 +147,10 @@ def test_mask_of_mixed_levels():
     assert clean_mask(torch.tensor([[0, 5]]))[0].tolist() == [[True, False], [True, True]]
 
 
-@pytest.mark.parametrize("bad, says", [
+@pytest.mark.parametrize("bad, message", [
     (dict(size=30), "size=30"), (dict(channels=(33,), size=32), "head_channels=32")])
-def test_bad_configs_are_refused(bad, says):
-    with pytest.raises(ValueError, match=says):
+def test_bad_configs_are_refused(bad, message):
+    with pytest.raises(ValueError, match=message):
         VideoUNetConfig(**bad)
 
 
