@@ -128,7 +128,7 @@ class PredictsV(nn.Module):
 try:
     vd.Denoiser(PredictsEps(), schedule, sample_shape=(1, 32, 32), predicts="eps")
 except ValueError as error:
-    print(textwrap.fill(str(error), 88))
+    print(textwrap.fill(str(error), 84))
 
 # %%
 eps_schedule = vd.NoiseSchedule(zero_terminal_snr=False)
@@ -218,7 +218,7 @@ trainer = vd.Trainer(TinyNet(), schedule, vd.BouncingDigits(), config)
 for progress in trainer.run(bar=False):
     pass
 own = trainer.ema_denoiser()
-trainer.losses[0], trainer.losses[-1]
+[round(loss, 2) for loss in (trainer.losses[0], trainer.losses[-1])]
 
 # %% [markdown]
 # ## What needs hooks says so
@@ -229,7 +229,7 @@ trainer.losses[0], trainer.losses[-1]
 try:
     injection(own, past)
 except ValueError as error:
-    print(textwrap.fill(str(error), 88))
+    print(textwrap.fill(str(error), 84))
 
 # %% [markdown]
 # A hook is one parameter and one line. `forward` takes `hook=None`, and where a feature is ready it calls `hook(name, feature)` and goes on with
