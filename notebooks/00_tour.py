@@ -191,7 +191,7 @@ viz.film_strip(guided, [f"w = {w}" for w in weights], num_context=5);
 # 1. The way it moves shows first, in the blurred estimate at high noise; the strokes that tell the digit come later, at lower
 #    levels. Coarse things are settled at high noise because only they are still visible through it.
 # 2. One frame shows where the digit is but not where it is going, so the direction is drawn afresh at each join: the digit
-#    keeps its shape and changes its course.
+#    keeps its shape and changes its direction.
 # 3. The digit may be smeared or change its shape within the clip: each step follows an estimate that averages over several
 #    clips, and too few corrections remain.
 # :::

@@ -69,7 +69,7 @@ viz.film_strip([xt[0], denoiser(xt.to(device), t.to(device))[0], real[0]], ["inp
 #
 # A frame of 32 by 32 is cut into 2 by 2 patches, so the network works at 16 by 16 tokens. Two halvings follow, to 8 by 8 and
 # to 4 by 4. One token at the lowest level stands for 8 by 8 pixels. A digit that moves a pixel per frame stays in one or two of
-# them for many frames. That answers the question above: what is fast motion at the top is slow at the bottom. It is half an
+# them for many frames. That settles the prediction above: what is fast motion at the top is slow at the bottom. It is half an
 # answer: a token of 8 by 8 pixels knows where the digit goes, but hardly which strokes it has. The other half comes below.
 
 # %%

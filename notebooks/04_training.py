@@ -187,7 +187,7 @@ torch.testing.assert_close(centre_loss_by_hand(centres, x0), centre_loss([centre
 # $$\hat c = \text{foresee}(\tilde c), \qquad \tilde c = (c + s_t z)\, \frac{\text{var}(c)}{\text{var}(c) + s_t^2}, \quad z \sim N(0, 1). \tag{3}$$
 #
 # A sighting is off by $s_t$ pixels, more at higher noise. Where it says little, the best estimate lies near the mean, hence the
-# factor. No image passes a network, so a step costs little.
+# factor. No image goes through a network, so a step costs little.
 
 # %%
 def my_sightings(centre, t, generator):
