@@ -1,9 +1,11 @@
-"""Train the history encoders that chapter 7 compares; judge their drafts, and what they cost.
+"""Train the history encoders that chapter 7 compares; score their drafts, and what they cost.
 
-    python book/_tools/histories.py [--steps N] [--given K ..]        goes on with the next encoder where it was cut off
+    python book/_tools/histories.py [--steps N] [--num-context K ..]
 
-Writes data/checkpoints/history/ (an encoder of these weights and steps is not trained again) and data/results/histories.csv: one row for each
-encoder, clip and new frame of its draft; parameters; memory. What the network makes of each, `vdiff compare` measures (book/_tools/study.py).
+Resumes with the next encoder where it was cut off. Writes data/checkpoints/history/ (an encoder of these
+weights and steps is not trained again) and data/results/histories.csv.gz: one row for each encoder, clip and
+new frame of its draft; parameters; memory. What the network makes of each, `vdiff compare` measures
+(book/_tools/study.py).
 """
 
 import argparse
@@ -16,25 +18,29 @@ import vdiff_lite as vd
 from vdiff_lite import checkpoint
 from vdiff_lite.device import peak_memory
 from vdiff_lite.evaluation.compare import true_clips
-from vdiff_lite.evaluation.results import add_rows, read_table, start_table
+from vdiff_lite.evaluation.results import append_rows, read_results, start_results
 from vdiff_lite.evaluation.scores import score_clips
 from vdiff_lite.methods import load_history, save_history
 from vdiff_lite.methods.history_encoder import FORMAT
 from vdiff_lite.models.history_encoder import HistoryEncoder
 from vdiff_lite.training.history import train_history
 
-TABLE = Path(__file__).resolve().parents[2] / "data" / "results" / "histories.csv"
+TABLE = Path(__file__).resolve().parents[2] / "data" / "results" / "histories.csv.gz"
 NEW, CLIPS = 11, 64
 SIZES = (8, 64)
 READY = """
 from vdiff_lite.methods import history_guidance, history_encoder
 from vdiff_lite.models.history_encoder import HistoryEncoder
 from vdiff_lite.training.history import train_history
-base, data, (past, xt) = vd.load("digits32"), vd.BouncingDigits(), (torch.zeros(4, 1, f, 32, 32) for f in (10, 10 + 11))
+base, data, past = vd.load("digits32"), vd.BouncingDigits(), torch.zeros(4, 1, 10, 32, 32)
+xt = torch.cat([past, torch.zeros(4, 1, 11, 32, 32)], 2)
 encoder = HistoryEncoder(size=64)
-draw = lambda method: vd.finish(vd.ddim(method, torch.cat([past, xt[:, :, 10:]], 2), base.schedule, 3))
+draw = lambda method: vd.run_sampler(vd.ddim(method, xt, base.schedule, 3))
 """
-TRAIN = "list(vd.Trainer(base.net.requires_grad_(True), base.schedule, data, vd.TrainConfig(steps=3, batch=8)).run(bar=False))"
+TRAIN = """
+config = vd.TrainConfig(steps=3, short_steps=0, decay=3, batch=8)
+list(vd.Trainer(base.net.requires_grad_(True), base.schedule, data, config).run(bar=False))
+"""
 MEMORY = {
     ("history_guidance", "training"): TRAIN,
     ("history_encoder", "training"): "train_history(base, encoder, data, steps=3, batch=8, draft_steps=3)",
@@ -46,25 +52,29 @@ MEMORY = {
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--given", type=int, nargs="+", default=[1, 5, 10], help="lengths of the past; lengths can run side by side")
+    parser.add_argument("--num-context", type=int, nargs="+", default=[1, 5, 10],
+                        help="lengths of the past; lengths can run side by side")
     steps, lengths = vars(parser.parse_args()).values()
     vd.prepare_cpu()
     base = vd.load("digits32", vd.pick_device())
     header = dict(command=f"python book/_tools/histories.py --steps {steps}", sha256=base.card["sha256"])
-    if not TABLE.exists() or read_table(TABLE)[0] != header:
-        start_table(TABLE, header)
-    done = TABLE.read_text()
+    if not TABLE.exists() or read_results(TABLE).attrs["header"] != header:
+        start_results(TABLE, header)
+    done = set(read_results(TABLE)[["name", "metric"]].itertuples(index=False, name=None))
     for k in lengths:
-        truth = torch.cat([true_clips(first, 16, k + NEW) for first in range(0, CLIPS, 16)])  # those of `vdiff compare`
+        blocks = range(0, CLIPS, 16)
+        truth = torch.cat([true_clips(first, 16, k + NEW) for first in blocks])  # those of `vdiff compare`
         for size in SIZES:
-            path, setting = checkpoint.folder() / "history" / f"digits32_{k}_{size}", f"frames={k} size={size}"
+            path = checkpoint.folder() / "history" / f"digits32_{k}_{size}"
+            setting = f"frames={k} size={size}"
             if not is_trained(path, base, steps):
                 train(base, path, k, size, steps)
-            if f"draft,{setting}," not in done:
-                add_rows(TABLE, draft_rows(path, setting, truth, k))
-    if 10 in lengths and ",memory of " not in done:
-        for (method, of), code in MEMORY.items():
-            add_rows(TABLE, [(method, "", 0, "", "", f"memory of {of}", f"{peak_memory(code, READY):.0f}")])
+            if (f"draft:{setting}", "parameters") not in done:
+                append_rows(TABLE, draft_rows(path, setting, truth, k))
+    for (method, task), code in MEMORY.items():
+        if 10 in lengths and (method, f"memory of {task}") not in done:
+            peak = round(peak_memory(code, READY))
+            append_rows(TABLE, [(method, "", 0, None, None, f"memory of {task}", peak)])
 
 
 def is_trained(path, base, steps):
@@ -79,20 +89,20 @@ def train(base, path, k, size, steps):
     torch.manual_seed(0)
     encoder = HistoryEncoder(size=size, frames=k).to(base.device)
     with tqdm(total=1000 + steps, desc=path.name) as bar:
-        heard, encoder, losses = train_history(base, encoder, vd.BouncingDigits(), steps=steps, draft_steps=1000, new=NEW,
-                                               on_step=lambda n, loss: bar.update())
-    save_history(path, heard, encoder, "digits32", steps=steps, loss=sum(losses[-50:]) / len(losses[-50:]))
+        trained, encoder, losses = train_history(base, encoder, vd.BouncingDigits(), steps, draft_steps=1000,
+                                                 new=NEW, on_step=lambda n, loss: bar.update())
+    save_history(path, trained, encoder, "digits32", steps=steps, loss=sum(losses[-50:]) / len(losses[-50:]))
 
 
 def draft_rows(path, setting, truth, k):
-    """PSNR and identity of what can be drawn from the embedding without the network, and the encoder's parameters."""
+    """PSNR and identity of what the embedding alone can draw; the encoder's parameters."""
     _, encoder = load_history(path)
     with torch.no_grad():
-        drawn = encoder.draft(encoder.embed(truth[:, :, :k]), range(NEW))
-    found = score_clips(torch.cat([truth[:, :, :k], drawn], dim=2), truth, k, NEW)
-    rows = [("draft", setting, 0, b, "" if n is None else n, metric, f"{value:.5g}") for b, n, metric, value in found
-            if metric in ("psnr", "identity")]
-    return [*rows, ("draft", setting, 0, "", "", "parameters", sum(p.numel() for p in encoder.parameters()))]
+        draft = encoder.draft(encoder.embed(truth[:, :, :k]), range(NEW))
+    scores = score_clips(torch.cat([truth[:, :, :k], draft], dim=2), truth, k, NEW)
+    rows = [("draft", setting, 0, *score) for score in scores if score[2] in ("psnr", "identity")]
+    parameters = sum(p.numel() for p in encoder.parameters())
+    return [*rows, ("draft", setting, 0, None, None, "parameters", parameters)]
 
 
 if __name__ == "__main__":
