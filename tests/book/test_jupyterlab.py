@@ -10,7 +10,7 @@ from functools import partial
 import nbformat
 import pytest
 from opened import ROOT, needs_browser
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -68,8 +68,9 @@ def lab(tmp_path):
 
 def test_moving_the_slider_samples_a_new_clip(browser, lab):
     browser.get(lab)
-    # JupyterLab draws cells anew as it pleases.
-    waiting = WebDriverWait(browser, PATIENCE, 0.2, [StaleElementReferenceException, IndexError])
+    # JupyterLab draws cells anew, and things over them, as it pleases.
+    passing = [StaleElementReferenceException, ElementClickInterceptedException, IndexError]
+    waiting = WebDriverWait(browser, PATIENCE, 0.2, passing)
     wait = lambda what, condition: waiting.until(lambda _: condition(), f"waited for {what}")
     find = lambda selector: browser.find_elements(By.CSS_SELECTOR, selector)
     cells = lambda part="": find(f".jp-Notebook .jp-CodeCell {part}")
@@ -80,6 +81,8 @@ def test_moving_the_slider_samples_a_new_clip(browser, lab):
         """Run a cell; keys that met one that was being drawn anew are lost, and are pressed again."""
         if cells(".jp-InputPrompt")[cell].text.strip() not in ("", "[ ]:"):
             return True
+        for button in find(".jp-Dialog .jp-mod-accept"):  # on a busy machine it asks for the kernel it has
+            button.click()
         cells(".cm-content")[cell].click()
         ActionChains(browser).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
 
