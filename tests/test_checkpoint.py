@@ -15,7 +15,7 @@ def saved(tmp_path, small_net):
     return checkpoint.save(tmp_path / "mine", small_net, NoiseSchedule(shift=2.0), steps=7)
 
 
-def test_what_is_loaded_is_what_was_saved(saved, small_net):
+def test_loading_returns_what_was_saved(saved, small_net):
     denoiser = load(saved)
     x, t = torch.randn(1, 1, 3, 16, 16), torch.tensor([400])
     with torch.no_grad():
@@ -43,14 +43,14 @@ def test_digits32_is_shipped():
 
 
 def test_a_first_frame_model_lies_beside_its_checkpoint(saved, small_net):
-    beside = checkpoint.first_frame_checkpoint
-    assert beside(saved) is None
+    first_frame = checkpoint.first_frame_checkpoint
+    assert first_frame(saved) is None
     first = checkpoint.save(saved.with_stem(saved.stem + "_begin"), small_net, NoiseSchedule())
-    assert beside(saved) == beside(saved.with_suffix("")) == first
-    trained_from = load(beside("digits32")).card["before"][1]["sha256"]
+    assert first_frame(saved) == first_frame(saved.with_suffix("")) == first
+    trained_from = load(first_frame("digits32")).card["before"][1]["sha256"]
     assert trained_from == checkpoint.read_card("digits32")["rounded_from"]
     loaded = checkpoint.load_with_first_frame_model(saved)
-    assert [one and one.card["sha256"] for one in loaded] == [load(path).card["sha256"] for path in (saved, first)]
+    assert [one.card["sha256"] for one in loaded] == [load(path).card["sha256"] for path in (saved, first)]
     assert checkpoint.load_with_first_frame_model(saved, saved)[1] is None
     with pytest.raises(CheckpointError, match=r"no checkpoint at .*nothing"):
         checkpoint.load_with_first_frame_model("nothing")
@@ -59,7 +59,7 @@ def test_a_first_frame_model_lies_beside_its_checkpoint(saved, small_net):
 OLDER = [("noise_embedding.", "time_embedding."), (".attention.", ".")]
 
 
-def test_a_file_with_the_names_of_before_loads_as_before(tmp_path, small_net):
+def test_a_file_with_older_names_loads(tmp_path, small_net):
     tensors = small_net.state_dict()
     older = {}
     for name, value in tensors.items():
@@ -67,16 +67,19 @@ def test_a_file_with_the_names_of_before_loads_as_before(tmp_path, small_net):
             name = name.replace(new, old)
         older[name] = value
     assert len(set(older) - set(tensors)) > 20
-    config = {name.replace("noise_channels", "time_channels"): value for name, value in small_net.config.to_dict().items()}
-    path = checkpoint.write(tmp_path / "older", older, checkpoint.FORMAT, unet=config, schedule=NoiseSchedule().config())
+    config = small_net.config.to_dict()
+    config["time_channels"] = config.pop("noise_channels")
+    schedule = NoiseSchedule().config()
+    path = checkpoint.write(tmp_path / "older", older, checkpoint.FORMAT, unet=config, schedule=schedule)
     loaded = load(path)
-    xt, t = torch.randn(1, 1, 4, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([400])
+    xt = torch.randn(1, 1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.equal(loaded.net(xt, t), small_net(xt, t))
+        assert torch.equal(loaded.net(xt, torch.tensor([400])), small_net(xt, torch.tensor([400])))
 
 
 def test_a_missing_checkpoint_names_the_shipped_ones():
-    with pytest.raises(CheckpointError, match=r"no checkpoint at .*nothing.safetensors; shipped ones: .*digits32"):
+    message = r"no checkpoint at .*nothing.safetensors; shipped ones: .*digits32"
+    with pytest.raises(CheckpointError, match=message):
         load("nothing")
 
 
@@ -88,7 +91,7 @@ def test_a_damaged_file_is_refused(saved):
         load(saved)
 
 
-def test_a_missing_card_is_told(saved):
+def test_a_missing_card_is_reported(saved):
     saved.with_suffix(".json").unlink()
     with pytest.raises(CheckpointError, match=r"mine\.json is missing"):
         load(saved)

@@ -1,4 +1,4 @@
-"""What wraps a denoiser is a denoiser: everything composes, and a network of anybody's own runs in it."""
+"""What wraps a denoiser is a denoiser: everything composes, with any network."""
 
 import copy
 
@@ -23,12 +23,14 @@ from vdiff_lite.methods import (
 )
 
 T = torch.tensor([500])
-HOOKLESS = {"independent": independent, "copy_last": copy_last, "history_guidance": history_guidance,
+HOOKLESS = {"independent": independent, "copy_last": copy_last,
+            "history_guidance": history_guidance,
             "vanilla, weight 2": lambda d, past: history_guidance(d, past, 2.0),
             "fractional": fractional_history_guidance,
             "temporal": lambda d, past: temporal_history_guidance(d, past, {2: 1.5, 1: 0.5}),
             "replacement": replacement,
-            "reconstruction": lambda d, past: reconstruction(d, past, 1e-4)}  # an untrained eps at alpha_bar near 0
+            # A small weight: an untrained eps at alpha_bar near 0 gives a very large x0_hat.
+            "reconstruction": lambda d, past: reconstruction(d, past, 1e-4)}
 
 
 def clip(f, seed=0, b=1):
@@ -48,7 +50,8 @@ def wrappers(denoiser, weak):
     past = clip(2)
     return {"clip_denoised": vd.clip_denoised(denoiser), "autoguided": vd.autoguided(denoiser, weak, 1.5),
             "counter": NFECounter(denoiser), "anchored": anchored_history(denoiser, past, clip(2, seed=5)),
-            "injection": injection(denoiser, past), **{name: m(denoiser, past) for name, m in HOOKLESS.items()}}
+            "injection": injection(denoiser, past),
+            **{name: method(denoiser, past) for name, method in HOOKLESS.items()}}
 
 
 def test_every_wrapper_is_a_denoiser_of_the_same_schedule_shape_and_device(small_denoiser, weak):
@@ -96,7 +99,8 @@ def test_reconstruction_around_history_guidance_has_no_error_left_to_guide_by(sm
 def test_rollout_and_sample_take_wrappers(small_denoiser, weak):
     seeded = lambda: torch.Generator().manual_seed(0)
     sampler = lambda *args, **kwargs: vd.ddim(*args, steps=3, **kwargs)
-    frames = list(vd.rollout(vd.clip_denoised(small_denoiser), clip(2), 5, 5, 2, sampler=sampler, generator=seeded()))
+    clipped = vd.clip_denoised(small_denoiser)
+    frames = list(vd.rollout(clipped, clip(2), 5, 5, 2, sampler=sampler, generator=seeded()))
     assert len(frames) == 5 and max(frame.abs().max() for frame in frames) <= 1
     both = vd.autoguided(small_denoiser, weak)
     made = vd.sample(both, 2, 3, steps=3, generator=seeded())
@@ -111,8 +115,8 @@ def test_the_counter_counts_frames_through_whatever_it_wraps(small_denoiser):
     assert counter.frames == 2 * 3 * 4
 
 
-class Own(nn.Module):
-    """A network of somebody's own: no hooks, no positions, no config."""
+class ForeignNet(nn.Module):
+    """A network from elsewhere: no hooks, no positions, no config."""
 
     def __init__(self):
         super().__init__()
@@ -124,31 +128,33 @@ class Own(nn.Module):
 
 
 EPS = vd.NoiseSchedule(zero_terminal_snr=False)
-OWN = {"function": lambda: Denoiser.from_function(lambda xt, t: 0.5 * xt, vd.NoiseSchedule(), (1, 16, 16)),
-       "v": lambda: Denoiser(Own(), vd.NoiseSchedule(), (1, 16, 16)),
-       "eps": lambda: Denoiser(Own(), EPS, (1, 16, 16), predicts="eps"),
-       "x0": lambda: Denoiser(Own(), vd.NoiseSchedule(), (1, 16, 16), predicts="x0")}
+HALF = lambda xt, t: 0.5 * xt
+FOREIGN = {"function": lambda: Denoiser.from_function(HALF, vd.NoiseSchedule(), (1, 16, 16)),
+           "v": lambda: Denoiser(ForeignNet(), vd.NoiseSchedule(), (1, 16, 16)),
+           "eps": lambda: Denoiser(ForeignNet(), EPS, (1, 16, 16), predicts="eps"),
+           "x0": lambda: Denoiser(ForeignNet(), vd.NoiseSchedule(), (1, 16, 16), predicts="x0")}
 
 
-@pytest.mark.parametrize("own", OWN)
+@pytest.mark.parametrize("network", FOREIGN)
 @pytest.mark.parametrize("method", HOOKLESS)
-def test_anybodys_network_runs_in_every_method_that_needs_no_hooks(own, method):
-    denoiser, past = OWN[own](), clip(2)
+def test_any_network_runs_in_every_method_that_needs_no_hooks(network, method):
+    denoiser, past = FOREIGN[network](), clip(2)
     assert vd.sample(denoiser, 1, 3, steps=2).shape == (1, 1, 3, 16, 16)
     sampler = lambda *args, **kwargs: vd.ddim(*args, steps=2, **kwargs)
     made = torch.stack(list(vd.rollout(denoiser, past, 4, 5, 2, HOOKLESS[method], sampler)))
     assert made.shape == (4, 1, 1, 16, 16) and made.isfinite().all()
 
 
-@pytest.mark.parametrize("own", OWN)
-def test_what_needs_hooks_says_so(own):
-    with pytest.raises(ValueError, match="injection .* offers no hooks: give its network's forward a parameter `hook`"):
-        injection(OWN[own](), clip(2))
-    with pytest.raises(ValueError, match="history_encoder .* offers no hooks"):
-        METHODS["history_encoder"](OWN[own](), clip(2), None)
+@pytest.mark.parametrize("network", FOREIGN)
+def test_methods_that_need_hooks_refuse_a_network_without_them(network):
+    denoiser, remedy = FOREIGN[network](), "give its network's forward a parameter `hook`"
+    with pytest.raises(ValueError, match=rf"injection .* offers no hooks: {remedy}"):
+        injection(denoiser, clip(2))
+    with pytest.raises(ValueError, match=r"history_encoder .* offers no hooks"):
+        METHODS["history_encoder"](denoiser, clip(2), None)
 
 
-def test_the_same_clip_whatever_is_predicted(small_denoiser):
+def test_every_kind_of_prediction_gives_the_same_clip(small_denoiser):
     schedule, xt, t = EPS, clip(4, 1), torch.tensor([700])
     v = lambda xt, t: small_denoiser.net(xt, t)
     x0 = lambda xt, t: schedule.x0_from_v(xt, t, v(xt, t))
@@ -160,18 +166,19 @@ def test_the_same_clip_whatever_is_predicted(small_denoiser):
     torch.testing.assert_close(made[2], made[0], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("options, says", [
+@pytest.mark.parametrize("options, message", [
     (dict(predicts="score"), "predicts='score'"), (dict(sample_shape=None), "sample_shape=None must be"),
     (dict(predicts="eps"), "zero_terminal_snr=False")])
-def test_bad_adapters_are_refused(options, says):
-    with pytest.raises(ValueError, match=says):
-        Denoiser(Own(), vd.NoiseSchedule(), **(dict(sample_shape=(1, 16, 16)) | options))
+def test_bad_adapters_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Denoiser(ForeignNet(), vd.NoiseSchedule(), **(dict(sample_shape=(1, 16, 16)) | options))
 
 
 def test_a_network_of_diffusers_runs():
-    net = UNet3DConditionModel(sample_size=16, in_channels=1, out_channels=1, block_out_channels=(32, 64),
-                               down_block_types=("DownBlock3D",) * 2, up_block_types=("UpBlock3D",) * 2,
-                               layers_per_block=1, norm_num_groups=8, cross_attention_dim=8, attention_head_dim=8)
+    net = UNet3DConditionModel(
+        sample_size=16, in_channels=1, out_channels=1, block_out_channels=(32, 64), layers_per_block=1,
+        down_block_types=("DownBlock3D",) * 2, up_block_types=("UpBlock3D",) * 2,
+        norm_num_groups=8, cross_attention_dim=8, attention_head_dim=8)
     text = torch.zeros(1, 1, 8)
 
     class Adapted(nn.Module):
@@ -188,7 +195,7 @@ def test_a_network_of_diffusers_runs():
     assert len(made) == 3 and all(frame.abs().max() <= 1 for frame in made)
 
 
-def test_a_subclass_of_the_wrapper_needs_its_forward_alone(small_denoiser):
+def test_a_subclass_of_the_wrapper_needs_only_a_forward(small_denoiser):
     class Darker(DenoiserWrapper):
         def forward(self, xt, t, **model_kwargs):
             return self.inner(xt, t, **model_kwargs) - 0.1
@@ -202,7 +209,7 @@ def test_a_subclass_of_the_wrapper_needs_its_forward_alone(small_denoiser):
 def test_the_trainer_takes_a_network_without_hooks():
     data = vd.BouncingDigits(size=16, digit_size=6)
     config = vd.TrainConfig(steps=40, batch=4, frames=4, short_steps=0, warmup=1, decay=10, frame_stride=(1,))
-    trainer = vd.Trainer(Own(), vd.NoiseSchedule(), data, config)
+    trainer = vd.Trainer(ForeignNet(), vd.NoiseSchedule(), data, config)
     losses = [progress.loss for progress in trainer.run(bar=False)]
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
     assert vd.sample(trainer.ema_denoiser(), 1, 3, steps=2).shape == (1, 1, 3, 16, 16)

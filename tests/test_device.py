@@ -10,32 +10,35 @@ from vdiff_lite.diffusion.denoiser import Denoiser
 from vdiff_lite.diffusion.schedule import NoiseSchedule
 from vdiff_lite.models.video_unet import VideoUNet, VideoUNetConfig
 
-XT, LEVELS = torch.randn(2, 1, 4, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([[0, 0, 700, 700]]).repeat(2, 1)
+XT = torch.randn(2, 1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+LEVELS = torch.tensor([[0, 0, 700, 700]]).repeat(2, 1)
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="no C++ compiler")
-def test_compiled_answers_as_the_network_does():
+def test_compiled_agrees_with_the_network():
     torch.manual_seed(0)
-    net = VideoUNet(VideoUNetConfig(size=8, channels=(32,), num_middle=1, follow=1, foresee=1)).eval().requires_grad_(False)
+    config = VideoUNetConfig(size=8, channels=(32,), num_middle=1, follow=1, foresee=1)
+    net = VideoUNet(config).eval().requires_grad_(False)
     for weights in net.parameters():
-        weights.data += 0.1 * torch.randn_like(weights)  # of those that begin at zero, every branch would be silent
+        weights.data += 0.1 * torch.randn_like(weights)  # some start at zero and would hide their branch
     denoiser = Denoiser(net, NoiseSchedule())
     fast, xt = compiled(denoiser), XT[..., :8, :8]
-    assert isinstance(fast, Denoiser) and fast.schedule is denoiser.schedule and fast.net.config is net.config
+    assert isinstance(fast, Denoiser)
+    assert fast.schedule is denoiser.schedule and fast.net.config is net.config
     with torch.no_grad():
         torch.testing.assert_close(fast(xt, LEVELS), denoiser(xt, LEVELS), rtol=1e-3, atol=1e-4)
 
 
-def test_a_tap_and_a_gradient_go_through_the_network_as_it_is(small_denoiser):
-    fast, seen, xt = compiled(small_denoiser), [], XT.clone().requires_grad_()
+def test_a_hook_and_a_gradient_go_through_the_network_as_it_is(small_denoiser):
+    fast, sites, xt = compiled(small_denoiser), [], XT.clone().requires_grad_()
     fast.net.fast = None  # would be an error
     with torch.no_grad():
-        fast(XT, LEVELS, hook=lambda site, x: seen.append(site) or x)
+        fast(XT, LEVELS, hook=lambda site, x: sites.append(site) or x)
     (grad,) = torch.autograd.grad(fast(xt, LEVELS).sum(), xt)
-    assert "middle" in seen and grad.abs().amax() > 0
+    assert "middle" in sites and grad.abs().amax() > 0
 
 
-def test_compiled_says_what_it_needs(small_denoiser, monkeypatch):
+def test_compiled_names_what_it_needs(small_denoiser, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(RuntimeError, match=r"no C\+\+ compiler found, looked for"):
         compiled(small_denoiser)

@@ -13,6 +13,8 @@ from vdiff_lite.models.video_unet import VideoUNet
 from vdiff_lite.training import foresight
 from vdiff_lite.training.centers import true_centres
 
+SLOW = BouncingDigits(size=16, digit_size=6, speed=(0.5, 1.0))
+
 
 def test_followed_by_pixels_a_moving_thing_stands_still():
     # A patch of features drawn two and five pixels away: a shift there puts it in the middle.
@@ -20,11 +22,11 @@ def test_followed_by_pixels_a_moving_thing_stands_still():
     picture = torch.zeros(3, 16, 16, 2)
     picture[:, 4:8, 6:10] = torch.randn(4, 4, 2, generator=torch.Generator().manual_seed(0))
     pictures = torch.stack([picture[0], picture[0].roll((2, 3), (0, 1)), picture[0].roll((1, -2), (0, 1))])
-    places = rearrange(pictures, "n (h p) (w q) c -> n h w (p q c)", p=2, q=2)
+    tokens = rearrange(pictures, "n (h p) (w q) c -> n h w (p q c)", p=2, q=2)
     centre = torch.tensor([[-2.0, 0.0], [0.0, 3.0], [-1.0, -2.0]])
-    seen = follow.shift(places, centre)
+    seen = follow.shift(tokens, centre)
     torch.testing.assert_close(seen, seen[:1].expand_as(seen))
-    torch.testing.assert_close(follow.shift(seen, -centre), places)
+    torch.testing.assert_close(follow.shift(seen, -centre), tokens)
 
 
 def test_a_shift_between_pixels_interpolates():
@@ -37,11 +39,11 @@ def test_a_shift_between_pixels_interpolates():
 def test_a_shift_and_its_gradients_are_those_of_grid_sample():
     generator = torch.Generator().manual_seed(0)
     follow = Follow(8, cell=2)
-    places, outside = (torch.randn(3, 4, 4, 8, generator=generator) for _ in range(2))
+    tokens, outside = (torch.randn(3, 4, 4, 8, generator=generator) for _ in range(2))
     centre = 4 * torch.randn(3, 2, generator=generator)
 
-    def theirs(places, centre):
-        picture = rearrange(places, "n h w (p q c) -> n c (h p) (w q)", p=2, q=2)
+    def theirs(tokens, centre):
+        picture = rearrange(tokens, "n h w (p q c) -> n c (h p) (w q)", p=2, q=2)
         rows, columns = ((2 * (torch.arange(8) + centre[:, [axis]]) + 1) / 8 - 1 for axis in (0, 1))
         grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), dim=-1)
         shifted = F.grid_sample(picture, grid, align_corners=False)
@@ -49,7 +51,7 @@ def test_a_shift_and_its_gradients_are_those_of_grid_sample():
 
     answers = []
     for shift in (follow.shift, theirs):
-        inputs = [places.clone().requires_grad_(), centre.clone().requires_grad_()]
+        inputs = [tokens.clone().requires_grad_(), centre.clone().requires_grad_()]
         made = shift(*inputs)
         answers.append([made, *torch.autograd.grad(made, inputs, outside)])
     for ours, other in zip(*answers):
@@ -66,8 +68,8 @@ def test_centre_is_where_the_score_is():
     torch.testing.assert_close(follow.find(y), torch.tensor([[-5.0, 5.0], [3.0, -3.0]]))
 
 
-def at(t, positions=None):
-    """What a block is told about clips at levels t: (b, f)."""
+def context(t, positions=None):
+    """The context of a block for clips at levels t: (b, f)."""
     positions = torch.arange(t.shape[1]) if positions is None else positions
     return Context(len(t), None, rotary_angles(positions, 32), clean_mask(t), level=t / 1000)
 
@@ -83,39 +85,40 @@ def restless():
     return foresee
 
 
-def test_foresight_is_born_to_change_nothing(restless):
-    born, centre = Foresee(32, 2), torch.randn(2 * 6, 2)
+def test_a_new_foresight_changes_nothing(restless):
+    new, centre = Foresee(32, 2), torch.randn(2 * 6, 2)
     t = torch.full((2, 6), 500)
-    assert not born.taught and torch.equal(born(centre, at(t), "x"), centre)
-    assert restless.taught and not torch.equal(restless(centre, at(t), "x"), centre)
+    assert not new.taught and torch.equal(new(centre, context(t), "x"), centre)
+    assert restless.taught and not torch.equal(restless(centre, context(t), "x"), centre)
 
 
-def test_a_given_frame_does_not_heed_what_is_seen_in_noise(restless):
+def test_a_known_frame_does_not_depend_on_what_is_seen_in_noise(restless):
     t = torch.tensor([[0, 0, 700, 700]])
     a, b = torch.randn(2, 4, 2)
     b[:2] = a[:2]
-    a, b = (restless(x, at(t), "x") for x in (a, b))
+    a, b = (restless(x, context(t), "x") for x in (a, b))
     torch.testing.assert_close(a[:2], b[:2])
     assert (a[2:] - b[2:]).abs().min() > 1e-4
 
 
 def test_each_axis_is_foreseen_alone_and_alike(restless):
     t, centre = torch.tensor([[0, 300, 700, 1000]]), torch.randn(4, 2)
-    torch.testing.assert_close(restless(centre.flip(1), at(t), "x"), restless(centre, at(t), "x").flip(1))
-    moved = restless(centre + torch.tensor([1.0, 0.0]), at(t), "x")
-    torch.testing.assert_close(moved[:, 1], restless(centre, at(t), "x")[:, 1])
+    foreseen, flipped, moved = (restless(x, context(t), "x") for x in (
+        centre, centre.flip(1), centre + torch.tensor([1.0, 0.0])))
+    torch.testing.assert_close(flipped, foreseen.flip(1))
+    torch.testing.assert_close(moved[:, 1], foreseen[:, 1])
 
 
 def test_only_differences_of_time_matter_to_foresight(restless):
     t, centre = torch.tensor([[0, 300, 700, 1000]]), torch.randn(4, 2)
     frames = torch.arange(4)
-    here, later, slower = (restless(centre, at(t, p), "x") for p in (frames, frames + 30, 2 * frames))
+    here, later, slower = (restless(centre, context(t, p), "x") for p in (frames, frames + 30, 2 * frames))
     torch.testing.assert_close(here, later, rtol=1e-4, atol=1e-4)
     assert (here - slower).abs().max() > 1e-3
 
 
-def test_values_that_turn_say_how_far_away_they_come_from():
-    # One frame may look at one other: it gets that frame's value, rotated by the distance.
+def test_rotated_values_hold_the_distance_they_come_from():
+    # One frame may attend to one other: it gets that value, rotated by the distance.
     block = MotionBlock(32, 32)
     torch.nn.init.eye_(block.v.weight)
     torch.nn.init.eye_(block.out.weight)
@@ -124,11 +127,11 @@ def test_values_that_turn_say_how_far_away_they_come_from():
     torch.nn.init.zeros_(block.mlp[1].bias)
     x, only = torch.randn(1, 5, 32), torch.zeros(1, 1, 5, 5, dtype=torch.bool)
     only[..., 1] = True
-    got = (block(x, at(torch.full((1, 5), 9)), only, "x") - x - block.out.bias)[0]
+    attended = (block(x, context(torch.full((1, 5), 9)), only, "x") - x - block.out.bias)[0]
     value = block.norm1(x)[0, 1]
     for i, angle in enumerate(rotary_angles(1 - torch.arange(5), 32)):
         pairs = torch.complex(*value.chunk(2)) * torch.polar(torch.ones_like(angle), angle)
-        torch.testing.assert_close(got[i], torch.cat([pairs.real, pairs.imag]), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(attended[i], torch.cat([pairs.real, pairs.imag]), rtol=1e-4, atol=1e-4)
 
 
 def test_sightings_are_sharp_on_clean_frames_and_worth_nothing_in_pure_noise():
@@ -161,9 +164,9 @@ def test_foresight_learns_where_things_go_and_touches_nothing_else():
     t = torch.where(torch.arange(8) < 5, 0, 1000).expand(200, 8)
     seen = foresight.sightings(centre, t, schedule, g)
     with torch.no_grad():
-        told = foresight.foresee(net, seen, t, torch.arange(8))
-    still = centre[:, 4:5].expand(-1, 3, -1)  # where it was last
-    assert (told - centre)[:, 5:].square().mean() < 0.7 * (still - centre[:, 5:]).square().mean()
+        foreseen = foresight.foresee(net, seen, t, torch.arange(8))
+    still = centre[:, 4:5].expand(-1, 3, -1)  # the last known position
+    assert (foreseen - centre)[:, 5:].square().mean() < 0.7 * (still - centre[:, 5:]).square().mean()
 
 
 def test_what_the_network_sees_does_not_depend_on_its_foresight():
@@ -192,9 +195,9 @@ def test_going_on_gives_each_window_the_last_frames_of_the_one_before():
     torch.testing.assert_close(foresight.go_on(net, path[:, 4:6], windows=2, window=6), path[:, 4:])
 
 
-def test_the_second_term_of_the_foresight_loss_counts_steps_and_not_places():
+def test_the_second_term_of_the_foresight_loss_counts_steps_and_not_positions():
     path = torch.arange(12.0)[None, :, None].expand(1, 12, 2)
     slow, beside = path * 0.99, path + 0.1
     assert foresight.foresight_loss(path, path) == 0
-    along = lambda told: foresight.foresight_loss(told, path) - F.smooth_l1_loss(told, path, beta=0.05)
+    along = lambda x: foresight.foresight_loss(x, path) - F.smooth_l1_loss(x, path, beta=0.05)
     assert along(slow) > 0.01 and abs(along(beside)) < 1e-6

@@ -25,46 +25,48 @@ def clip(f, seed=0):
     return torch.randn(2, 1, f, 16, 16, generator=torch.Generator().manual_seed(seed)).clamp(-1, 1)
 
 
-def test_an_untrained_encoder_is_silent(small_denoiser, encoder):
+def test_an_untrained_encoder_changes_nothing(small_denoiser, encoder):
     past, xt, t = clip(3), clip(6, 1), torch.tensor([500, 900])
     with torch.no_grad():
-        told = history_encoder(small_denoiser, past, encoder)(xt, t)
+        made = history_encoder(small_denoiser, past, encoder)(xt, t)
         plain = small_denoiser(xt[:, :, 3:], t)
-    assert torch.equal(told[:, :, :3], past)
-    torch.testing.assert_close(told[:, :, 3:], plain)
+    assert torch.equal(made[:, :, :3], past)
+    torch.testing.assert_close(made[:, :, 3:], plain)
 
 
-@pytest.mark.parametrize("speaks", ["tell", "show"])
-def test_the_past_and_its_order_matter_once_the_encoder_speaks(small_denoiser, encoder, speaks):
-    torch.nn.init.normal_(getattr(encoder, speaks).weight)
+@pytest.mark.parametrize("output", ["tell", "show"])
+def test_the_past_and_its_order_matter_once_an_output_is_not_zero(small_denoiser, encoder, output):
+    torch.nn.init.normal_(getattr(encoder, output).weight)
 
-    def ask(past, w=1.0):
-        return history_encoder(small_denoiser, past, encoder, w)(clip(6, 1), torch.tensor([500, 900]))[:, :, 3:]
+    def denoise(past, w=1.0):
+        guided = history_encoder(small_denoiser, past, encoder, w)
+        return guided(clip(6, 1), torch.tensor([500, 900]))[:, :, 3:]
 
     with torch.no_grad():
-        a, b, backwards = ask(clip(3)), ask(clip(3, 2)), ask(clip(3).flip(2))
-        u, guided = ask(clip(3), 0.0), ask(clip(3), 2.0)
+        a, b, backwards = denoise(clip(3)), denoise(clip(3, 2)), denoise(clip(3).flip(2))
+        u, guided = denoise(clip(3), 0.0), denoise(clip(3), 2.0)
     assert (a - b).abs().max() > 1e-4 and (a - backwards).abs().max() > 1e-5
     torch.testing.assert_close(guided, u + 2 * (a - u), rtol=1e-3, atol=1e-4)
 
 
-def test_what_is_told_of_a_dropped_past_is_nothing(encoder):
+def test_a_dropped_past_is_encoded_as_zero(encoder):
     torch.nn.init.normal_(encoder.show.weight)
-    vector, shown = encoder(clip(3), 5, keep=torch.tensor([True, False]))
-    assert shown.shape == (2, 32, 5, 8, 8) and vector.shape == (2, 32)
-    assert shown[0].abs().max() > 0 and shown[1].abs().max() == 0
+    vector, feature_map = encoder(clip(3), 5, keep=torch.tensor([True, False]))
+    assert feature_map.shape == (2, 32, 5, 8, 8) and vector.shape == (2, 32)
+    assert feature_map[0].abs().max() > 0 and feature_map[1].abs().max() == 0
 
 
-def test_a_users_tap_is_still_asked(small_denoiser, encoder):
-    sites = []
+def test_a_hook_of_the_user_is_still_called(small_denoiser, encoder):
+    sites, guided = [], history_encoder(small_denoiser, clip(3), encoder)
     with torch.no_grad():
-        history_encoder(small_denoiser, clip(3), encoder)(clip(6, 1), torch.tensor([500, 900]), hook=lambda site, x: sites.append(site) or x)
+        guided(clip(6, 1), torch.tensor([500, 900]), hook=lambda site, x: sites.append(site) or x)
     assert {"encoder.0", "middle"} <= set(sites)
 
 
 def test_a_long_past_is_cut_and_an_empty_one_refused(small_denoiser, encoder):
+    guided = history_encoder(small_denoiser, clip(5), encoder)
     with torch.no_grad():
-        assert history_encoder(small_denoiser, clip(5), encoder)(clip(7, 1), torch.tensor([5, 5])).shape[2] == 7
+        assert guided(clip(7, 1), torch.tensor([5, 5])).shape[2] == 7
     with pytest.raises(ValueError, match="past has 5 frames; this encoder reads 1 to 4"):
         encoder(clip(5), 3)
     with pytest.raises(ValueError, match="new frame 33 is too far; this encoder drafts 32"):
@@ -75,35 +77,39 @@ def test_a_long_past_is_cut_and_an_empty_one_refused(small_denoiser, encoder):
 
 def test_training_changes_the_encoder_and_the_modulation_alone(small_denoiser, encoder, data):
     before = {name: p.clone() for name, p in small_denoiser.net.named_parameters()}
-    seen = []
-    trained, heard, losses = train_history(small_denoiser, encoder, data, steps=4, batch=2, new=3, draft_steps=2, draft_batch=4,
-                                           on_step=lambda n, loss: seen.append(n))
-    assert all(torch.equal(p, before[name]) for name, p in small_denoiser.net.named_parameters()), "the given network is left alone"
+    step_numbers = []
+    trained, trained_encoder, losses = train_history(
+        small_denoiser, encoder, data, steps=4, batch=2, new=3, draft_steps=2, draft_batch=4,
+        on_step=lambda n, loss: step_numbers.append(n))
+    unchanged = all(torch.equal(p, before[name]) for name, p in small_denoiser.net.named_parameters())
+    assert unchanged, "the network passed in must not be trained"
     changed = {name for name, p in trained.net.named_parameters() if not torch.equal(p, before[name])}
     assert changed and changed <= set(trained_parts(trained.net))
-    assert len(losses) == 4 and seen == [1, 2, 3, 4, 5, 6]
-    assert heard.tell.weight.abs().max() > 0 and heard.show.weight.abs().max() > 0
+    assert len(losses) == 4 and step_numbers == [1, 2, 3, 4, 5, 6]
+    assert all(p.weight.abs().max() > 0 for p in (trained_encoder.tell, trained_encoder.show))
 
 
-def test_an_embedding_learns_to_foresee(data):
+def test_an_embedding_learns_to_predict_new_frames(data):
     torch.manual_seed(0)
     learner = HistoryEncoder(size=16, frames=4, image=16, noise_channels=32, width=32)
     net = VideoUNet(VideoUNetConfig(size=16, channels=(32,), follow=0, num_middle=1, noise_channels=32))
-    train_history(Denoiser(net, NoiseSchedule()), learner, data, steps=0, new=3, draft_steps=150, draft_batch=32)
+    denoiser = Denoiser(net, NoiseSchedule())
+    train_history(denoiser, learner, data, steps=0, new=3, draft_steps=150, draft_batch=32)
     test = data.with_frames(7).sample(32, torch.Generator().manual_seed(9)).video
     error = lambda past: (learner.draft(learner.embed(past), range(3)) - test[:, :, 4:]).square().mean()
     with torch.no_grad():
-        assert error(test[:, :, :4]) < 0.8 * error(test[:, :, :4].roll(1, 0)), "a draft from another clip's past must be worse"
+        right, wrong = error(test[:, :, :4]), error(test[:, :, :4].roll(1, 0))
+    assert right < 0.8 * wrong, "a draft from the past of another clip must be worse"
 
 
 def test_saved_and_loaded_and_refused(small_denoiser, encoder, data, tmp_path, monkeypatch):
     monkeypatch.setenv("VDIFF_CHECKPOINTS", str(tmp_path))
     checkpoint.save(tmp_path / "small", small_denoiser.net, small_denoiser.schedule)
-    trained, heard, _ = train_history(small_denoiser, encoder, data, steps=2, batch=2, new=3, draft_steps=1, draft_batch=2)
-    path = save_history(tmp_path / "history", trained, heard, "small", recipe=dict(steps=2))
-    again, read = load_history(path)
-    ask = lambda d, e: history_encoder(d, clip(3), e)(clip(6, 1), torch.tensor([500, 900]))
-    assert torch.equal(ask(trained, heard), ask(again, read))
+    *trained, _ = train_history(small_denoiser, encoder, data, steps=2, batch=2, new=3, draft_steps=1,
+                                draft_batch=2)
+    path = save_history(tmp_path / "history", *trained, "small", recipe=dict(steps=2))
+    denoise = lambda d, e: history_encoder(d, clip(3), e)(clip(6, 1), torch.tensor([500, 900]))
+    assert torch.equal(denoise(*trained), denoise(*load_history(path)))
     card = json.loads(path.with_suffix(".json").read_text())
     path.with_suffix(".json").write_text(json.dumps(card | {"base_sha256": "0" * 64}))
     with pytest.raises(checkpoint.CheckpointError, match="another small"):

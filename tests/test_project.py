@@ -1,4 +1,4 @@
-"""What the repository promises about itself: pairs in step, outputs present, files generated, no machine's paths."""
+"""What the repository promises: notebooks in step, outputs present, generated files, no path of a machine."""
 
 import ast
 import importlib
@@ -18,20 +18,23 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
-EXPECTED = ["00_tour", "01_videos_as_tensors", "02_noise_schedule", "03_video_unet", "04_training", "05_sampling", "06_the_context_limit",
-            "07_history_guidance", "08_reconstruction_guidance", "09_feature_injection", "10_the_comparison"]
+EXPECTED = [
+    "00_tour", "01_videos_as_tensors", "02_noise_schedule", "03_video_unet", "04_training", "05_sampling",
+    "06_the_context_limit", "07_history_guidance", "08_reconstruction_guidance", "09_feature_injection",
+    "10_the_comparison"]
 
 
 def tracked():
     try:
-        names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+        listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a git checkout")
-    return [ROOT / name for name in names if name and (ROOT / name).exists()]
+    return [ROOT / name for name in listed.stdout.split("\n") if name and (ROOT / name).exists()]
 
 
 def test_every_chapter_is_there():
-    assert [path.stem for path in NOTEBOOKS] == EXPECTED == [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    executed = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    assert [path.stem for path in NOTEBOOKS] == EXPECTED == [path.stem for path in executed]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -46,7 +49,8 @@ def test_notebook_has_its_outputs_and_is_small(path):
     code = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
     outputs = [output for cell in code for output in cell.outputs]
     assert all(cell.execution_count for cell in code), "a cell was not executed"
-    assert not any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs)
+    assert not any(output.output_type == "error" for output in outputs)
+    assert not any(output.get("name") == "stderr" for output in outputs)
     assert len(outputs) >= 8 and path.stat().st_size < 3e6
 
 
@@ -56,40 +60,43 @@ def test_notebook_has_the_anatomy_of_a_chapter(path):
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     assert 20 <= len(notebook.cells) <= 50
-    wanted = ["Time to run", "You will learn", "You need", "Predict", "## Recap", "## Exercises", "Solutions", "## Sources", "{cite:t}"]
+    required = ["Time to run", "You will learn", "You need", "Predict", "## Recap", "## Exercises",
+                "Solutions", "## Sources", "{cite:t}"]
     if path.stem != "00_tour":
-        wanted += ["Build it", "Meet the twin", "## Play", "## What breaks"]
-    assert [w for w in wanted if w not in text] == []
+        required += ["Build it", "Meet the twin", "## Play", "## What breaks"]
+    assert [part for part in required if part not in text] == []
     assert any("_slider(" in source for source in code)
     assert max(len([line for line in source.split("\n") if line.strip()]) for source in code) <= 35
     assert not [source for source in code if re.search(r"device\s*=\s*[\"']cuda", source)]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_figure_says_what_is_seen(path):
+def test_every_figure_has_a_caption_and_an_alt_text(path):
     for cell in nbformat.read(path.with_suffix(".ipynb"), 4).cells:
-        pictures = [o for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
-        if pictures:
-            said = cell.metadata.get("mystnb", {})
-            assert said and said["image"]["alt"].endswith(".") and len(said["image"]["alt"]) > 20, cell.source
-            assert said["figure"]["caption"].endswith((".", ".)")), cell.source
+        if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
+            texts = cell.metadata.get("mystnb", {})
+            alt = texts["image"]["alt"] if texts else ""
+            assert alt.endswith(".") and len(alt) > 20, cell.source
+            assert texts["figure"]["caption"].endswith((".", ".)")), cell.source
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_citation_is_in_the_bibliography(path):
-    known = set(re.findall(r"^@\w+\{([^,]+),", (ROOT / "book" / "references.bib").read_text(), re.M))
-    assert set(re.findall(r"\{cite:t\}`([^`]+)`", path.read_text())) <= known
+    references = (ROOT / "book" / "references.bib").read_text()
+    keys = set(re.findall(r"^@\w+\{([^,]+),", references, re.M))
+    assert set(re.findall(r"\{cite:t\}`([^`]+)`", path.read_text())) <= keys
 
 
 def test_every_reference_has_an_address():
-    entries = re.findall(r"^@\w+\{([^,]+),(.+)$", (ROOT / "book" / "references.bib").read_text(), re.M)
+    references = (ROOT / "book" / "references.bib").read_text()
+    entries = re.findall(r"^@\w+\{([^,]+),(.+)$", references, re.M)
     address = re.compile(r"arXiv:\d{4}\.\d{4,5}|doi:|openreview\.net/forum|note = \{Technical note")
     assert [key for key, rest in entries if not address.search(rest)] == []
 
 
 def test_environment_yml_is_the_generated_one():
-    command = [str(Path(sys.executable).parent / "pyproject2conda"), "yaml", "-e", "book", "-e", "dev", "-e", "bench", "--name", "vdiff",
-               "--python-include", "python>=3.11,<3.12", "--no-header"]
+    command = [str(Path(sys.executable).parent / "pyproject2conda"), "yaml", "-e", "book", "-e", "dev",
+               "-e", "bench", "--name", "vdiff", "--python-include", "python>=3.11,<3.12", "--no-header"]
     made = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert made.returncode == 0, made.stderr[-500:]
     assert made.stdout.strip() == (ROOT / "environment.yml").read_text().strip()
@@ -99,40 +106,55 @@ def test_constraints_pin_every_dependency():
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + [item for extra in project["optional-dependencies"].values() for item in extra]
-    pinned = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().split("\n") if "==" in line}
-    assert {re.split(r"[<>=!\[ ]", item)[0].lower() for item in wanted} <= pinned
+    required = sum(project["optional-dependencies"].values(), project["dependencies"])
+    lines = (ROOT / "constraints.txt").read_text().split("\n")
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
+    assert {re.split(r"[<>=!\[ ]", item)[0].lower() for item in required} <= pinned
+
+
+def test_the_wheel_holds_every_folder_of_the_library():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
+
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in LIBRARY}
+    assert set(setup["packages"]) == folders | set(setup["package-dir"])
+    others = [path.relative_to(ROOT / "vdiff_lite") for path in (ROOT / "vdiff_lite").rglob("*.*")]
+    others = [path for path in others if path.suffix not in (".py", ".pyc")]
+    globs = setup["package-data"]["vdiff_lite"]
+    assert [path for path in others if not any(path.match(glob) for glob in globs)] == []
 
 
 def test_constraints_for_python_3_10_run_on_it():
-    """What is installed here says which Python it wants: a version that has left 3.10 behind must not be pinned for it."""
-    wants = {canonicalize_name(d.metadata["Name"]): (d.version, d.metadata["Requires-Python"]) for d in distributions()}
+    """A version that requires a newer Python, by its metadata here, must not be pinned for 3.10."""
+    installed = {(canonicalize_name(d.metadata["Name"]), d.version): d.metadata["Requires-Python"]
+                 for d in distributions()}
     pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().split("\n") if "==" in line]
-    pinned = {canonicalize_name(r.name): str(r.specifier)[2:] for r in pins if not r.marker or r.marker.evaluate({"python_version": "3.10"})}
+    pinned = {(canonicalize_name(r.name), str(r.specifier)[2:]) for r in pins
+              if not r.marker or r.marker.evaluate({"python_version": "3.10"})}
     assert len(pinned) > 150
-    left = {name for name, version in pinned.items() if name in wants and wants[name][0] == version
-            and wants[name][1] and not SpecifierSet(wants[name][1]).contains("3.10.14")}
-    assert left == set()
+    too_new = {pin for pin in pinned if not SpecifierSet(installed.get(pin) or "").contains("3.10.14")}
+    assert too_new == set()
 
 
 def test_code_is_clean():
-    checked = subprocess.run([sys.executable, "-m", "ruff", "check", ".", "--output-format", "concise"], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "-m", "ruff", "check", ".", "--output-format", "concise"]
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout
 
 
 LIBRARY = sorted((ROOT / "vdiff_lite").rglob("*.py"))
-ORDER = ["data", "diffusion", "device", "models", "checkpoint", "training", "rollout", "methods", "evaluation", "viz", "export",
-         "commands", "cli"]  # the order of the chapters
+ORDER = ["data", "diffusion", "device", "models", "checkpoint", "training", "rollout", "methods",
+         "evaluation", "viz", "export", "commands", "cli"]  # the order of the chapters
 
 
 def test_modules_and_the_library_are_short():
     lines = {path.name: len(path.read_text().split("\n")) for path in LIBRARY}
     assert {name: n for name, n in lines.items() if n > 251} == {}
-    assert sum(lines.values()) <= 4600, "what the next chapters need must be paid for: take something out"
+    assert sum(lines.values()) <= 4600, "the library is too long: take something out"
 
 
-@pytest.mark.parametrize("name", ["vdiff_lite", *(f"vdiff_lite.{folder}" for folder in ("data", "methods", "viz"))])
-def test_what_a_package_names_is_there(name):
+@pytest.mark.parametrize("name", ["vdiff_lite", "vdiff_lite.data", "vdiff_lite.methods", "vdiff_lite.viz"])
+def test_every_name_in_all_exists(name):
     package = importlib.import_module(name)
     assert [part for part in package.__all__ if not hasattr(package, part)] == []
 
@@ -161,21 +183,25 @@ def module_path(name):
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.exists()), None)
 
 
-def test_a_folder_uses_only_what_stands_above_it():
+def top_folder(path):
+    return path.relative_to(ROOT / "vdiff_lite").with_suffix("").parts[0]
+
+
+def test_a_folder_imports_only_from_those_before_it():
     wrong = []
     for path in LIBRARY:
-        place = path.relative_to(ROOT / "vdiff_lite").with_suffix("").parts[0]
-        if place == "__init__":
+        folder = top_folder(path)
+        if folder == "__init__":
             continue
         for name in imports(path):
             used = name.split(".")[1] if "." in name else name
-            if used not in ORDER or ORDER.index(used) > ORDER.index(place):
+            if used not in ORDER or ORDER.index(used) > ORDER.index(folder):
                 wrong.append(f"{path.relative_to(ROOT)} imports {name}")
     assert wrong == []
-    assert {path.relative_to(ROOT / "vdiff_lite").with_suffix("").parts[0] for path in LIBRARY} - {"__init__"} == set(ORDER)
+    assert {top_folder(path) for path in LIBRARY} - {"__init__"} == set(ORDER)
 
 
-def test_no_import_goes_round_in_a_circle():
+def test_no_import_is_circular():
     graph = {path: {module_path(name) for name in imports(path)} - {path} for path in LIBRARY
              if path != ROOT / "vdiff_lite" / "__init__.py"}
     state = {}
@@ -195,15 +221,17 @@ def test_no_import_goes_round_in_a_circle():
 
 def test_networks_and_losses_import_nothing_from_data():
     files = [*(ROOT / "vdiff_lite" / "models").glob("*.py"), ROOT / "vdiff_lite" / "diffusion" / "losses.py"]
-    assert [path.name for path in files if any(name.startswith("vdiff_lite.data") for name in imports(path))] == []
+    uses_data = lambda path: any(name.startswith("vdiff_lite.data") for name in imports(path))
+    assert [path.name for path in files if uses_data(path)] == []
 
 
 def test_nothing_names_a_machine():
     # Split, so that this file does not hold what it forbids.
-    forbidden = re.compile("|".join(["/ho" + "me/", "/wo" + "rk/", "bash" + "_jobs", "/ro" + "ot/", "/tm" + "p/py"]))
-    text = {".py", ".md", ".toml", ".yml", ".txt", ".ipynb", ".js", ".html", ".cff", ".json", ".css", ""}
-    found = [p.name for p in tracked() if p.suffix in text and forbidden.search(p.read_text(errors="ignore"))]
-    assert found == []
+    parts = ["/ho" + "me/", "/wo" + "rk/", "bash" + "_jobs", "/ro" + "ot/", "/tm" + "p/py"]
+    forbidden = re.compile("|".join(parts))
+    suffixes = {".py", ".md", ".toml", ".yml", ".txt", ".ipynb", ".js", ".html", ".cff", ".json", ".css", ""}
+    files = [path for path in tracked() if path.suffix in suffixes]
+    assert [path.name for path in files if forbidden.search(path.read_text(errors="ignore"))] == []
 
 
 def test_the_repository_is_light():
@@ -213,7 +241,7 @@ def test_the_repository_is_light():
 
 
 def test_results_name_their_checkpoint():
-    """Tables are of the shipped weights, or of the float32 weights that these were rounded from."""
+    """Tables belong to the shipped weights, or to the float32 weights that these were rounded from."""
     from vdiff_lite import checkpoint
     from vdiff_lite.evaluation.feature_net import load_features
     from vdiff_lite.evaluation.results import read_results
@@ -221,7 +249,8 @@ def test_results_name_their_checkpoint():
     known = {name: {card["sha256"], card["rounded_from"]} for name in ("digits32", "digits32_begin")
              for card in [checkpoint.read_card(name)]}
     result = json.loads((ROOT / "data" / "results" / "digits32.json").read_text())
-    assert result["sha256"] == checkpoint.read_card("digits32")["sha256"], "of another digits32: run book/_tools/release.py"
+    same = result["sha256"] == checkpoint.read_card("digits32")["sha256"]
+    assert same, "these are results of another digits32: run book/_tools/release.py"
     assert result["command"].startswith("vdiff evaluate")
     first = json.loads((ROOT / "data" / "results" / "digits32_begin.json").read_text())
     assert all(first["sha256"][name] in known[name] for name in known)
@@ -229,7 +258,8 @@ def test_results_name_their_checkpoint():
     headers = [read_results(path).attrs["header"] for path in tables]
     assert len(tables) >= 2 and {header["sha256"] for header in headers} <= known["digits32"]
     assert all(header["command"].startswith("vdiff compare --methods") for header in headers)
-    assert {header["features"] for header in headers if "features" in header} == {load_features().card["sha256"]}
+    feature_networks = {header["features"] for header in headers if "features" in header}
+    assert feature_networks == {load_features().card["sha256"]}
     costs = read_results(ROOT / "data" / "results" / "compare_costs.csv.gz")
     assert "memory" in set(costs["metric"])
 

@@ -189,10 +189,11 @@ def test_short_clips_come_first(small_data):
 
 
 def test_self_rollout_is_sampled_after_true_frames_and_enters_clean(small_data):
-    plain, own = (trainer(small_data, steps=40, frames=12, self_rollout_steps=steps) for steps in (0, 36))
+    plain, with_rollout = (trainer(small_data, steps=40, frames=12, self_rollout_steps=steps)
+                           for steps in (0, 36))
     starts = set()
     for step in range(40):
-        (true, *_), (x0, t, eps, positions) = plain._batch(step), own._batch(step)
+        (true, *_), (x0, t, eps, positions) = plain._batch(step), with_rollout._batch(step)
         if torch.equal(x0, true):
             assert step < 4 or step % 3
             continue
