@@ -4,8 +4,6 @@ One dataclass per command says what it takes. `commands` does the work; it and t
 command is known, so that `vdiff --help` does not wait for them.
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from inspect import cleandoc
@@ -23,9 +21,7 @@ class Train:
     """Train a network by a recipe, or go on where that was cut off.
 
     example:
-      vdiff train --out data/checkpoints/mine --videos my_clips/ --set steps=6000 batch=16
-    """
-
+      vdiff train --out data/checkpoints/mine --videos my_clips/ --set steps=6000 batch=16"""
     out: str  # checkpoint to write, without ending; the run's state lies beside it
     recipe: str = "tiny"  # a shipped one (tiny, digits32, digits32_begin) or a .toml file
     # NAME=VALUE ...: change the recipe; network, arguments of BouncingDigits and NoiseSchedule, and settings
@@ -58,9 +54,7 @@ class Sample(FromNoise):
     """Draw clips from noise and write them to a gif or mp4.
 
     example:
-      vdiff sample --out clip.gif --clips 4 --sampler dpmpp_2m --steps 15 --seed 1
-    """
-
+      vdiff sample --out clip.gif --clips 4 --sampler dpmpp_2m --steps 15 --seed 1"""
     out: str  # file to write: .gif or .mp4
     clips: int = 4  # how many, side by side
     frames: int = 16
@@ -85,9 +79,7 @@ class Extend(WithPast):
     """Continue a held-out clip far past the end of the window, and write it to a gif or mp4.
 
     example:
-      vdiff extend --method injection --frames 200 --out long.mp4
-    """
-
+      vdiff extend --method injection --frames 200 --out long.mp4"""
     # NAME or NAME:SETTING=VALUE,... with a NAME of independent, copy_last, history_guidance,
     # fractional_history_guidance, temporal_history_guidance, anchored_history, history_encoder, replacement,
     # reconstruction, injection; for example reconstruction:weight=10,norm=sum. Any method takes start=LEVEL,
@@ -104,9 +96,7 @@ class Compare(WithPast):
     """Run methods on the same clips and seeds; writes one tidy table, and goes on where it was cut off.
 
     example:
-      vdiff compare --methods history_guidance history_guidance:weight=1.5 --seeds 5 --out main.csv.gz
-    """
-
+      vdiff compare --methods history_guidance history_guidance:weight=1.5 --seeds 5 --out main.csv.gz"""
     methods: tuple[str, ...]  # as --method of `vdiff extend`
     out: str  # table to write or to add to (.csv.gz)
     clips: int = 64
@@ -124,9 +114,7 @@ class Evaluate(FromNoise):
     """Print the table a checkpoint is judged by, on held-out digits.
 
     example:
-      vdiff evaluate --checkpoint digits32 --clips 64
-    """
-
+      vdiff evaluate --checkpoint digits32 --clips 64"""
     clips: int = 64
     steps: int = 25
     out: str | None = None  # also write the numbers to this json file
@@ -137,9 +125,7 @@ class Neighbors(FromNoise):
     """Check that drawn digits are not copies of training ones.
 
     example:
-      vdiff neighbors --clips 64
-    """
-
+      vdiff neighbors --clips 64"""
     clips: int = 64
 
 
@@ -148,9 +134,7 @@ class Results:
     """Print a table of results: a line per method, or all rows as csv.
 
     example:
-      vdiff results compare_main --csv
-    """
-
+      vdiff results compare_main --csv"""
     name: str  # a table of data/results, without ending, or a path
     csv: bool = False  # all rows, as csv
 
@@ -160,9 +144,7 @@ class Export(Model):
     """Write the model as files that a web page can run (onnx, json).
 
     example:
-      vdiff export --out web/digits32
-    """
-
+      vdiff export --out web/digits32"""
     out: str  # folder to write model.onnx and model.json into
     window: int = 16  # frames the network sees at once
     overlap: int = 5  # frames that a window shares with the past
@@ -173,9 +155,7 @@ class Doctor:
     """Say what this machine has and whether everything is in place.
 
     example:
-      vdiff doctor
-    """
-
+      vdiff doctor"""
 
 COMMANDS = {kind.__name__.lower(): kind for kind in (
     Train, Sample, Extend, Compare, Evaluate, Neighbors, Results, Export, Doctor)}

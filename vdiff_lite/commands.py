@@ -1,7 +1,5 @@
 """What the commands of `vdiff` do: run_<name> takes the dataclass of that name in `cli`."""
 
-from __future__ import annotations
-
 import dataclasses
 import shlex
 import sys
@@ -45,7 +43,8 @@ def run_train(args) -> None:
         data = MovingMNIST(args.moving_mnist, size=network.size)
     path = run_recipe(recipe, args.out, data, args.start_from or "", pick_device(args.device), args.anyway,
                       partial(draw_samples, every=args.samples_every))
-    print(f"wrote {path} and its card; draw from it with: vdiff sample --checkpoint {path} --out clip.gif")
+    draw = shlex.join(["vdiff", "sample", "--checkpoint", str(path), "--out", "clip.gif"])
+    print(f"wrote {path} and its card; draw from it with: {draw}")
 
 
 def draw_samples(trainer, path: Path, every: int) -> None:

@@ -1,7 +1,5 @@
 """Where to compute, and how: settings that make a CPU quick; compiling a network that is asked often."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import shutil

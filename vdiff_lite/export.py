@@ -1,7 +1,5 @@
 """A checkpoint as files that a browser can run, with the past's keys and values as a cache."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -2,8 +2,6 @@
 from noise.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 from itertools import count

@@ -1,7 +1,5 @@
 """What every source of clips gives: a batch of clips, with the truth about them where it is known."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,4 +25,4 @@ class ClipSource(Protocol):
 
     def sample(self, batch: int, generator: Generator | None = None) -> Batch: ...
 
-    def with_frames(self, num_frames: int) -> ClipSource: ...
+    def with_frames(self, num_frames: int) -> "ClipSource": ...

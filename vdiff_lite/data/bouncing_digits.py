@@ -1,7 +1,5 @@
 """Bouncing digits: clips with their ground truth, endless and seeded."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -97,7 +95,7 @@ class BouncingDigits:
                            samples=indices + (0 if self.split == "train" else FIRST_HELD_OUT))
         return Batch(2 * draw(images[indices], corner, self.size) - 1, truth)
 
-    def with_frames(self, num_frames: int) -> BouncingDigits:
+    def with_frames(self, num_frames: int) -> "BouncingDigits":
         """The same world, with clips of another length."""
         return replace(self, num_frames=num_frames)
 

@@ -1,7 +1,5 @@
 """The published Moving MNIST test set, which the reader has."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,6 +52,6 @@ class MovingMNIST:
         video = torch.from_numpy(video)[:, None].float() / 127.5 - 1
         return Batch(F.avg_pool3d(video, (1, 2, 2)) if self.size == 32 else video)
 
-    def with_frames(self, num_frames: int) -> MovingMNIST:
+    def with_frames(self, num_frames: int) -> "MovingMNIST":
         """The same file, with clips of another length."""
         return replace(self, num_frames=num_frames)

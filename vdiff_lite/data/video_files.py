@@ -1,7 +1,5 @@
 """Clips from a reader's own files: a folder of videos."""
 
-from __future__ import annotations
-
 import copy
 import warnings
 from collections.abc import Iterator
@@ -120,7 +118,7 @@ class VideoFolder:
             video.append(clip[:, start:start + self.num_frames])
         return Batch(torch.stack(video).float() / 127.5 - 1)
 
-    def with_frames(self, num_frames: int) -> VideoFolder:
+    def with_frames(self, num_frames: int) -> "VideoFolder":
         """The same files, with clips of another length (at most the length they were read for)."""
         if num_frames > self.num_frames:
             raise DataError(f"num_frames={num_frames}: {self.path} was read for clips of {self.num_frames}; "

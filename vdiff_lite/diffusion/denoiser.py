@@ -1,7 +1,5 @@
 """Denoiser: the one interface, (xt, t) -> x0_hat. What wraps a denoiser is a denoiser, too."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
@@ -63,7 +61,7 @@ class Denoiser(nn.Module):
 
     @classmethod
     def from_function(cls, f: Callable, schedule: NoiseSchedule, sample_shape: tuple,
-                      predicts: str = "x0") -> Denoiser:
+                      predicts: str = "x0") -> "Denoiser":
         """A bare function f(xt, t) as a denoiser, for every sampler and every method that needs no hooks."""
         return cls(_Function(f), schedule, sample_shape, predicts)
 

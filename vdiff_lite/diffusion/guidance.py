@@ -1,7 +1,5 @@
 """Denoisers made of denoisers: clipped, given a clean past, guided away from a worse network."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """What training lowers, and at which noise levels: the error of v."""
 
-from __future__ import annotations
-
 import torch
 from einops import reduce
 from torch import Generator, Tensor, nn

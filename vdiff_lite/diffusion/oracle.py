@@ -1,7 +1,5 @@
 """A video model whose every answer is known in closed form: what the right answer of a method looks like."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Samplers: generators of Steps, from noise to a clip. They see only denoiser(xt, t) -> x0_hat."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 import torch

@@ -1,7 +1,5 @@
 """The noise schedule: how much of a clip is left at each noise level; moving between x0, eps and v."""
 
-from __future__ import annotations
-
 import math
 
 import torch

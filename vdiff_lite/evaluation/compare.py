@@ -1,7 +1,5 @@
 """Method against method on the same clips and seeds: one tidy table, written as it goes and resumed."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from functools import partial

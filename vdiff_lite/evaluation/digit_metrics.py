@@ -1,7 +1,5 @@
 """What a clip got right and wrong, measured against the ground truth that bouncing digits come with."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

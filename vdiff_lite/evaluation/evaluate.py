@@ -1,7 +1,5 @@
 """What a checkpoint is judged by: how well it continues a clip, and what its clips from noise are like."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """The Frechet distance of two sets of clips, in the features of a small video network."""
 
-from __future__ import annotations
-
 import functools
 
 import torch

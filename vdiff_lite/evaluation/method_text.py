@@ -1,7 +1,5 @@
 """A method and its settings as text: what a command line, a table and a chapter write."""
 
-from __future__ import annotations
-
 import ast
 import re
 from functools import partial

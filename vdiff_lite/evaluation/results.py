@@ -1,7 +1,5 @@
 """Results: tidy gzipped csv. Lines "# key: json", then one row per value."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import json

@@ -1,7 +1,5 @@
 """What made clips score, as rows (clip, frame, metric, value) of a table of results."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 import torch

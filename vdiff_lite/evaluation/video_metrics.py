@@ -1,7 +1,5 @@
 """Measures of any clip against the true one, and their uncertainty."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Some frames from long ago never leave the window: the past says where and how fast, they say what."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

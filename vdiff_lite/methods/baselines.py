@@ -1,7 +1,5 @@
 """The two trivial baselines: every window a clip of its own, and the last frame repeated."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Guidance on a compressed past: an encoder squeezes it to a few numbers, and the network is told those."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """The past stands in the window, clean; classifier-free guidance makes the network listen to it more."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

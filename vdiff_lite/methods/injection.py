@@ -1,7 +1,5 @@
 """Direct feature injection: features of the past are put into the network's pass over the new window."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

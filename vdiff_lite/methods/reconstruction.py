@@ -1,7 +1,5 @@
 """Reconstruction guidance: push the window so that the network's estimate of its overlap becomes the past."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

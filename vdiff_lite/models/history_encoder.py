@@ -1,7 +1,5 @@
 """The past, squeezed into a few numbers that the network is told: the encoder of compressed history."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

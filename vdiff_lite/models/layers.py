@@ -1,7 +1,5 @@
 """The layers of VideoUNet: convolutions within frames, attention along time and over everything."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

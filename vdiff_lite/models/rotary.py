@@ -1,7 +1,5 @@
 """Positions in time and space as rotations; and which frames may attend to which."""
 
-from __future__ import annotations
-
 import torch
 from einops import repeat
 from torch import Tensor

@@ -2,8 +2,6 @@
 features.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -61,7 +59,7 @@ class VideoUNetConfig:
         return self.patch * 2**level
 
     @classmethod
-    def preset(cls, name: str) -> VideoUNetConfig:
+    def preset(cls, name: str) -> "VideoUNetConfig":
         """`tiny`: about 2 M parameters, for a CPU.  `base`: about 27 M, 64x64 frames, for a GPU of 11 GB."""
         if name not in PRESETS:
             raise ValueError(f"preset {name!r} is unknown; choose one of {', '.join(PRESETS)}")

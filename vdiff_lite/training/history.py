@@ -1,7 +1,5 @@
 """Training an encoder of the past, and the network to listen to it."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The training loop, once: one learning-rate rule, one optimizer step, for every network of the book."""
 
-from __future__ import annotations
-
 import math
 import signal
 import threading

@@ -1,7 +1,5 @@
 """Recipes: a training run as a file. Which network, on which data, in which stages."""
 
-from __future__ import annotations
-
 try:
     import tomllib
 except ModuleNotFoundError:  # Python 3.10

@@ -1,7 +1,5 @@
 """Running a recipe: stage after stage, each from its own state where it was cut off."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Training: one loss, four kinds of noise levels, an average of the weights, exact resume."""
 
-from __future__ import annotations
-
 import copy
 import json
 import time
@@ -194,7 +192,7 @@ class Trainer:
         return dict(network=config.to_dict() if hasattr(config, "to_dict") else type(self.net).__name__,
                     recipe=json.loads(json.dumps(asdict(self.config))), data=str(self.data))
 
-    def resume(self, path: str | Path, anyway: bool = False) -> Trainer:
+    def resume(self, path: str | Path, anyway: bool = False) -> "Trainer":
         """Go on from a file that `save` wrote. Returns self.
 
         Raises CheckpointError when the file is of another run, and names each difference: network, each

@@ -1,7 +1,5 @@
 """Clips to play in a notebook, and clips as files."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

@@ -1,8 +1,6 @@
 """Sliders that need no kernel: pictures made beforehand, range inputs and a script, in one piece of HTML.
 And, where there is a kernel, the same sliders sampling anew."""
 
-from __future__ import annotations
-
 import html
 import io
 import itertools

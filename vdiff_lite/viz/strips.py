@@ -1,7 +1,5 @@
 """Film strips and figures."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
