@@ -26,8 +26,8 @@ class Table:
         return self.text
 
 
-def show_table(frame: "DataFrame", caption: str, best: Mapping[str, str | float] | None = None,
-               digits: int | Mapping[str, int] = 2, half: "DataFrame | None" = None) -> Table:
+def show_table(frame: DataFrame, caption: str, best: Mapping[str, str | float] | None = None,
+               digits: int | Mapping[str, int] = 2, half: DataFrame | None = None) -> Table:
     """A frame as a table: its index as headings of rows, numbers on the right, nan as empty cells.
 
     best: {column: "max", "min" or the value that is right}; the best value of these columns is bold and
@@ -75,7 +75,7 @@ def _text(x, digits: int) -> str:
     return f"{x:,}" if isinstance(x, Integral) else f"{x:,.{digits}f}"
 
 
-def _best(values: "Series", texts: "Series", rule: str | float) -> "Series":
+def _best(values: Series, texts: Series, rule: str | float) -> Series:
     """Which cells show the best value: all of those that are equal as shown."""
     score = {"max": values, "min": -values}[rule] if isinstance(rule, str) else -(values - rule).abs()
     return texts == texts.loc[score.astype(float).idxmax()]
