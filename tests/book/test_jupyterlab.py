@@ -77,14 +77,25 @@ def test_moving_the_slider_samples_a_new_clip(browser, lab):
     handle = lambda: find(".jupyter-widgets .noUi-handle")[0]
     picture = lambda: find(".jp-OutputArea-output .jupyter-widgets img")[0]
 
-    def ran(cell):
-        """Run a cell; keys that met one that was being drawn anew are lost, and are pressed again."""
-        if cells(".jp-InputPrompt")[cell].text.strip() not in ("", "[ ]:"):
-            return True
+    def run(cell):
         for button in find(".jp-Dialog .jp-mod-accept"):  # on a busy machine it asks for the kernel it has
             button.click()
         cells(".cm-content")[cell].click()
         ActionChains(browser).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
+
+    def ran(cell):
+        """Run a cell; keys that met one that was being drawn anew are lost, and are pressed again."""
+        if cells(".jp-InputPrompt")[cell].text.strip() not in ("", "[ ]:"):
+            return True
+        run(cell)
+
+    def slider_is_there():
+        """Whether it is; where JupyterLab still says that it loads the widget, the last cell is run again."""
+        if find(".jupyter-widgets .noUi-handle"):
+            return True
+        if time.monotonic() > runs[-1] + 30:
+            runs.append(time.monotonic())
+            run(len(CELLS) - 1)
 
     def moved():
         """Move the slider by one step, unless it has moved."""
@@ -96,7 +107,9 @@ def test_moving_the_slider_samples_a_new_clip(browser, lab):
     wait("the kernel", lambda: find(".jp-Notebook-ExecutionIndicator[data-status=idle]"))
     for cell in range(len(CELLS)):
         wait(f"cell {cell} to run", partial(ran, cell))
-    start = wait("the slider", lambda: handle().get_attribute("aria-valuenow"))
+    runs = [time.monotonic()]
+    wait("the slider", slider_is_there)
+    start = wait("its value", lambda: handle().get_attribute("aria-valuenow"))
     before = wait("the first clip", lambda: picture().get_attribute("src"))
     wait("the slider to move", moved)
     wait("the second clip", lambda: "guidance weight w: 1.0" in picture().get_attribute("alt"))
