@@ -71,7 +71,8 @@ eps = torch.randn(real.video[:1].shape, generator=torch.Generator().manual_seed(
 levels = list(range(0, 1001, 100))
 noisy = torch.cat([denoiser.schedule.add_noise(real.video[:1], torch.tensor([t]), eps) for t in levels])
 pictures = sliders.frame_pictures(noisy)
-sliders.picture_slider(pictures, levels, "noise level t", "One frame of a bouncing digit under noise.", start=3)
+alt = "One frame of a bouncing digit under noise."
+sliders.picture_slider(pictures, levels, "noise level t", alt, start=3)
 
 # %% [markdown]
 # ## 3. Denoising
@@ -134,7 +135,8 @@ without = continue_clip(independent)
 with_history.shape
 
 # %% mystnb={"image": {"alt": "Two long film strips from the same five given frames. With the past in the window the same digit moves on without a jump; without it, the digit and its position change at every join."}, "figure": {"caption": "Every second frame of 38; the frames in blue were given. New windows start at frames 16 and 27 (orange bar: the first one shown)."}}
-viz.film_strip([with_history[0], without[0]], ["overlap of 5", "no memory"], num_context=5, every=2, joins=[16, 27]);
+clips, labels = [with_history[0], without[0]], ["overlap of 5", "no memory"]
+viz.film_strip(clips, labels, num_context=5, every=2, joins=[16, 27]);
 
 # %%
 framed = [viz.framed(clip[0], num_context=5, joins=[16, 27]) for clip in (with_history, without)]
@@ -165,7 +167,8 @@ def guided_clip(weight):
 
 
 fine = [round(0.25 * i, 2) for i in range(25)]
-sliders.guidance_slider(guided_clip, weights, alt="A clip continued from five given frames.", start=2, fine=fine)
+alt = "A clip continued from five given frames."
+sliders.guidance_slider(guided_clip, weights, alt=alt, start=2, fine=fine)
 
 # %% [markdown]
 # In JupyterLab the slider samples anew wherever you put it; on the site it holds six clips made beforehand.

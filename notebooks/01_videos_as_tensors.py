@@ -56,7 +56,8 @@ viz.show_clips(finished.video, alt="A handwritten digit bounces in a box")
 # NBVAL_CHECK_OUTPUT
 clip = finished.video[:1]
 numbers = clip.numel()
-print("shape", tuple(clip.shape), "=", numbers, "numbers,", numbers * 4, "bytes; a batch of 16:", 16 * numbers * 4)
+print(f"shape {tuple(clip.shape)} = {numbers} numbers, {4 * numbers} bytes;", end=" ")
+print(f"a batch of 16: {16 * 4 * numbers}")
 
 # %% [markdown]
 # ## The convention

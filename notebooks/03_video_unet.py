@@ -58,7 +58,8 @@ clip = vd.BouncingDigits(split="test").sample(1, torch.Generator().manual_seed(4
 real = clip.video
 t = torch.tensor([650])
 xt = denoiser.schedule.add_noise(real, t, torch.randn(real.shape))
-viz.film_strip([xt[0], denoiser(xt.to(device), t.to(device))[0], real[0]], ["input, t=650", "estimate", "truth"]);
+x0_hat = denoiser(xt.to(device), t.to(device))
+viz.film_strip([xt[0], x0_hat[0], real[0]], ["input, t=650", "estimate", "truth"]);
 
 # %% [markdown]
 # **Predict.** A digit moves one pixel per frame. If attention along time only ever compares *the same position* in different

@@ -417,8 +417,8 @@ straight.losses
 # %%
 print(f"{shipped.card['parameters']:,} parameters, trained on {shipped.card['data']}")
 stages = checkpoint.stages(shipped.card)
-settings = ["steps", "batch", "noise_mix", "high_noise_fraction", "frame_stride", "short_steps", "image_every",
-            "foresight", "foresight_after"]
+settings = ["steps", "batch", "noise_mix", "high_noise_fraction", "frame_stride", "short_steps",
+            "image_every", "foresight", "foresight_after"]
 columns = {f"stage {n}": {name: str(stage["recipe"].get(name, 0)) for name in settings}
            for n, stage in enumerate(stages, 1)}
 show_table(pd.DataFrame(columns), "The recipe of digits32")

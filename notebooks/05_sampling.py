@@ -224,7 +224,8 @@ real_intensity, real_speed = digit_metrics.intensity(real).mean(), digit_metrics
 
 def check(clips):
     intensity = digit_metrics.intensity(clips.cpu()).mean() / real_intensity
-    return {"intensity": intensity.item(), "speed": (digit_metrics.speed(clips.cpu()).mean() / real_speed).item()}
+    speed = digit_metrics.speed(clips.cpu()).mean() / real_speed
+    return {"intensity": intensity.item(), "speed": speed.item()}
 
 
 table = pd.DataFrame({steps: check(clips) for steps, clips in coarse.items()}).T.rename_axis("steps")
@@ -367,7 +368,8 @@ def show_rows(rows, caption):
     errors = {name: table[f"{name}_standard_error"] for name in table if f"{name}_standard_error" in table}
     order = [name for name in ("same_digit", "intensity", "speed", "distance", "diversity") if name in table]
     titles = {"same_digit": "same digit", "distance": "distance to glyphs"}
-    table, errors = table[order].astype(float).rename(columns=titles), pd.DataFrame(errors).rename(columns=titles)
+    table = table[order].astype(float).rename(columns=titles)
+    errors = pd.DataFrame(errors).rename(columns=titles)
     return show_table(table, caption, digits=dict.fromkeys(table, 3) | {"distance to glyphs": 4}, half=errors)
 
 
@@ -473,7 +475,7 @@ sliders.explore_slider(trajectory, axes, "A clip drawn from noise.", start=[3, 0
 
 # %%
 axes = {"w above 600": [1, 1.5, 3], "w below": [1.5, 3]}
-fine = dict.fromkeys(axes, [i / 2 for i in range(11)])
+fine = {name: [i / 2 for i in range(11)] for name in axes}
 alt = "A clip drawn from noise, its first frames guided away from a worse network."
 sliders.explore_slider(lambda above, below: draw(1, (above, below))[0], axes, alt, start=[2, 0], fine=fine)
 
