@@ -118,8 +118,8 @@ def read_card(path: str | Path, kind: str = FORMAT) -> dict:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not a checkpoint's card: {error}") from error
     if not isinstance(card, dict) or card.get("format") != kind:
-        found = card.get("format") if isinstance(card, dict) else type(card).__name__
-        raise CheckpointError(f"{path} has format {found!r}; {kind!r} is wanted here")
+        actual = card.get("format") if isinstance(card, dict) else type(card).__name__
+        raise CheckpointError(f"{path} has format {actual!r}; {kind!r} is wanted here")
     return card
 
 

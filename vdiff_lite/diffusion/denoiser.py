@@ -23,7 +23,7 @@ class Denoiser(nn.Module):
     of a frame, taken from the network's config where it has one;  predicts: "v", "eps" or "x0".
     denoiser(xt, t) -> x0_hat: clips (b, c, f, h, w); t (b,) or (b, f) long. Samplers see nothing else.
     `model_kwargs` (`hook`, `positions`) go to the network; `takes_hooks` says whether it accepts a hook.
-    Raises ValueError for another prediction, where there is no way to know the shape of a frame, and for "eps"
+    Raises ValueError for another prediction, where the shape of a frame is not known, and for "eps"
     with a schedule that ends at alpha_bar = 0: there the noise says nothing about the clip.
     """
 

@@ -59,7 +59,7 @@ class GaussianVideo(Denoiser):
 def posterior_error(made: Tensor, past: Tensor, model: GaussianVideo) -> tuple[Tensor, Tensor]:
     """How far samples of the future are from the exact posterior, frame by frame.
 
-    made: (b, c, f, h, w), the first k frames `past`.  Returns (bias, spread), (f - k,) each: the root mean
+    made: (b, c, f, h, w), the first k frames `past`.  Returns (bias, ratio), (f - k,) each: the root mean
     square of the mean over clips and pixels of (made - exact mean) explained by the past, in exact standard
     deviations; and the ratio of the samples' standard deviation around the exact mean to the exact one. Right
     is 0 and 1.

@@ -88,7 +88,7 @@ def summary(name: str | Path, frames: Iterable[int] = (1, 5, 11)) -> DataFrame:
         stride = header["window"] - header["overlap"]
         real = real_clip_features(header["window"], split=header["split"])
         end = header["frames"] // stride * stride
-        distance = {of: frechet(x, real) for of, x in features_at(table, end).items() if len(x) > 1}
+        distance = {name: frechet(x, real) for name, x in features_at(table, end).items() if len(x) > 1}
         result[f"frechet {end}", ""] = pd.Series(distance, dtype=float).round(2)
     for metric, unit in dict(nfe="per frame", seconds="per frame", memory="MB").items():
         if metric in set(table.metric):

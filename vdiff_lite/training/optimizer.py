@@ -25,7 +25,7 @@ def orthogonalize(matrix, steps=5):
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised, for weights with two or more dimensions (Jordan et al. 2024; a convolution
+    """Momentum, orthogonalized, for weights with two or more dimensions (Jordan et al. 2024; a convolution
     counts as a matrix (out, in h w)). Groups with `matrices=False` take AdamW steps instead (Loshchilov and
     Hutter 2019).
 

@@ -222,14 +222,14 @@ class Trainer:
 
 def differing(old: dict, new: dict, prefix: str = "") -> dict:
     """What two nested dicts do not share: {"recipe.steps": (old, new), ...}."""
-    found = {}
+    differences = {}
     for key in [*old, *(key for key in new if key not in old)]:
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            found |= differing(a, b, f"{prefix}{key}.")
+            differences |= differing(a, b, f"{prefix}{key}.")
         elif a != b:
-            found[prefix + key] = (a, b)
-    return found
+            differences[prefix + key] = (a, b)
+    return differences
 
 
 def _ema(decay: float, averages: list, params: list, num_averaged: Tensor) -> None:
