@@ -15,6 +15,6 @@ from vdiff_lite.training.trainer import Trainer
 __version__ = "0.2.0"
 __all__ = ["Batch", "BouncingDigits", "ClipSource", "Denoiser", "DenoiserWrapper", "Method", "MovingMNIST",
            "NoiseSchedule", "Sampler", "TrainConfig", "Trainer", "VideoFolder", "VideoUNet",
-           "VideoUNetConfig", "autoguided", "clip_denoised", "compiled", "condition_on_past", "ddim", "ddpm", "dpmpp_2m",
-           "generate", "load", "pick_device", "prepare_cpu", "repaint", "rollout",
-           "run_sampler", "sample"]
+           "VideoUNetConfig", "autoguided", "clip_denoised", "compiled", "condition_on_past", "ddim", "ddpm",
+           "dpmpp_2m", "generate", "load", "pick_device", "prepare_cpu", "repaint", "rollout", "run_sampler",
+           "sample"]

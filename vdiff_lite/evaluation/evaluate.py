@@ -105,13 +105,6 @@ def evaluate(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0
                 psnr_copy_last=still.mean(0).tolist(), **scores)
 
 
-def prediction_table(result: dict) -> DataFrame:
-    """PSNR in dB of the dict of `evaluate`, one row per new frame."""
-    table = DataFrame({"model": result["psnr"], "+-": result["psnr_standard_error"],
-                       "copy the last frame": result["psnr_copy_last"]})
-    return table.set_axis(range(1, len(table) + 1)).rename_axis("new frame")
-
-
 def noise_table(result: dict) -> tuple[DataFrame, DataFrame]:
     """Clips from noise of the dict of `evaluate`, one row per way to draw them, and the standard errors.
 
@@ -134,10 +127,13 @@ def report(result: dict) -> str:
     table, errors = noise_table(result)
     for name in errors:
         table.insert(table.columns.get_loc(name) + 1, "+-", errors[name], allow_duplicates=True)
+    psnr = DataFrame({"model": result["psnr"], "+-": result["psnr_standard_error"],
+                      "copy the last frame": result["psnr_copy_last"]})
+    psnr = psnr.set_axis(range(1, len(psnr) + 1)).rename_axis("new frame")
     return "\n".join([
         f"{result['clips']} held-out clips, {result['num_context']} context frames, DDIM {result['steps']} "
         f"steps, seed {result['seed']}", "PSNR in dB against the true future (+-: standard errors)",
-        prediction_table(result).round(1).to_string(), "", "clips from noise (+-: standard errors)",
+        psnr.round(1).to_string(), "", "clips from noise (+-: standard errors)",
         table.round(3).to_string(na_rep=""), "speed, intensity: relative to the data's",
         "same digit (as read), same shape: fractions of clips that end as they begin",
         "frechet: distance from real clips, in the features of a small network"])
