@@ -50,9 +50,9 @@ schedule = vd.NoiseSchedule()
 # The sum runs over frames $f$, each at its own noise level. That is one plain function of `xt` and `t`. It knows nothing of this library.
 
 # %%
-F, K = 16, 5  # window and overlap
+window, overlap = 16, 5
 films = vd.BouncingDigits(num_frames=49).sample(12, seeded(0)).video
-windows = films.unfold(2, F, F - K)  # (films, 1, starts, h, w, F)
+windows = films.unfold(2, window, window - overlap)  # (films, 1, starts, h, w, window)
 windows = windows.permute(0, 2, 1, 5, 3, 4).flatten(0, 1).contiguous()
 
 
@@ -77,9 +77,9 @@ windows.shape
 
 # %%
 denoiser = vd.Denoiser.from_function(recall, schedule, sample_shape=(1, 32, 32))
-drawn = vd.sample(denoiser, clips=2, num_frames=F, steps=10, generator=seeded(1))
-past = films[:6, :, :K]
-frames = list(vd.rollout(denoiser, past, num_frames=44, window=F, overlap=K, generator=seeded(2)))
+drawn = vd.sample(denoiser, clips=2, num_frames=window, steps=10, generator=seeded(1))
+past = films[:6, :, :overlap]
+frames = list(vd.rollout(denoiser, past, num_frames=44, window=window, overlap=overlap, generator=seeded(2)))
 rolled = torch.cat([past, torch.stack(frames, dim=2)], dim=2)
 drawn.shape, rolled.shape
 
@@ -93,11 +93,11 @@ viz.film_strip([drawn[0], drawn[1], films[0, :, ::3][:, :16], rolled[0, :, ::3][
 
 # %%
 def rmse(clip):
-    error = clip[:, :, K:] - films[:len(clip), :, K:clip.shape[2]]
+    error = clip[:, :, overlap:] - films[:len(clip), :, overlap:clip.shape[2]]
     return error.square().mean().sqrt().item()
 
 
-round(rmse(rolled), 3), round(rmse(films[6:, :, :F]), 3)
+round(rmse(rolled), 3), round(rmse(films[6:, :, :window]), 3)
 
 # %% [markdown]
 # ## One line: a network that predicts $x_0$, $\epsilon$ or $v$
@@ -140,7 +140,7 @@ denoisers = {
     "v": vd.Denoiser(PredictsV(), schedule, shape, predicts="v"),
 }
 t = torch.tensor([600])
-xt = schedule.add_noise(films[:1, :, :F], t, torch.randn(1, 1, F, 32, 32, generator=seeded(3)))
+xt = schedule.add_noise(films[:1, :, :window], t, torch.randn(1, 1, window, 32, 32, generator=seeded(3)))
 for name in ("x0", "eps", "v"):
     torch.testing.assert_close(denoisers[name](xt, t), denoiser(xt, t), rtol=1e-3, atol=1e-3)
 
@@ -154,7 +154,7 @@ for name in ("x0", "eps", "v"):
 def try_method(name, denoiser, **settings):
     """RMSE of one continued window over six films."""
     method = METHODS[name](denoiser, past, **settings)
-    xt = torch.randn(6, 1, F, 32, 32, generator=seeded(4))
+    xt = torch.randn(6, 1, window, 32, 32, generator=seeded(4))
     with torch.no_grad():
         return rmse(vd.run_sampler(vd.ddim(method, xt, denoiser.schedule, steps=12)))
 
@@ -167,7 +167,7 @@ table = pd.DataFrame({kind: {name: try_method(name, each, **kwargs) for name, kw
 table.round(2)
 
 # %% [markdown]
-# The four columns agree, which is the point of the table. The rows are a small lesson of their own. History guidance puts the clean past into
+# The four columns agree, which is the point of the table. The rows differ, as they should. History guidance puts the clean past into
 # the window, and this function knows what to do with it. Replacement and reconstruction guidance use only what the function says about whole
 # clips at one noise level, and here that is often another film. Chapters 7 and 8 measure the same methods on a trained network.
 
@@ -184,7 +184,7 @@ composed = {
     "history_guidance(autoguided(d, weak), past)": history_guidance(vd.autoguided(denoiser, weak, 1.2), past),
     "reconstruction(clip_denoised(d), past)": reconstruction(vd.clip_denoised(denoiser), past, 2.0),
 }
-xt = torch.randn(6, 1, F, 32, 32, generator=seeded(4))
+xt = torch.randn(6, 1, window, 32, 32, generator=seeded(4))
 with torch.no_grad():
     clips = {name: vd.run_sampler(vd.ddim(each, xt, schedule, steps=12)) for name, each in composed.items()}
 pd.Series({name: rmse(clip) for name, clip in clips.items()}, name="RMSE").round(2).to_frame()

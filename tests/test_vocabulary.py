@@ -23,8 +23,8 @@ TRACKING_FILES = {"models/follow.py", "training/foresight.py", "training/centers
 TRACKING_PAGES = {"03_video_unet", "04_training", "notation"}
 TRACKING_NAMES = re.compile(r"\w*centre[ds]?(_\w+)?|seen|\w*foresee\w*|\w*foresight\w*", re.I)
 
-BRITISH = """colour behaviour neighbour favour grey catalogue normalis optimis recognis initialis organis
-visualis summaris parameteris factoris orthogonalis regularis minimis maximis"""
+BRITISH = """colour behaviour neighbour favour grey catalogue learnt normalis optimis recognis initialis
+organis visualis summaris parameteris factoris orthogonalis regularis minimis maximis"""
 BRITISH = "|".join(BRITISH.split())
 
 # Names in code: functions, classes, arguments, keywords, attributes, variables.
@@ -41,11 +41,17 @@ ARGUMENTS = re.compile(r"mix|high|share|append|horizon|passes|ema")
 
 # Words in prose. Ordinary English that only looks like one of them is left alone: "the question", "keep".
 WORDS = re.compile(rf"""
-    \b(?:ink|handwriting|beginners?|begin_\w+|history_cfg|time_lapse|take_step|look_closer|courses)\b
+    \b(?:ink|handwriting|beginners?|begin_\w+|history_cfg|time_lapse|take_step|look_closer)\b
     | \btime[ -]lapses?\b | \bthe\ wall\b | \bas\ a\ crowd\b | \bown\ pasts?\b | \bfrom\ nothing\b
-    | \bgrow\( | `(?:grow|finish|tap|fractional_history|temporal_history|resampled|noised_start|clipped)`
+    | \bgrow\( | \bvd\.(?:grow|finish)\b | \bgrown\b | \bfaults\b | \ba\ crowd\b | \bcrowds\b | \blessons?\b
+    | \bper\ cent\b | \b(?:ten|\d+|equal|network)\ passes\b | \bglyphs\ drawn\b | \bown\ (?:hand|making)\b
+    | \bscales?\ and\ (?:a\ )?shifts?\ by\b | `(?:grow|finish|tap|resampled|noised_start|clipped)`
+    | `(?:fractional|temporal)_history`
+    | \b(?:horizons?|append(?:ed|ing)|spread|knobs?|born)\b | \bput\ in\ front\b | \bshares?\ of\b
+    | \bnoised\ still\b | \bfrom\ a\ still\b | \b(?:times|x)\ a\ step\b
+    | \b(?:equal|network|fewer|more|the)\ (?:passes|questions)\b
     | \b(?:a|the|of|by)\ taps?\b | \b(?:network|forward|equal|\d+|fewer|more)\ questions\b
-    | \bsteps\ taken\ back\b | \bdrawn\ beginning\ first\b
+    | \bsteps\ taken\ back\b | \bcourses?\b(?!\ (?:of|in))(?<!of\ course) | \bdrawn\ beginning\ first\b
     | \b(?:pixels|numbers|clips|steps|frames)\ a\ (?:frame|clip|second|step)\b
     | \b\w*(?:{BRITISH})\w*\b | (?<!\.)\bcentr(?:e|es|ed|ing)\b | \brealis(?:e|es|ed|ing)\b
     | \b(?:modell|labell|cancell|travell)(?:ed|ing)\b | \b(?:licence|whilst)\b
@@ -63,7 +69,8 @@ def names_of(source):
         elif isinstance(node, ast.Attribute):
             yield line, node.attr, (NAMES,)
         elif isinstance(node, ast.Name):
-            yield line, node.id, (NAMES, VARIABLES)
+            stored = isinstance(node.ctx, ast.Store)  # F is torch.nn.functional, or nothing
+            yield line, node.id, (NAMES, VARIABLES, re.compile("F")) if stored else (NAMES, VARIABLES)
 
 
 @functools.cache
@@ -127,7 +134,7 @@ def test_pages_use_the_fields_words(path):
 
 @pytest.mark.parametrize("source", [
     "def grow(begin=1): pass", "x.tap(1)", "said = 1", "f(time_lapse=2)", "class KINDS: pass", "colour = 1",
-    "def f(share): pass"])
+    "F = 16", "def f(share): pass"])
 def test_a_private_name_is_noticed(source):
     assert private_names(source)
 
@@ -139,7 +146,7 @@ def test_a_private_word_is_noticed(text):
 
 
 def test_ordinary_english_is_left_alone():
-    plain = "The question grows. Keep the horizon; think, link. A promise is precise. The walls. Realism."
+    plain = "The question grows. Keep it; think, link. A promise is precise. The walls. Realism."
     assert private_words(plain) == [] == private_names("think = keep.at(1) or xs.append(high)")
 
 
