@@ -14,7 +14,7 @@ LAST = re.compile(r"\.\s+(?=Raises |Returns |Yields |Source: )")
 
 def setup(app):
     app.connect("autodoc-process-docstring", readable)
-    app.connect("autodoc-process-signature", no_signature_of_a_protocol)
+    app.connect("autodoc-process-signature", readable_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -79,5 +79,9 @@ def marked(text):
     return "".join(pieces)
 
 
-def no_signature_of_a_protocol(app, what, name, obj, options, signature, result):
-    return ("", None) if getattr(obj, "_is_protocol", False) and what == "class" else None
+def readable_signature(app, what, name, obj, options, signature, result):
+    """A protocol has no arguments of its own; defaults that are made by a call are no Python, or long."""
+    if what == "class" and getattr(obj, "_is_protocol", False):
+        return "", None
+    shorter = (signature or "").replace("<factory>", "{}")
+    return re.sub(r"\(TrainConfig\(.*?\),\)", "(TrainConfig(),)", shorter) or signature, result
