@@ -213,3 +213,22 @@ def test_the_trainer_takes_a_network_without_hooks():
     losses = [progress.loss for progress in trainer.run(bar=False)]
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
     assert vd.sample(trainer.ema_denoiser(), 1, 3, steps=2).shape == (1, 1, 3, 16, 16)
+
+
+class Hooked(ForeignNet):
+    """One that takes a hook, but cannot be told where frames stand in time."""
+
+    def forward(self, xt, t, hook=None):
+        x = super().forward(xt, t)
+        return hook("out", x) if hook else x
+
+
+def test_what_needs_positions_says_so():
+    denoiser, past = Denoiser(Hooked(), vd.NoiseSchedule(), (1, 16, 16)), clip(2)
+    with pytest.raises(ValueError, match=r"anchored_history .* cannot be told: .* parameter `positions`"):
+        anchored_history(denoiser, past, past)
+    with pytest.raises(ValueError, match=r"injection with prepend=True .* parameter `positions`"):
+        injection(denoiser, past)
+    blended = injection(denoiser, past, sites="out", prepend=False)
+    with torch.no_grad():
+        assert blended(clip(5, 1), T).shape == (1, 1, 5, 16, 16)

@@ -22,7 +22,7 @@ class Denoiser(nn.Module):
     net: any nn.Module called as net(xt, t, **model_kwargs); schedule: NoiseSchedule; sample_shape: (c, h, w)
     of a frame, taken from the network's config where it has one;  predicts: "v", "eps" or "x0".
     denoiser(xt, t) -> x0_hat: clips (b, c, f, h, w); t (b,) or (b, f) long. Samplers see nothing else.
-    `model_kwargs` (`hook`, `positions`) go to the network; `takes_hooks` says whether it accepts a hook.
+    `model_kwargs` (`hook`, `positions`) go to the network, where it takes them (`takes_hooks`, ...).
     Raises ValueError for another prediction, where the shape of a frame is not known, and for "eps"
     with a schedule that ends at alpha_bar = 0: there the noise says nothing about the clip.
     """
@@ -42,7 +42,8 @@ class Denoiser(nn.Module):
             raise ValueError(f"sample_shape={sample_shape} must be (c, h, w), the shape of one frame")
         self.net, self.schedule, self.predicts = net, schedule, predicts
         self.sample_shape = tuple(sample_shape)
-        self.takes_hooks = _accepts(getattr(net, "forward", net), "hook")
+        self.takes_hooks, self.takes_positions = (_accepts(net.forward, name) or _accepts(self.forward, name)
+                                                  for name in ("hook", "positions"))
 
     def forward(self, xt: Tensor, t: Tensor, **model_kwargs) -> Tensor:
         return self.x0_from(self.net(xt, t, **model_kwargs), xt, t)
@@ -84,7 +85,7 @@ class DenoiserWrapper(Denoiser):
         nn.Module.__init__(self)
         self.inner = inner
         self.schedule, self.sample_shape = inner.schedule, inner.sample_shape
-        self.takes_hooks = getattr(inner, "takes_hooks", False)
+        self.takes_hooks, self.takes_positions = inner.takes_hooks, inner.takes_positions
 
     def forward(self, xt: Tensor, t: Tensor, **model_kwargs) -> Tensor:
         return self.inner(xt, t, **model_kwargs)
@@ -144,6 +145,15 @@ def require_hooks(denoiser: Denoiser, what: str) -> None:
                          f"{type(denoiser).__name__} offers no hooks: give its network's forward a parameter "
                          "`hook` (see VideoUNet.forward), or take a method that needs none, for example "
                          "history_guidance or reconstruction")
+
+
+def require_positions(denoiser: Denoiser, what: str) -> None:
+    """Raise ValueError unless the denoiser's network accepts the positions of its frames."""
+    if not denoiser.takes_positions:
+        raise ValueError(f"{what} tells the network where its frames stand in time, and "
+                         f"{type(denoiser).__name__} cannot be told: give its network's forward a parameter "
+                         "`positions` (see VideoUNet.forward), or take a method that needs none, for example "
+                         "history_guidance")
 
 
 def per_frame(t: Tensor, b: int, f: int) -> Tensor:

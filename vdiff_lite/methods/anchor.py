@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vdiff_lite.diffusion.denoiser import Denoiser, DenoiserWrapper, per_frame
+from vdiff_lite.diffusion.denoiser import Denoiser, DenoiserWrapper, per_frame, require_positions
 from vdiff_lite.methods.history_guidance import history_guidance
 
 DISTANCE = 12  # frames: what the recipe of digits32 has put between an anchor and the window
@@ -21,9 +21,11 @@ def anchored_history(denoiser: Denoiser, past: Tensor, anchor: Tensor, weight: f
 
     past: (b, c, k, h, w) in [-1, 1], the first k frames of the window;  anchor: (b, c, n, h, w), usually the
     frames that were given at the start;  weight: as in `history_guidance`, of the past alone, since both
-    branches see the anchor; distance: frames between the anchor's last frame and the window's first. Raises
-    ValueError when anchor and past are of different clips or distance is negative.
+    branches see the anchor; distance: frames between the anchor's last frame and the window's first.
+    Raises ValueError when anchor and past are of different clips, when distance is negative, and for a network
+    that takes no positions.
     """
+    require_positions(denoiser, "anchored_history")
     if anchor.shape[:2] != past.shape[:2] or anchor.shape[3:] != past.shape[3:] or anchor.shape[2] < 1:
         raise ValueError(f"anchor has shape {tuple(anchor.shape)}, past {tuple(past.shape)}; "
                          "they may differ in the number of frames alone")

@@ -5,7 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from vdiff_lite.diffusion.denoiser import Denoiser, DenoiserWrapper, per_frame, require_hooks
+from vdiff_lite.diffusion.denoiser import (
+    Denoiser,
+    DenoiserWrapper,
+    per_frame,
+    require_hooks,
+    require_positions,
+)
 from vdiff_lite.diffusion.samplers import noise_level, noise_like
 
 OUTPUTS = ("input", "encoder", "middle", "decoder")
@@ -68,6 +74,8 @@ class injection(DenoiserWrapper):
                  cache: FeatureCache | None = None, generator: Generator | None = None):
         super().__init__(denoiser)
         require_hooks(denoiser, "injection")
+        if prepend:
+            require_positions(denoiser, "injection with prepend=True")
         sites = (sites,) if isinstance(sites, str) else tuple(sites)
         for name, value in (("blend", blend), ("fraction", fraction)):
             if not 0 <= value <= 1:
