@@ -22,8 +22,8 @@ def anchored_history(denoiser: Denoiser, past: Tensor, anchor: Tensor, weight: f
     past: (b, c, k, h, w) in [-1, 1], the first k frames of the window;  anchor: (b, c, n, h, w), usually the
     frames that were given at the start;  weight: as in `history_guidance`, of the past alone, since both
     branches see the anchor; distance: frames between the anchor's last frame and the window's first.
-    Raises ValueError when anchor and past are of different clips, when distance is negative, and for a network
-    that takes no positions.
+    Raises ValueError when anchor and past are of different clips, when distance is negative, and for a
+    network without positions.
     """
     require_positions(denoiser, "anchored_history")
     if anchor.shape[:2] != past.shape[:2] or anchor.shape[3:] != past.shape[3:] or anchor.shape[2] < 1:
