@@ -18,14 +18,16 @@
 #
 # **The model generates 16 frames. Why not simply ask for more?**
 #
-# There are two obvious ways to go on after the last frame: concatenate several clips, or give the network more frames than it
-# was trained on. We try both, measure what goes wrong, and collect the measures by which Part II judges every method.
+# There are two obvious ways to go on after the last frame: concatenate several clips, or give the network
+# more frames than it was trained on. We try both, measure what goes wrong, and collect the measures that Part
+# II applies to every method.
 #
 # *Time to run: about a minute on two CPU cores, half of that on a GPU.*
 
 # %% [markdown]
-# **You will learn** why the training length limits what the network can generate; what a boundary discontinuity is, and drift,
-# freezing, fading and a change of identity; how each is measured, and how a measure is validated.
+# **You will learn** why the training length limits what the network can generate; what a boundary
+# discontinuity is, and drift, freezing, fading and a change of identity; how each is measured, and how a
+# measure is validated.
 #
 # **You need** chapters 1 and 5.
 
@@ -34,6 +36,7 @@ import time
 from functools import partial
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import torch
 from einops import rearrange
 
@@ -43,6 +46,7 @@ from vdiff_lite.evaluation import digit_metrics, video_metrics
 from vdiff_lite.evaluation.feature_net import clip_features, frechet, load_features, real_clip_features
 from vdiff_lite.methods import history_guidance
 from vdiff_lite.viz import sliders
+from vdiff_lite.viz.tables import show_table
 
 vd.prepare_cpu()
 device = vd.pick_device()
@@ -64,12 +68,12 @@ concatenated = rearrange(clips, "n c f h w -> 1 c (n f) h w")
 viz.film_strip(concatenated, ["concatenated"], every=2, joins=[16, 32]);
 
 # %%
-alt = "A digit bounces, and twice another digit takes its place"
+alt = "A digit bounces, and is twice replaced by another digit"
 viz.show_clips([viz.framed(concatenated[0], joins=[16, 32])], ["three clips, concatenated"], alt=alt)
 
 # %% [markdown]
-# **Predict.** What if the network is given 48 frames of noise at once? None of its layers depends on the number 16. What will
-# it do well, and what not?
+# **Predict.** What if the network is given 48 frames of noise at once? None of its layers depends on the
+# number 16. What will it do well, and what not?
 
 # %% [markdown]
 # ## A longer window
@@ -80,25 +84,29 @@ long_clips = {n: generate_clips(4, n, seed=2) for n in lengths}
 viz.film_strip([long_clips[n][0] for n in lengths], [f"{n} at once" for n in lengths], every=4);
 
 # %% [markdown]
-# One clip per length is not evidence, so we measure all four. The *intensity* of a frame is how much is drawn on it: the sum of
-# $(x + 1) / 2$ over its pixels. The *speed* is how far the centroid of the intensity moves per frame, in pixels. Both are divided
-# by their means over real clips. The last column counts the clips in which a classifier reads the same digit on the first and on
-# the last frame.
+# One clip per length is not evidence, so we measure all four. The *intensity* of a frame is how much is drawn
+# on it: the sum of $(x + 1) / 2$ over its pixels. The *speed* is how far the centroid of the intensity moves
+# per frame, in pixels. Both are divided by their means over real clips. The last column counts the clips in
+# which a classifier reads the same digit on the first and on the last frame.
 
 # %%
 source = vd.BouncingDigits(split="test", num_frames=48)
 real = source.sample(128, torch.Generator().manual_seed(0)).video
-print("frames  intensity  speed  same digit   (4 clips)")
+rows = {}
 for n in lengths:
     intensity = digit_metrics.intensity(long_clips[n]).mean() / digit_metrics.intensity(real).mean()
     speed = digit_metrics.speed(long_clips[n]).mean() / digit_metrics.speed(real).mean()
     digits = digit_metrics.read_digits(long_clips[n])
     same = (digits[:, 0] == digits[:, -1]).sum().item()
-    print(f"{n:6} {intensity:10.2f} {speed:6.2f}  {same} of {len(digits)}")
+    rows[n] = {"intensity": intensity.item(), "speed": speed.item(), "same digit": same}
+table = pd.DataFrame(rows).T.rename_axis("frames")
+caption = "digits32, four clips per length; intensity and speed relative to real clips"
+show_table(table, caption, digits={"same digit": 0})
 
 # %% [markdown]
-# Longer windows are fainter here. And they do not scale, even where they work. In the joint blocks every token attends to every
-# token of every frame, so the work grows with the square of the length, and memory grows with it. A clip of an hour would not fit.
+# Longer windows are fainter here. And they do not scale, even where they work. In the joint blocks every
+# token attends to every token of every frame, so the work grows with the square of the length, and memory
+# grows with it. A clip of an hour would not fit.
 
 # %%
 def evaluation_time(frames, repeats=3):
@@ -125,14 +133,14 @@ axis.minorticks_off();
 # %% [markdown]
 # ## The mathematics
 #
-# We want a sample from $p(x_{1:N})$ for any $N$, and we have $p(x_{1:F})$. The way out is to factorize in time. With an overlap of
-# $K$ frames and a stride of $F - K$,
+# We want a sample from $p(x_{1:N})$ for any $N$, and we have $p(x_{1:F})$. The way out is to factorize in
+# time. With an overlap of $K$ frames and a stride of $F - K$,
 #
 # $$p(x_{1:N}) \approx p(x_{1:F}) \prod_j p\big(x_{\text{new}_j} \mid x_{\text{last } K \text{ before}}\big). \tag{1}$$
 #
-# Each factor is a window of the length that the network knows, *conditioned on frames that were generated before*. Part II is
-# about this condition: how to make the network use the past. The approximation lies in $K$. What the last $K$ frames do not show
-# is lost.
+# Each factor is a window of the length that the network knows, *conditioned on frames that were generated
+# before*. Part II is about this condition: how to make the network use the past. The approximation lies in
+# $K$. What the last $K$ frames do not show is lost.
 
 # %% [markdown]
 # ## Build it: the sliding window
@@ -151,7 +159,8 @@ def my_rollout(past, windows, seed, steps=15):
 # %% [markdown]
 # ## Meet the twin
 #
-# The library's `rollout` yields frame after frame and keeps only the overlap, so its memory does not grow with the clip.
+# The library's `rollout` yields frame after frame and keeps only the overlap, so its memory does not grow
+# with the clip.
 
 # %%
 source = vd.BouncingDigits(split="test", num_frames=49)
@@ -169,8 +178,8 @@ viz.film_strip([truth[0], mine[0]], labels, num_context=[49, overlap], every=3, 
 # %% [markdown]
 # ## How a long clip is measured
 #
-# The motion of our digits is deterministic, so each failure has a measure. Let $\delta_f$ be the root mean square of
-# $x_{f} - x_{f-1}$ over the pixels, and $J$ the frames at which new windows begin.
+# The motion of our digits is deterministic, so each failure has a measure. Let $\delta_f$ be the root mean
+# square of $x_{f} - x_{f-1}$ over the pixels, and $J$ the frames at which new windows begin.
 #
 # | failure | measure | ideal |
 # |---|---|---|
@@ -181,7 +190,7 @@ viz.film_strip([truth[0], mine[0]], labels, num_context=[49, overlap], every=3, 
 # | another digit | **identity**: fraction of frames on which the digit of the first frame is read | 1 |
 # | clips that do not look real | **Fréchet distance** of many clips to real ones, see below | that of as many real clips |
 #
-# A boundary discontinuity is also called a *seam*.
+# A boundary discontinuity is what the eye sees as a seam.
 
 # %%
 def my_boundary_discontinuity(clip, joins):
@@ -201,8 +210,8 @@ def my_scores(clip, real, joins=(16, 32)):
     }
 
 # %% [markdown]
-# A measure needs validation too. Real clips must score as ideal, and clips that we corrupt on purpose must be caught, each by the
-# measure meant for it.
+# A measure needs validation too. Real clips must score as ideal, and clips that we corrupt on purpose must be
+# caught, each by the measure meant for it.
 
 # %%
 def slow_down(clip):
@@ -228,29 +237,28 @@ corrupted |= {"model, concatenated": unconditional}
 
 # %%
 scores = {name: my_scores(clip, real) for name, clip in corrupted.items()}
-print(f"{'':22}" + "".join(f"{metric:>10}" for metric in scores["real"]))
-for name, row in scores.items():
-    print(f"{name:22}" + "".join(f"{value:10.2f}" for value in row.values()))
+show_table(pd.DataFrame(scores).T, "Real, corrupted and generated clips; each measure is ideal at 1")
 
 # %% [markdown]
-# Read the row of real clips first. Boundary discontinuity, motion and intensity are 1, by construction or nearly so. Identity is
-# below 1 even there: the classifier, fitted to the handwriting of the training split, sometimes changes its reading of one digit
-# as it moves between pixels. That is the ceiling to compare with.
+# Read the row of real clips first. Boundary discontinuity, motion and intensity are 1, by construction or
+# nearly so. Identity is below 1 even there: the classifier, fitted to glyph samples of the training split,
+# sometimes changes its reading of one digit as it moves between pixels. That is the ceiling to compare with.
 
 # %% [markdown]
 # ### Distribution-level metrics
 #
-# Each of these measures looks at one property of one clip, and most need the truth. Papers on video often report one number that
-# needs no true future. A network trained on videos maps every clip to a vector of features, and the *distribution* of these
-# features is compared with that of real clips. Both are approximated by Gaussians with means $\mu$ and covariances $C$. The *Fréchet distance*
-# of two Gaussians has a closed form {cite:p}`heusel2017gans`:
+# Each of these measures looks at one property of one clip, and most need the truth. Papers on video often
+# report one number that needs no true future. A network trained on videos maps every clip to a vector of
+# features, and the *distribution* of these features is compared with that of real clips. Both are
+# approximated by Gaussians with means $\mu$ and covariances $C$. The *Fréchet distance* of two Gaussians has
+# a closed form {cite:p}`heusel2017gans`:
 #
 # $$d^2 = \lVert \mu_a - \mu_b \rVert^2 + \operatorname{tr}\!\big(C_a + C_b - 2\,(C_a C_b)^{1/2}\big). \tag{2}$$
 #
-# For videos it is called FVD {cite:p}`unterthiner2018towards`, and its feature network was trained to classify human actions. Ours
-# was trained on bouncing digits, to predict which digit it sees, where, and how fast it moves (`vdiff_lite.evaluation.feature_net`).
-# The features of a clip are the mean and the standard deviation over its frames of the last layer's activations, each scaled to
-# unit variance over real clips.
+# For videos it is called FVD {cite:p}`unterthiner2018towards`, and its feature network was trained to
+# classify human actions. Ours was trained on bouncing digits, to predict which digit it sees, where, and how
+# fast it moves (`vdiff_lite.evaluation.feature_net`). The features of a clip are the mean and the standard
+# deviation over its frames of the last layer's activations, each scaled to unit variance over real clips.
 
 # %%
 def my_frechet(a, b):
@@ -268,8 +276,8 @@ size = sum(p.numel() for p in load_features().parameters())
 print(f"{size:,} parameters; {len(real_features)} real clips, {real_features.shape[1]} features each")
 
 # %% [markdown]
-# **Predict.** Is the distance of real clips to real clips 0? And which of the corrupted clips does it catch? Is a clip played
-# backwards among them? We take sixteen frames around the first join:
+# **Predict.** Is the distance of real clips to real clips 0? And which of the corrupted clips does it catch?
+# Is a clip played backwards among them? We take sixteen frames around the first join:
 
 # %%
 def distance_to_real(clips):
@@ -281,35 +289,34 @@ sets = {name: clips[:, :, around_join] for name, clips in corrupted.items() if "
 order = torch.randperm(window, generator=torch.Generator().manual_seed(0))
 sets["played backwards"] = sets["real"].flip(2)
 sets["frames shuffled"] = sets["real"][:, :, order]
-print(f"Frechet distance to real clips, {len(real)} clips each")
-for name, clips in sets.items():
-    print(f"{name:22}{distance_to_real(clips):8.1f}")
+distances = {name: distance_to_real(clips) for name, clips in sets.items()}
+show_table(pd.DataFrame({"distance": distances}), "Frechet distance to real clips, 128 clips each", digits=1)
 
 # %%
-print("real clips again, fewer of them")
-for n in (16, 32, 64, 128):
-    print(f"{n:22}{distance_to_real(sets['real'][:n]):8.1f}")
+fewer = {f"{n} of them": distance_to_real(sets["real"][:n]) for n in (16, 32, 64, 128)}
 source = vd.BouncingDigits(split="test")
 others = [source.sample(128, torch.Generator().manual_seed(seed)).video for seed in (1, 2, 3, 4)]
-print(f"{'128 others, four times':22}", "  ".join(f"{distance_to_real(clips):7.1f}" for clips in others))
+fewer |= {f"128 others, seed {seed}": distance_to_real(clips) for seed, clips in enumerate(others, 1)}
+show_table(pd.DataFrame({"distance": fewer}), "Frechet distance of real clips to real clips", digits=1)
 
 # %% [markdown]
-# Switched clips and shuffled frames lie far from real clips. Slowed and fading clips lie only a little farther than the real ones,
-# and clips played backwards do not stand out at all: a bouncing digit played backwards is a bouncing digit. So the distance needs no
-# threshold and no truth, but it describes a set of clips. It cannot say *which* clip fails, nor how, and it does not penalize a plausible
-# clip that is not the true future.
+# Switched clips and shuffled frames lie far from real clips. Slowed and fading clips lie only a little
+# farther than the real ones, and clips played backwards do not stand out at all: a bouncing digit played
+# backwards is a bouncing digit. So the distance needs no threshold and no truth, but it describes a set of
+# clips. It cannot say *which* clip fails, nor how, and it does not penalize a plausible clip that is not the
+# true future.
 #
-# Real clips are not at 0 either. The mean and the covariance of a few clips differ from those of many, and the fewer the clips,
-# the more so. Among sets of equal size it is also a matter of chance, for example of which digits are rare in a set (ours is an
-# unlucky one). So a distance means something only beside that of *as many* real clips, at best of the true futures of the *same*
-# clips. Chapter 10 does this.
+# Real clips are not at 0 either. The mean and the covariance of a few clips differ from those of many, and
+# the fewer the clips, the more so. Among sets of equal size it is also a matter of chance, for example of
+# which digits are rare in a set (ours is an unlucky one). So a distance means something only beside that of
+# *as many* real clips, at best of the true futures of the *same* clips. Chapter 10 does this.
 
 # %% [markdown]
 # ## Play
 #
-# The overlap $K$ is what the next window knows of the past. One frame tells where the digit is, two also tell its velocity. More
-# frames help against blur and cost new frames per window. All use the same past and the same seed. The border is bright above and
-# below for one frame when a new window begins.
+# The overlap $K$ is what the next window knows of the past. One frame tells where the digit is, two also tell
+# its velocity. More frames help against blur and cost new frames per window. All use the same past and the
+# same seed. The border is bright above and below for one frame when a new window begins.
 
 # %%
 twelve = truth[:, :, :12]
@@ -331,8 +338,9 @@ sliders.guidance_slider(continue_with_overlap, overlaps, "overlap K", alt, start
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# Errors accumulate even with an overlap: each window is conditioned on what the last one *generated*. Here is the PSNR against the
-# truth by lead time, the number of frames since the last true one, for one clip and four windows.
+# Errors accumulate even with an overlap: each window is conditioned on what the last one *generated*. Here is
+# the PSNR against the truth by lead time, the number of frames since the last true one, for one clip and four
+# windows.
 
 # %% mystnb={"image": {"alt": "PSNR of the model's frames against the truth: it falls from about 36 to 22 dB over 44 frames and stays above the line of repeating the last context frame."}, "figure": {"caption": "PSNR against the truth by lead time, for one clip. Dotted lines: joins. Dashed: the last context frame, repeated."}}
 future = truth[:, :, overlap:].cpu()
@@ -345,9 +353,9 @@ for join in (11, 22, 33):
 axis.set(xlabel="lead time (frames)", ylabel="PSNR (dB)");
 
 # %% [markdown]
-# **How far does the past reach?** We can measure it on the network itself. Take real clips at noise level 600, where the network
-# sees roughly where the digit is but not its strokes, and compare its error with five clean context frames and without them. Where
-# the two curves meet, the past has no effect.
+# **How far does the past reach?** We can measure it on the network itself. Take real clips at noise level
+# 600, where the network sees roughly where the digit is but not its strokes, and compare its error with five
+# clean context frames and without them. Where the two curves meet, the past has no effect.
 
 # %% mystnb={"image": {"alt": "Error of the network's estimate for frames 5 to 15: it rises along the clip with and without a past, and with five clean frames it lies lower on every frame."}, "figure": {"caption": "Squared error of the estimate at t = 600, frame by frame, on 24 held-out clips, with five clean context frames and without."}}
 x0 = vd.BouncingDigits(split="test").sample(24, torch.Generator().manual_seed(9)).video
@@ -370,37 +378,40 @@ gain = 1 - errors["five clean frames"] / errors["no past"]
 print("fraction of the error that the past removes, by frame:", [round(g, 2) for g in gain.tolist()])
 
 # %% [markdown]
-# The curves do not meet. The fraction of the error that the past removes falls along the window, from 64% to 48%. The past still
-# tells the last frame about the strokes, because attention follows the digit (chapter 3). How much a network uses its past decides how long a digit keeps its
-# identity.
+# The curves do not meet. The fraction of the error that the past removes falls along the window, from 64% to
+# 48%. The past still tells the last frame about the strokes, because attention follows the digit (chapter 3).
+# How much a network uses its past decides how long a digit keeps its identity.
 #
-# Once the position is off by a few pixels, PSNR says no more: a clip can be perfectly plausible and score like a still frame.
-# That is why the other measures exist, and why Part II reports them all.
+# Once the position is off by a few pixels, PSNR says no more: a clip can be perfectly plausible and score
+# like a still frame. That is why the other measures exist, and why Part II reports them all.
 #
 # ## Recap
 #
-# A model of 16 frames cannot simply be asked for more: concatenated clips do not fit together, and longer windows become fainter and cost ever
-# more. The way on is a sliding window whose new frames are conditioned on the overlap. PSNR, boundary discontinuity, motion,
-# intensity and identity say what is wrong with a long clip, and the Fréchet distance compares a set of clips with real ones. All
-# were validated on clips corrupted on purpose.
+# A model of 16 frames cannot simply be asked for more: concatenated clips do not fit together, and longer
+# windows become fainter and cost ever more. The way on is a sliding window whose new frames are conditioned
+# on the overlap. PSNR, boundary discontinuity, motion, intensity and identity say what is wrong with a long
+# clip, and the Fréchet distance compares a set of clips with real ones. All were validated on clips corrupted
+# on purpose.
 #
 # ## Exercises
 #
-# 1. **Predict.** Which measures does a clip pass that repeats its first 16 frames forwards and backwards without end?
+# 1. **Predict.** Which measures does a clip pass that repeats its first 16 frames forwards and backwards
+#    without end?
 # 2. **Code.** Corrupt a clip so that only *motion* catches it.
 # 3. **Explore.** Roll out 200 frames with `my_rollout`. Which measure fails first?
 #
 # :::{dropdown} Solutions
-# 1. Boundary discontinuity (nearly: no jump), motion, intensity and identity all pass. Only the comparison with the true future
-#    fails. A measure that does not use the truth can be fooled by a loop.
+# 1. Boundary discontinuity (nearly: no jump), motion, intensity and identity all pass. Only the comparison
+#    with the true future fails. A measure that does not use the truth can be fooled by a loop.
 # 2. Play it at double speed: `clip[:, :, ::2]`. Intensity, identity and boundary discontinuity stay near 1.
-# 3. Take 18 windows and apply `my_scores` to stretches of 48 frames. On an imperfect model identity tends to fail first: nothing
-#    but five frames carries the strokes on.
+# 3. Take 18 windows and apply `my_scores` to stretches of 48 frames. On an imperfect model identity tends to
+#    fail first: nothing but five frames carries the strokes on.
 # :::
 #
 # ## Sources
 #
-# Sliding windows for video diffusion: {cite:t}`ho2022video`. Long-range alternatives to them: {cite:t}`harvey2022flexible`. Errors
-# that accumulate, and how noise on the past limits them: {cite:t}`chen2024diffusion`. The Fréchet distance: {cite:t}`heusel2017gans`
-# for images, {cite:t}`unterthiner2018towards` for videos. Exact metrics from simple worlds have precedents: see
+# Sliding windows for video diffusion: {cite:t}`ho2022video`. Long-range alternatives to them:
+# {cite:t}`harvey2022flexible`. Errors that accumulate, and how noise on the past limits them:
+# {cite:t}`chen2024diffusion`. The Fréchet distance: {cite:t}`heusel2017gans` for images,
+# {cite:t}`unterthiner2018towards` for videos. Exact metrics from simple worlds have precedents: see
 # {cite:t}`harvey2022flexible`.
