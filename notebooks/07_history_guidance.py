@@ -18,15 +18,16 @@
 #
 # **The past is a condition like any other. Can the network be made to use it, and to use it *more*?**
 #
-# We put the past into the window as clean frames and build classifier-free guidance on it in ten lines. We test it on a video model
-# whose posterior is known exactly, and increase the weight until it breaks.
+# We put the past into the window as clean frames and build classifier-free guidance on it in ten lines. We
+# test it on a video model whose posterior is known exactly, and increase the weight until it breaks.
 #
 # *Time to run: about a minute on two CPU cores, about twenty seconds on a GPU.*
 
 # %% [markdown]
-# **You will learn** how per-frame noise levels turn a model of clips into a model of futures; what the guidance weight does to the
-# estimate, in theory and on digits; how to guide with a noised past, with several pasts at once, or with an anchor that stays in
-# the window; and what a past compressed to eight numbers still tells the network.
+# **You will learn** how per-frame noise levels turn a model of clips into a model of futures; what the
+# guidance weight does to the estimate, in theory and on digits; how to guide with a noised past, with several
+# pasts at once, or with an anchor that stays in the window; and what a past compressed to eight numbers still
+# tells the network.
 #
 # **You need** chapters 5 and 6.
 
@@ -75,6 +76,15 @@ def continue_clips(method, truth, steps=15, seed=1):
     with torch.no_grad():
         return vd.run_sampler(vd.ddim(guided, noise_like(truth, seed), schedule, steps))
 
+
+PSNR_DIGITS = {f"PSNR {n}": 1 for n in (1, 5, 11)}
+
+
+def psnr_of(new, future):
+    """Mean PSNR over clips at new frame 1, 5 and 11."""
+    psnr = video_metrics.psnr(new.clamp(-1, 1), future).mean(0)
+    return {f"PSNR {n}": psnr[n - 1].item() for n in (1, 5, 11)}
+
 # %% [markdown]
 # ## What we will have at the end
 
@@ -84,28 +94,30 @@ generated = continue_clips(history_guidance, truth)
 viz.film_strip([truth[0], generated[0]], ["truth", "generated"], num_context=[window, overlap]);
 
 # %% [markdown]
-# **Predict.** Guidance pushes the estimate away from what the network would estimate *without* the past. With the weight at 3, will
-# the digit move faster, slower, or freeze? Will it be brighter or fainter?
+# **Predict.** Guidance pushes the estimate away from what the network would estimate *without* the past. With
+# the weight at 3, will the digit move faster, slower, or freeze? Will it be brighter or fainter?
 
 # %% [markdown]
 # ## The mathematics
 #
-# Take a window of $F$ frames whose first $K$ are the past $h$. The network takes one noise level *per frame*, so the same weights give
-# two estimates:
+# Take a window of $F$ frames whose first $K$ are the past $h$. The network takes one noise level *per frame*,
+# so the same weights give two estimates:
 #
 # $$c = \hat x_0\big([h, x_t], [0, t]\big), \qquad u = \hat x_0\big([\epsilon, x_t], [T, t]\big). \tag{1}$$
 #
-# In $c$ the past is in the window at level 0: it is clean, and the network knows that. In $u$ the same frames are pure noise at
-# level $T$: nothing is known of the past. Classifier-free guidance {cite:p}`ho2022classifier` interpolates between the two, and extrapolates:
+# In $c$ the past is in the window at level 0: it is clean, and the network knows that. In $u$ the same frames
+# are pure noise at level $T$: nothing is known of the past. Classifier-free guidance
+# {cite:p}`ho2022classifier` interpolates between the two, and extrapolates:
 #
 # $$\hat x_0 = u + w\,(c - u). \tag{2}$$
 #
-# $w = 1$ is the conditional model, $w = 0$ the unconditional one. Since $c - u$ is proportional to the gradient of
-# $\log p(h \mid x_t)$, guidance samples, approximately, from
+# $w = 1$ is the conditional model, $w = 0$ the unconditional one. Since $c - u$ is proportional to the
+# gradient of $\log p(h \mid x_t)$, guidance samples, approximately, from
 #
 # $$p_w(x) \propto p(x)\, p(h \mid x)^w. \tag{3}$$
 #
-# For $w > 1$ this distribution is narrower around what the past suggests than the posterior is. {cite:t}`song2025history` studied it for history.
+# For $w > 1$ this distribution is narrower around what the past suggests than the posterior is.
+# {cite:t}`song2025history` studied it for history.
 
 # %% [markdown]
 # ## Build it
@@ -129,7 +141,8 @@ def my_guided(denoiser, past, w):
 # %% [markdown]
 # ## Meet the twin
 #
-# The second check is an identity that holds for every network: the estimate moves along a straight line with $w$.
+# The second check is an identity that holds for every network: the estimate moves along a straight line with
+# $w$.
 
 # %%
 past, xt, t = truth[:2, :, :overlap], noise_like(truth[:2]), torch.tensor([700, 300], device=device)
@@ -146,12 +159,14 @@ torch.testing.assert_close(line[3.0], straight, rtol=1e-3, atol=1e-3)
 # %% [markdown]
 # ## The exact posterior
 #
-# Is equation (2) *right*? For digits nobody knows $p(\text{future} \mid \text{past})$. So here is a video model for which it is known.
-# Its pixels are independent of each other, and each follows a smooth Gaussian process in time. The denoiser is a matrix, and the
-# future given the past is a Gaussian with a known mean and covariance. The same method and the same sampler run on it unchanged.
+# Is equation (2) *right*? For digits nobody knows $p(\text{future} \mid \text{past})$. So here is a video
+# model for which it is known. Its pixels are independent of each other, and each follows a smooth Gaussian
+# process in time. The denoiser is a matrix, and the future given the past is a Gaussian with a known mean and
+# covariance. The same method and the same sampler run on it unchanged.
 #
-# We measure two errors of the sampled futures, frame by frame. The *bias* is the root mean square of (mean of the samples - exact mean),
-# in exact standard deviations. The *std ratio* is the standard deviation of the samples over the exact one. Ideal are 0 and 1.
+# We measure two errors of the sampled futures, frame by frame. The *bias* is the root mean square of (mean of
+# the samples - exact mean), in exact standard deviations. The *std ratio* is the standard deviation of the
+# samples over the exact one. Ideal are 0 and 1.
 
 # %%
 model = GaussianVideo(schedule)
@@ -173,33 +188,35 @@ for ideal in (0, 1):
 axis.set(xlabel="guidance weight w", ylabel="exact standard deviations", ylim=(-0.2, 5));
 
 # %%
-print("new frame           ", *(f"{n:5}" for n in range(1, 7)))
+rows = {}
 for w in (1.0, 2.0):
-    print(f"bias      at w = {w:3}", *(f"{x:5.2f}" for x in bias[w]))
-    print(f"std ratio at w = {w:3}", *(f"{x:5.2f}" for x in std_ratio[w]))
+    rows |= {f"bias, w = {w:g}": bias[w].tolist(), f"std ratio, w = {w:g}": std_ratio[w].tolist()}
+columns = [f"frame {n}" for n in range(1, 7)]
+show_table(pd.DataFrame(rows, index=columns).T, "Gaussian model: bias and std ratio by new frame")
 
 # %% [markdown]
-# With an exact network the condition in the window, $w = 1$, *is* the posterior, up to the error of 60 steps. Every other weight samples
-# another distribution, and a larger one is too narrow. So if a larger weight helps on digits, one explanation is that the network is
-# not exact: it uses its past too little, and guidance compensates.
+# With an exact network the condition in the window, $w = 1$, *is* the posterior, up to the error of 60 steps.
+# Every other weight samples another distribution, and a larger one is too narrow. So if a larger weight helps
+# on digits, one explanation is that the network is not exact: it uses its past too little, and guidance
+# compensates.
 
 # %% [markdown]
 # ## On digits
 #
-# Eight held-out clips, six weights, the same noise. PSNR against the true future tells how well the past was used. Motion and intensity,
-# both relative to the truth (chapter 6), show side effects.
+# Eight held-out clips, six weights, the same noise. PSNR against the true future tells how well the past was
+# used. Motion and intensity, both relative to the truth (chapter 6), show side effects.
 
 # %%
-on_digits, future = {}, truth[:, :, overlap:].cpu()
-print("   w   PSNR at new frame 1, 5, 11   motion  intensity   (8 clips)")
+on_digits, rows, future = {}, {}, truth[:, :, overlap:].cpu()
 for w in (0.0, 1.0, 1.5, 2.5, 4.0, 8.0):
     clips = continue_clips(partial(history_guidance, weight=w), truth, steps=8).cpu()
     new = clips[:, :, overlap:]
-    psnr = video_metrics.psnr(new.clamp(-1, 1), future).mean(0)[[0, 4, 10]]
     motion = digit_metrics.motion(clips, truth.cpu()).mean().item()
     intensity = (digit_metrics.intensity(new).mean() / digit_metrics.intensity(future).mean()).item()
-    print(f"{w:4}   " + " ".join(f"{x:8.1f}" for x in psnr) + f"   {motion:8.2f} {intensity:10.2f}")
+    rows[w] = psnr_of(new, future) | {"motion": motion, "intensity": intensity}
     on_digits[w] = clips
+caption = "digits32, 8 clips: PSNR (dB) at new frame 1, 5, 11; motion and intensity, ideal at 1"
+show_table(pd.DataFrame(rows).T.rename_axis("w"), caption, digits=PSNR_DIGITS)
 
 # %% mystnb={"image": {"alt": "Film strips of one clip for guidance weights 0, 1, 2.5 and 4 below the true clip."}, "figure": {"caption": "One clip, four weights, the same noise. Context: the first five frames (blue)."}}
 shown = [0.0, 1.0, 2.5, 4.0]
@@ -207,9 +224,9 @@ strips = [truth[0].cpu(), *(on_digits[w][0] for w in shown)]
 viz.film_strip(strips, ["truth", *(f"w = {w}" for w in shown)], num_context=[window] + [overlap] * 4);
 
 # %% [markdown]
-# Eight clips and eight steps are not enough evidence. Here is the study: `digits32`, 64 held-out clips, 25 steps. *Saturation* is the
-# fraction of the new pixels that end beyond the range of pictures, $|x| > 1.1$, before they are clamped. Brackets hold half of the 95%
-# interval over clips.
+# Eight clips and eight steps are not enough evidence. Here is the study: `digits32`, 64 held-out clips, 25
+# steps. *Saturation* is the fraction of the new pixels that end beyond the range of pictures, $|x| > 1.1$,
+# before they are clamped. Brackets hold half of the 95% interval over clips.
 
 # %%
 def by_weight(table, columns):
@@ -228,7 +245,7 @@ columns |= {name: (name, None) for name in ("motion", "intensity")}
 mean, half = by_weight(table, columns)
 best = dict.fromkeys(["PSNR 1", "PSNR 5", "PSNR 11"], "max") | {"motion": 1, "intensity": 1}
 caption = "digits32 by guidance weight: PSNR (dB) at new frame 1, 5, 11; motion and intensity, ideal at 1"
-show_table(mean, caption, best, digits={name: 1 for name in mean if "PSNR" in name}, half=half)
+show_table(mean, caption, best, digits=PSNR_DIGITS, half=half)
 
 # %% mystnb={"image": {"alt": "Three panels against the guidance weight, with bands: PSNR at new frames 1, 5 and 11; motion and intensity relative to the truth, with a line at one; the percentage of saturated pixels."}, "figure": {"caption": "What the weight does to digits32: 64 held-out clips, 25 steps, 5 context frames, 11 generated. Bands: 95% intervals over clips. Middle: 1 is ideal (dotted)."}}
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.7), layout="constrained")
@@ -246,12 +263,14 @@ axes[2].set(ylabel="% of the new pixels saturated")
 axes[2].legend().remove()
 
 # %% [markdown]
-# With weights below 1 `digits32` uses the past too little. A weight somewhat above 1 raises PSNR, and most at the largest lead time. A large
-# one takes the gain back, first on the frame next to the past, and more pixels leave the range of pictures: equation (2) extrapolates.
+# With weights below 1 `digits32` uses the past too little. A weight somewhat above 1 raises PSNR, and most at
+# the largest lead time. A large one takes the gain back, first on the frame next to the past, and more pixels
+# leave the range of pictures: equation (2) extrapolates.
 #
-# At every weight from 1 up the digit moves as fast as it should. Nothing freezes, although {cite:t}`song2025history` saw videos turn
-# static from $w = 3$ on. Perhaps nothing can freeze here, since five frames tell the velocity? With *one* context frame the direction is
-# unknown, and standing still would be the cautious answer.
+# At every weight from 1 up the digit moves as fast as it should. Nothing freezes, although
+# {cite:t}`song2025history` saw videos turn static from $w = 3$ on. Perhaps nothing can freeze here, since
+# five frames tell the velocity? With *one* context frame the direction is unknown, and standing still would
+# be the cautious answer.
 
 # %%
 table = read_results("compare_weights_1")
@@ -260,13 +279,15 @@ mean, half = by_weight(table, {name: (name, None) for name in ("motion", "intens
 show_table(mean, "digits32 with one context frame, by guidance weight", half=half)
 
 # %% [markdown]
-# The digits neither stand still nor rush. What the weight adds is intensity. Our reading: the weight can only exaggerate what the network
-# has seen, and in this world nothing ever stands still. Films of people, who often do stand still, may be another matter.
+# The digits neither stand still nor rush. What the weight adds is intensity. Our reading: the weight can only
+# exaggerate what the network has seen, and in this world nothing ever stands still. Films of people, who
+# often do stand still, may be another matter.
 
 # %% [markdown]
 # ## Play
 #
-# The weight, on one clip. Left the truth, right the model. Bright borders mark context frames. In a running notebook every move samples anew.
+# The weight, on one clip. Left the truth, right the model. Bright borders mark context frames. In a running
+# notebook every move samples anew.
 
 # %%
 one = truth[5:6]
@@ -284,9 +305,10 @@ sliders.guidance_slider(play, [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0], alt=alt,
 # %% [markdown]
 # ## Noised pasts, and several pasts
 #
-# {cite:t}`song2025history` propose two refinements of this *vanilla* history guidance. *Fractional* history guidance emphasizes a past that is
-# partly noised, at a level that the network is told. What survives there is the coarse content, so fine detail is not pushed.
-# *Temporal* history guidance adds several terms, one for each of several subsets of the past.
+# {cite:t}`song2025history` propose two refinements of this *vanilla* history guidance. *Fractional* history
+# guidance emphasizes a past that is partly noised, at a level that the network is told. What survives there
+# is the coarse content, so fine detail is not pushed. *Temporal* history guidance adds several terms, one for
+# each of several subsets of the past.
 
 # %%
 variants = {
@@ -295,28 +317,31 @@ variants = {
     "fractional, w = 2, level 500": partial(fractional_history_guidance, weight=2.0, level=500),
     "temporal, 5 and 2 frames": partial(temporal_history_guidance, weights={5: 1.0, 2: 0.5}),
 }
-print("                               PSNR at new frame 1, 5, 11   (8 clips)")
+rows = {}
 for name, method in variants.items():
-    new = continue_clips(method, truth, steps=12).cpu()[:, :, overlap:].clamp(-1, 1)
-    psnr = video_metrics.psnr(new, future).mean(0)[[0, 4, 10]]
-    print(f"{name:30} " + " ".join(f"{x:8.1f}" for x in psnr))
+    new = continue_clips(method, truth, steps=12).cpu()[:, :, overlap:]
+    rows[name] = psnr_of(new, future)
+show_table(pd.DataFrame(rows).T, "digits32, 8 clips: PSNR (dB) at new frame 1, 5, 11", digits=1)
 
 # %% [markdown]
 # ## The past as an embedding
 #
-# Clean frames in the window cost as much as new ones: they pass through the network at every step. Many systems give the past in
-# another form. An encoder compresses it to one *embedding* $e(h)$, and the network is conditioned on it beside the noise level:
+# Clean frames in the window cost as much as new ones: they pass through the network at every step. Many
+# systems give the past in another form. An encoder compresses it to one *embedding* $e(h)$, and the network
+# is conditioned on it beside the noise level:
 #
 # $$c = \hat x_0\big(x_t, t, e(h)\big), \qquad u = \hat x_0\big(x_t, t, 0\big), \qquad e(h) \in \mathbb{R}^{s}. \tag{4}$$
 #
-# Only the $F - K$ new frames pass through the network. Equation (2) works as before: in training the embedding is dropped now and then.
+# Only the $F - K$ new frames pass through the network. Equation (2) works as before: in training the
+# embedding is dropped now and then.
 #
-# `HistoryEncoder` stacks the past frames as channels, applies three convolutions, and compresses the result to $s$ numbers. From these it
-# computes two inputs for the network. A vector modulates the channels of every block (FiLM), as the noise embedding does. It is the same
-# at every spatial position, so it can say *what* is there, but hardly *where*. So the numbers are also decoded to a *draft* of each new
-# frame, which is added to the input of the first stage. Embedding and draft are trained first, by the draft's squared error, which is cheap,
-# since no denoising network is involved. Then `digits32` is fine-tuned to use them. All this takes a few minutes. Here are two encoders,
-# with $s = 8$ and $s = 64$, that read up to ten frames.
+# `HistoryEncoder` stacks the past frames as channels, applies three convolutions, and compresses the result
+# to $s$ numbers. From these it computes two inputs for the network. A vector modulates the channels of every
+# block (FiLM), as the noise embedding does. It is the same at every spatial position, so it can say *what* is
+# there, but hardly *where*. So the numbers are also decoded to a *draft* of each new frame, which is added to
+# the input of the first stage. Embedding and draft are trained first, by the draft's squared error, which is
+# cheap, since no denoising network is involved. Then `digits32` is fine-tuned to use them. All this takes a
+# few minutes. Here are two encoders, with $s = 8$ and $s = 64$, that read up to ten frames.
 
 # %%
 ten = held_out(8, frames=10 + 11, seed=3)
@@ -342,7 +367,8 @@ num_context = [21] + [10] * (len(by_form) - 1)
 viz.film_strip([clips[0] for clips in by_form.values()], list(by_form), num_context=num_context, every=2);
 
 # %% [markdown]
-# What is lost, over 64 held-out clips, by the number of context frames (one encoder was trained for each), and what each form costs:
+# What is lost, over 64 held-out clips, by the number of context frames (one encoder was trained for each),
+# and what each form costs:
 
 # %%
 lengths, drafts = (1, 5, 10), read_results("histories")
@@ -360,14 +386,14 @@ for size in (64, 8):
         f"embedding, s = {size}, w = 2": encoder + ",weight=2",
     }
 columns = {f"PSNR {n}": ("psnr", n) for n in (1, 5, 11)} | {"identity": ("identity", None)}
-digits, means = {"PSNR 1": 1, "PSNR 5": 1, "PSNR 11": 1}, {}
+means = {}
 for k, table in by_length.items():
     names = {text.format(k): name for name, text in forms.items()}
     rows = pd.concat([table, drafts])
     mean, _ = intervals(rows[rows.name.isin(list(names))], columns)
     means[k] = mean.rename(index=names).loc[list(forms)]
     caption = f"{k} context frame{'s' * (k > 1)}: PSNR (dB) at new frame 1, 5, 11, and identity (64 clips)"
-    display(show_table(means[k], caption, dict.fromkeys(columns, "max"), digits))
+    display(show_table(means[k], caption, dict.fromkeys(columns, "max"), PSNR_DIGITS))
 
 # %%
 parameters = drafts[drafts.metric == "parameters"].set_index("name").value
@@ -391,31 +417,35 @@ axes[0].set(ylabel="PSNR (dB)");
 # %% [markdown]
 # Read the table row by row. All rows are of `digits32` and of these encoders, trained for a few minutes.
 #
-# - *The embedding tells roughly where the digit is, and not which one it is.* With five frames or ten it lies far below the window at every
-#   new frame. With any number of frames the true digit is seldom read: the strokes did not survive the compression.
-# - *One frame does not tell the direction.* With one, every form falls within a few frames to the level of clips without memory. Five tell the
-#   velocity, and ten add less. One frame in the window tells nearly as well as ten which digit it is.
-# - *The size of the embedding matters little here.* Position and velocity are four numbers, and eight have room for them. Sixty-four have room for
-#   some of the shape, but a few minutes of training, by a loss that a blur satisfies, did not put it there.
-# - *Guidance cannot restore what was left out.* At $w = 2$ an embedding predicts a little better at best, and the true digit is as
-#   seldom read.
-# - *The draft* has the higher PSNR, and no digits. Squared error favors a blur at the true position. Measure clips by more than one number
-#   (chapter 6).
+# - *The embedding tells roughly where the digit is, and not which one it is.* With five frames or ten it lies
+#   far below the window at every new frame. With any number of frames the true digit is seldom read: the
+#   strokes did not survive the compression.
+# - *One frame does not tell the direction.* With one, every form falls within a few frames to the level of
+#   clips without memory. Five tell the velocity, and ten add less. One frame in the window tells nearly as
+#   well as ten which digit it is.
+# - *The size of the embedding matters little here.* Position and velocity are four numbers, and eight have
+#   room for them. Sixty-four have room for some of the shape, but a few minutes of training, by a loss that a
+#   blur satisfies, did not put it there.
+# - *Guidance cannot restore what was left out.* At $w = 2$ an embedding predicts a little better at best, and
+#   the true digit is as seldom read.
+# - *The draft* has the higher PSNR, and no digits. Squared error favors a blur at the true position. Measure
+#   clips by more than one number (chapter 6).
 #
-# The window keeps what the compression lost. Five clean frames hold the strokes five times, and the motion too. Attention along time carries
-# over the first, foresight the second (chapter 3).
+# The window keeps what the compression lost. Five clean frames hold the strokes five times, and the motion
+# too. Attention along time carries over the first, foresight the second (chapter 3).
 #
-# On memory: an embedding keeps the past out of the window. That saves a little in training. In sampling with guidance it saves more than
-# half, as both branches would hold the past.
+# On memory: an embedding keeps the past out of the window. That saves a little in training. In sampling with
+# guidance it saves more than half, as both branches would hold the past.
 
 # %% [markdown]
 # ## An anchor
 #
-# The overlap is all that the next window sees, and after ten windows it is a copy of a copy. But the past in the window need not be the
-# *latest* frames only. Some of the first context frames can stay in the window as an *anchor*: clean, in front of the other frames, at
-# positions a dozen frames before them. They are really older. The network is told a distance that it knows from training, and can use what does
-# not depend on the distance: not where the digit is, but which one it is. Streaming video models keep such an anchor in some form
-# ({cite:t}`henschel2024streamingt2v`).
+# The overlap is all that the next window sees, and after ten windows it is a copy of a copy. But the past in
+# the window need not be the *latest* frames only. Some of the first context frames can stay in the window as
+# an *anchor*: clean, in front of the other frames, at positions a dozen frames before them. They are really
+# older. The network is told a distance that it knows from training, and can use what does not depend on the
+# distance: not where the digit is, but which one it is. Streaming video models keep such an anchor in some
+# form ({cite:t}`henschel2024streamingt2v`).
 
 # %%
 def my_anchored(denoiser, past, anchor, distance=12):
@@ -444,15 +474,15 @@ long_truth = held_out(6, overlap + 66, seed=11)
 past, sampler = long_truth[:, :, :overlap], partial(vd.ddim, steps=6)
 with_anchor = partial(anchored_history, anchor=past)
 methods = {"the last five frames": history_guidance, "and an anchor of five": with_anchor}
-rolled = {}
-print("fraction of frames with the true digit, window by window (6 clips)")
+rolled, rows = {}, {}
 for name, method in methods.items():
     generator = torch.Generator().manual_seed(0)
     frames = vd.rollout(denoiser, past, 66, window, overlap, method, sampler, generator)
     rolled[name] = torch.cat([past, torch.stack(list(frames), dim=2)], dim=2).cpu()
     same = digit_metrics.identity(rolled[name], long_truth.cpu())[:, overlap:].float()
-    by_window = same.unfold(1, stride, stride).mean(dim=(0, 2))
-    print(f"{name:28}", "  ".join(f"{x:4.2f}" for x in by_window))
+    rows[name] = same.unfold(1, stride, stride).mean(dim=(0, 2)).tolist()
+table = pd.DataFrame(rows, index=[f"window {n}" for n in range(1, 7)]).T
+show_table(table, "digits32, 6 clips: fraction of frames with the true digit, window by window")
 
 # %% mystnb={"image": {"alt": "Three long film strips of one clip: the truth, its continuation from the last five frames of each window, and one that also keeps five frames from the beginning as an anchor."}, "figure": {"caption": "Every fifth frame of 71. Context: the first five (blue). Six windows, begun every eleven frames (orange bar: the first frame shown), F = 16, K = 5."}}
 strips, n = [long_truth[0].cpu(), *(clips[0] for clips in rolled.values())], long_truth.shape[2]
@@ -465,8 +495,9 @@ viz.film_strip(strips, ["truth", "last five", "with anchor"], num_context=num_co
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# At a large weight equation (2) leaves the range of pixels: $\hat x_0$ is extrapolated, and nothing makes the result a picture. Clamping at
-# the end hides it {cite:p}`saharia2022photorealistic`. Count the pixels beyond $[-1, 1]$ by more than a tenth, by hand and by the library:
+# At a large weight equation (2) leaves the range of pixels: $\hat x_0$ is extrapolated, and nothing makes the
+# result a picture. Clamping at the end hides it {cite:p}`saharia2022photorealistic`. Count the pixels beyond
+# $[-1, 1]$ by more than a tenth, by hand and by the library:
 
 # %%
 for w, clips in on_digits.items():
@@ -476,50 +507,63 @@ for w, clips in on_digits.items():
     print(f"w = {w:3}: {100 * beyond:5.2f}% of the new pixels lie beyond the range")
 
 # %% [markdown]
-# Methods are denoisers, so they compose with other wrappers. `clip_denoised` holds an estimate in $[-1, 1]$ at every step. Inside the
-# guidance it clamps both branches, and the extrapolation can still leave the range. Around the guidance it clamps what the sampler sees.
+# Methods are denoisers, so they compose with other wrappers. `clip_denoised` holds an estimate in $[-1, 1]$
+# at every step. Inside the guidance it clamps both branches, and the extrapolation can still leave the range.
+# Around the guidance it clamps what the sampler sees.
 
 # %%
-def clipped_inside(denoiser, past):
+def clip_branches(denoiser, past):
     return history_guidance(vd.clip_denoised(denoiser), past, weight=8.0)
 
 
-def clipped_around(denoiser, past):
+def clip_result(denoiser, past):
     return vd.clip_denoised(history_guidance(denoiser, past, weight=8.0))
 
 
-for method in (clipped_inside, clipped_around):
-    new = continue_clips(method, truth, steps=8).cpu()[:, :, overlap:]
-    psnr = video_metrics.psnr(new.clamp(-1, 1), future).mean(0)[[0, 4, 10]]
-    beyond = 100 * video_metrics.saturation(new).mean()
-    print(f"{method.__name__}: {beyond:.2f}% beyond the range, PSNR", "  ".join(f"{x:.1f}" for x in psnr))
+rows = {}
+clips = {"w = 8": on_digits[8.0]}
+clips |= {f.__name__: continue_clips(f, truth, steps=8).cpu() for f in (clip_branches, clip_result)}
+for name, x in clips.items():
+    new = x[:, :, overlap:]
+    rows[name] = {"saturation (%)": 100 * video_metrics.saturation(new).mean().item()} | psnr_of(new, future)
+show_table(pd.DataFrame(rows).T, "digits32, 8 clips, w = 8: saturation and PSNR (dB)", digits=PSNR_DIGITS)
 
 # %% [markdown]
-# On these eight clips both remove most of the saturation. Clamping the branches lowers the PSNR of $w = 8$. Clamping the result raises it at the later frames.
+# On these eight clips both remove most of the saturation. Clamping the branches lowers the PSNR of $w = 8$.
+# Clamping the result raises it at the later frames.
 #
 # ## Recap
 #
-# One noise level per frame makes the past a condition: clean frames in the window, no new weights. Guidance with weight $w$ moves the estimate
-# along the line from "no past" to "this past" and beyond. With an exact network the posterior lies at $w = 1$. `digits32` predicts better at
-# $w = 1.5$ to 2, at twice the network evaluations. A past compressed to a few numbers tells roughly where the digit goes and loses which one it is.
+# One noise level per frame makes the past a condition: clean frames in the window, no new weights. Guidance
+# with weight $w$ moves the estimate along the line from "no past" to "this past" and beyond. With an exact
+# network the posterior lies at $w = 1$. `digits32` predicts better at $w = 1.5$ to 2, at twice the network
+# evaluations. A past compressed to a few numbers tells roughly where the digit goes and loses which one it
+# is.
 #
 # ## Exercises
 #
-# 1. **Predict.** In the Gaussian model, what is the std ratio at $w = 0$ for a frame right after the past? Why is it so large?
-# 2. **Code.** Give the last context frame a level of 15 instead of 0, and tell the network so. Does a long rollout last longer?
-# 3. **Explore.** Let the weight depend on $t$: guide only while $t > 500$. Which half of the trajectory does the gain come from?
+# 1. **Predict.** In the Gaussian model, what is the std ratio at $w = 0$ for a frame right after the past?
+#    Why is it so large?
+# 2. **Code.** Give the last context frame a level of 15 instead of 0, and tell the network so. Does a long
+#    rollout last longer?
+# 3. **Explore.** Let the weight depend on $t$: guide only while $t > 500$. Which half of the trajectory does
+#    the gain come from?
 #
 # :::{dropdown} Solutions
-# 1. Without the past the new frame has the process's own standard deviation, $s$. Given the past it is nearly determined. The ratio is more
-#    than ten right after the past, and it is exactly that of `independent` windows.
-# 2. Put `torch.where(last, 15, 0)` into the levels of the past and `schedule.add_noise` the frame itself. Generated frames are slightly wrong,
-#    and telling the network so makes it trust them less: {cite:t}`chen2024diffusion` use this for stability.
-# 3. Choose between two denoisers: `lambda xt, t: (guided if t[0] > 500 else plain)(xt, t)`. Positions are decided at high noise, so most of
-#    the gain comes from there. The pixels out of range come from the low half.
+# 1. Without the past the new frame has the process's own standard deviation, $s$. Given the past it is nearly
+#    determined. The ratio is more than ten right after the past, and it is exactly that of `independent`
+#    windows.
+# 2. Put `torch.where(last, 15, 0)` into the levels of the past and `schedule.add_noise` the frame itself.
+#    Generated frames are slightly wrong, and telling the network so makes it trust them less:
+#    {cite:t}`chen2024diffusion` use this for stability.
+# 3. Choose between two denoisers: `lambda xt, t: (guided if t[0] > 500 else plain)(xt, t)`. Positions are
+#    decided at high noise, so most of the gain comes from there. The pixels out of range come from the low
+#    half.
 # :::
 #
 # ## Sources
 #
-# Classifier-free guidance: {cite:t}`ho2022classifier`. Guidance on history, fractional and temporal: {cite:t}`song2025history`. Noise levels
-# per frame: {cite:t}`chen2024diffusion`. The conditional window in video diffusion: {cite:t}`ho2022video`, {cite:t}`harvey2022flexible`. An
-# anchor frame for long videos: {cite:t}`henschel2024streamingt2v`. Saturation: {cite:t}`saharia2022photorealistic`.
+# Classifier-free guidance: {cite:t}`ho2022classifier`. Guidance on history, fractional and temporal:
+# {cite:t}`song2025history`. Noise levels per frame: {cite:t}`chen2024diffusion`. The conditional window in
+# video diffusion: {cite:t}`ho2022video`, {cite:t}`harvey2022flexible`. An anchor frame for long videos:
+# {cite:t}`henschel2024streamingt2v`. Saturation: {cite:t}`saharia2022photorealistic`.
