@@ -16,15 +16,18 @@
 # %% [markdown]
 # # 9. Direct feature injection
 #
-# **The network has already computed what the past looks like, inside. Can that be handed to the next window, instead of the past itself?**
+# **The network has already computed features of the past. Can the next window get these features instead of
+# the past itself?**
 #
-# We record the features of the previous frames through the tap, put them into the new window's pass, and find the one place where this is not a trick but an identity: keys and values of
-# a clean past. There injection *is* the condition of chapter 7, with two thirds of its passes. Everywhere else we measure what it does.
+# We record the features of the past through a hook and put them into the evaluation of the new window. At one
+# site this is not an approximation but an identity: the keys and values of a clean past. There injection *is*
+# the condition of chapter 7, for two thirds of its work per step. Everywhere else we measure what it does.
 #
 # *Time to run: about a minute on two CPU cores, about twenty seconds on a GPU.*
 
 # %% [markdown]
-# **You will learn** what can be injected, where, and how; why appended keys and values work and overwritten outputs do not; what the features carry.
+# **You will learn** what can be injected, where, and how; why prepended keys and values work and overwritten
+# outputs do not; what the features carry.
 #
 # **You need** chapters 3 and 7.
 
@@ -33,100 +36,105 @@ import time
 from functools import partial
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import torch
 from einops import rearrange
 from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 
 import vdiff_lite as vd
+from vdiff_lite import viz
 from vdiff_lite.evaluation import video_metrics
 from vdiff_lite.evaluation.method_text import bind
-from vdiff_lite.evaluation.results import by_clip, command_of, read_table, rows_of, values
+from vdiff_lite.evaluation.results import command_of, intervals, per_clip, read_results
 from vdiff_lite.methods import FeatureCache, history_guidance, injection
 from vdiff_lite.viz import sliders
+from vdiff_lite.viz.tables import show_table
 
 vd.prepare_cpu()
+torch.manual_seed(0)  # a noised source draws its noise from the global generator
 device = vd.pick_device()
 denoiser = vd.load("digits32", device)
 schedule = denoiser.schedule
-F, K = 16, 5  # window and overlap: 5 frames given, 11 made
+window, overlap = 16, 5
+stride = window - overlap  # 5 context frames, 11 new ones per window
 
 
-def held_out(clips, frames=F, seed=0, split="test"):
-    data = vd.BouncingDigits(split=split, num_frames=frames)
-    return data.sample(clips, torch.Generator().manual_seed(seed))
+def held_out(clips, frames=window, seed=0, split="test"):
+    source = vd.BouncingDigits(split=split, num_frames=frames)
+    return source.sample(clips, torch.Generator().manual_seed(seed))
 
 
 def continue_clips(method, truth, steps=12, seed=1):
     xt = torch.randn(truth.shape, generator=torch.Generator().manual_seed(seed)).to(device)
     with torch.no_grad():
-        return vd.run_sampler(
-            vd.ddim(method(denoiser, truth[:, :, :K]), xt, schedule, steps)
-        ).cpu()
+        return vd.run_sampler(vd.ddim(method(denoiser, truth[:, :, :overlap]), xt, schedule, steps)).cpu()
 
 
 def score(clips, truth):
-    psnr = video_metrics.psnr(clips[:, :, K:].clamp(-1, 1), truth[:, :, K:].cpu()).mean(0)
-    return "  ".join(f"{x:5.1f}" for x in psnr[[0, 4, 10]])
+    new, future = clips[:, :, overlap:].clamp(-1, 1), truth[:, :, overlap:].cpu()
+    psnr = video_metrics.psnr(new, future).mean(0)
+    return {f"PSNR {n}": psnr[n - 1].item() for n in (1, 5, 11)}
 
 # %% [markdown]
 # ## What we will have at the end
 
-# %% mystnb={"image": {"alt": "Three film strips: the truth, its continuation by injected keys and values, and one by overwritten decoder features; the last jumps where the given frames end."}, "figure": {"caption": "The first five frames are given (blue). Middle: keys and values of the clean past, appended. Below: the decoder's outputs at the overlap, overwritten. F = 16, K = 5, stride 11."}}
+# %% mystnb={"image": {"alt": "Three film strips: the truth, its continuation by injected keys and values, and one by overwritten decoder outputs; the last jumps where the context frames end."}, "figure": {"caption": "Context: the first five frames (blue). Middle: keys and values of the clean past, prepended. Below: the decoder's outputs at the overlap, overwritten. F = 16, K = 5, stride 11."}}
 truth = held_out(6, seed=3).video.to(device)
-overwritten = partial(injection, sites="decoder", append=False, source="same")
-made = [continue_clips(method, truth) for method in (injection, overwritten)]
-made[1] = torch.cat([truth[:, :, :K].cpu(), made[1][:, :, K:]], dim=2)
-viz.film_strip(
-    [truth[0].cpu(), *(clips[0] for clips in made)],
-    ["truth", "keys, values", "outputs"],
-    num_context=[F, K, K],
-);
+overwritten = partial(injection, sites="decoder", prepend=False, source="same")
+continued = [continue_clips(method, truth) for method in (injection, overwritten)]
+continued[1] = torch.cat([truth[:, :, :overlap].cpu(), continued[1][:, :, overlap:]], dim=2)
+strips = [truth[0].cpu(), *(clips[0] for clips in continued)]
+viz.film_strip(strips, ["truth", "keys, values", "outputs"], num_context=[window, overlap, overlap]);
 
 # %% [markdown]
-# **Predict.** The features at the overlap are replaced by those of the true past, at every level and in every stage of the decoder. Why should the *new* frames care?
+# **Predict.** The features at the overlap are replaced by those of the true past, at every noise level and in
+# every stage of the decoder. Why should the *new* frames depend on them?
 
 # %% [markdown]
 # ## The mathematics
 #
-# Let $\phi_s(z)$ be what the network holds at site $s$. *Blending* overwrites it at the frames $a$ of the overlap,
+# Let $\phi_s(z)$ be the features of the network at site $s$. *Blending* overwrites them at the frames $a$ of
+# the overlap,
 #
 # $$\phi_s(z)_a \leftarrow (1 - \lambda)\,\phi_s(z)_a + \lambda\,\phi_s(h_t), \tag{1}$$
 #
-# with $h_t$ the past at the same noise level, in the spirit of Plug-and-Play {cite:p}`tumanyan2023plug`. *Appending* leaves the window's own features alone and lets its frames look at the
-# past's keys and values too, like MasaCtrl's {cite:p}`cao2023masactrl`:
+# with $h_t$ the past at the same noise level, in the spirit of Plug-and-Play {cite:p}`tumanyan2023plug`.
+# *Prepending* leaves the window's own features alone and lets its frames attend to the keys and values of the
+# past too, like MasaCtrl {cite:p}`cao2023masactrl`:
 #
 # $$\operatorname{attention}\big(Q,\; [K_h, K],\; [V_h, V]\big). \tag{2}$$
 #
-# If $h$ is *clean* and clean frames never look at noisy ones, then $K_h, V_h$ do not depend on the window at all. They are computed once, and (2) is what a full pass with the past in the
-# window computes for the new frames,
+# If $h$ is *clean* and clean frames never attend to noisy ones, then $K_h, V_h$ do not depend on the window
+# at all. They are computed once and cached, and (2) is what a full evaluation with the past in the window
+# computes for the new frames,
 #
 # $$\text{injection}(x_t) = c(x_t) \quad\text{exactly}, \qquad \text{at } \tfrac{F - K}{F} \text{ of the work.} \tag{3}$$
 #
-# Streaming video models of today cache keys and values in this way {cite:p}`huang2025self`.
+# Streaming video models cache keys and values in this way {cite:p}`huang2025self`.
 
 # %% [markdown]
 # ## Build it
 
 # %%
 def my_injection(denoiser, past):
-    k, seen = past.shape[2], {}
+    k, cached = past.shape[2], {}
 
     def record(site, feature):
-        seen[site] = feature
+        cached[site] = feature
         return feature
 
     clean = torch.zeros(past.shape[0], dtype=torch.long, device=past.device)
     with torch.no_grad():
-        denoiser(past, clean, hook=record)  # one pass for the whole window
+        denoiser(past, clean, hook=record)  # one evaluation for the whole window
 
-    def in_front(site, feature):
+    def prepend(site, feature):
         if not isinstance(feature, tuple):  # a stage's output: left alone
             return feature
-        return tuple(torch.cat([old, own], dim=2) for old, own in zip(seen[site], feature))
+        return tuple(torch.cat([old, own], dim=2) for old, own in zip(cached[site], feature))
 
     def injected(xt, t):
-        positions = torch.arange(k, xt.shape[2])  # the new frames stand after the past
-        new = denoiser(xt[:, :, k:], t, hook=in_front, positions=positions)
+        positions = torch.arange(k, xt.shape[2])  # the new frames come after the past
+        new = denoiser(xt[:, :, k:], t, hook=prepend, positions=positions)
         return torch.cat([past, new], dim=2)
 
     return injected
@@ -135,7 +143,7 @@ def my_injection(denoiser, past):
 # ## Meet the twin
 
 # %%
-past = truth[:2, :, :K]
+past = truth[:2, :, :overlap]
 xt = torch.randn(truth[:2].shape, generator=torch.Generator().manual_seed(1)).to(device)
 t = torch.tensor([700, 300], device=device)
 with torch.no_grad():
@@ -150,24 +158,22 @@ torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
 print(f"largest difference in x0_hat: {(theirs - in_window).abs().max():.1e}")
 
 
-def seconds(method, repeats=3):
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        continue_clips(method, truth, steps=6)
-        times.append(time.perf_counter() - started)
-    return min(times)
+def seconds(method):
+    started = time.perf_counter()
+    continue_clips(method, truth, steps=6)
+    return time.perf_counter() - started
 
 
-ratio = seconds(injection) / seconds(history_guidance)
-print(
-    f"time of injection / time of the past in the window: {ratio:.2f}   ((F - K) / F = {(F - K) / F:.2f})"
-)
+# In turns, and the fastest of each, so that other work on the machine counts little.
+times = torch.tensor([[seconds(method) for method in (injection, history_guidance)] for _ in range(6)])
+ratio = times.amin(0)[0] / times.amin(0)[1]
+print(f"time of injection / time of the past in the window: {ratio:.2f}")
+print(f"(F - K) / F: {stride / window:.2f}")
 
 # %% [markdown]
 # ## Which site, which operation, which source?
 #
-# Everything else is an approximation. Six clips, the same noise.
+# Everything else is an approximation. Six clips, the same noise, PSNR against the true future.
 
 # %%
 variants = {
@@ -178,218 +184,232 @@ variants = {
     "all outputs, overwritten": "injection:sites=encoder+middle+decoder,prepend=False,source=same",
     "all outputs, overwritten, clean": "injection:sites=encoder+middle+decoder,prepend=False",
     "K, V overwritten, same level": "injection:prepend=False,source=same",
-    "K, V appended, same level": "injection:source=same",
+    "K, V prepended, same level": "injection:source=same",
     "K, V along time, clean": "injection:sites=temporal",
     "K, V of joint blocks, clean": "injection:sites=joint",
     "K, V of the foresight, clean": "injection:sites=motion",
     "along time and foresight, clean": "injection:sites=temporal+motion",
     "all K, V, clean": "injection",
 }
-print("                                    PSNR at new frame 1, 5, 11   (6 clips)")
-for name, text in variants.items():
-    print(f"{name:34}  {score(continue_clips(bind(text), truth), truth)}")
+scores = {name: score(continue_clips(bind(text), truth), truth) for name, text in variants.items()}
+show_table(pd.DataFrame(scores).T, "PSNR (dB) at new frame 1, 5, 11; 6 clips of digits32", digits=1)
 
 # %% [markdown]
-# The pattern: what is written at the overlap reaches the new frames only through attention. Overwriting a stage's *output* changes what the next stage's keys and values are made of, once
-# and late; appending *all* keys and values is the whole conversation. And the source matters as much
-# as the site: features of a noised past are as vague as that past is, and the same overwriting with clean features does far better.
+# The pattern: what is changed at the overlap reaches the new frames only through attention. Overwriting a
+# stage's *output* changes the input of the next stage's keys and values. Prepending *all* keys and values
+# carries all that attention could read from the past. And the source matters as much as the site: features of
+# a noised past are as vague as that past, and the same overwriting with clean features predicts far better at
+# the first new frames.
 #
-# Six clips are few. The study gave every variant 32 held-out clips and 25 steps, and asked two more questions of each new frame: does it show the right digit (*same*, the identity of chapter 6), and how many pixels is it away
-# from its true place (*off*)? The first is what the features carry of identity, the second what they carry of motion.
+# Six clips are few. The study gave every variant 32 held-out clips and 25 steps of `digits32`, and measured
+# two more properties of the new frames. *Identity* (chapter 6) is the fraction of frames that show the true
+# digit. *Position error* is the distance of the digit from its true position, in pixels.
 
 # %%
-about, rows = read_table("../data/results/compare_sites.csv")
-print(command_of(about))
-print(f"{'':32}  PSNR at 1, 5, 11    same   off at 1, 11")
-for name, text in variants.items():
-    of = rows_of(text)
-    db = "  ".join(f"{by_clip(rows, 'psnr', frame=n, **of).mean():5.1f}" for n in (1, 5, 11))
-    off = "".join(f"{by_clip(rows, 'off', frame=n, **of).mean():7.1f}" for n in (1, 11))
-    print(f"{name:32} {db} {values(rows, 'identity', **of).mean():7.2f} {off}")
+sites = read_results("compare_sites")
+print(command_of(sites))
+columns = {f"PSNR {n}": ("psnr", n) for n in (1, 5, 11)} | {"identity": ("identity", None)}
+columns |= {f"position error {n}": ("position_error", n) for n in (1, 11)}
+mean, _ = intervals(sites, columns)
+mean = mean.loc[list(variants.values())].set_axis(list(variants))
+caption = "digits32, 32 clips: PSNR (dB), fraction of true digits, and position error (pixels), by new frame"
+show_table(mean, caption, digits=dict.fromkeys(columns, 1) | {"identity": 2})
 
-# %% mystnb={"image": {"alt": "Two panels of dots with intervals, one line for each variant of injection: the share of frames with the right digit, and the distance from the true place at the last new frame. Keys and values along time have the digit and not the place; those of the foresight alone have neither; both together have both."}, "figure": {"caption": "What each variant carries over. Left: share of new frames that show the right digit. Right: distance of the digit from its true place at the eleventh new frame. 32 held-out clips, 95% intervals."}}
+# %% mystnb={"image": {"alt": "Two panels of dots with intervals, one line for each variant of injection: the fraction of frames with the true digit, and the position error at the last new frame. Keys and values along time have the digit and not the position; those of the foresight alone have neither; both together have both."}, "figure": {"caption": "What each variant carries over (digits32). Left: fraction of new frames with the true digit. Right: position error at the eleventh new frame. 32 held-out clips, 95% intervals."}}
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
-kinds = (("identity", {}, "right digit (share)"), ("off", {"frame": F - K}, "off (pixels)"))
-for axis, (metric, where, label) in zip(axes, kinds):
-    scores = {
-        name: by_clip(rows, metric, **where, **rows_of(text)) for name, text in variants.items()
-    }
-    viz.plot_intervals(axis, {name: video_metrics.bootstrap(x) for name, x in scores.items()})
+panels = (("identity", None, "true digit (fraction)"), ("position_error", stride, "position error (pixels)"))
+for axis, (metric, frame, label) in zip(axes, panels):
+    scores = per_clip(sites, metric, frame)
+    viz.plot_intervals(axis, {name: video_metrics.bootstrap(scores[text]) for name, text in variants.items()})
     axis.set(xlabel=label, xlim=0)
 
 # %% [markdown]
-# The last rows take the conversation apart. Keys and values *along time* alone keep the digit and lose the place: the right digit is on nearly every frame, and by the last of them it is pixels away. Those of the *foresight* alone, a few hundred
-# numbers a frame that know nothing but where the past was, do not bring the digit, and without a digit in its place there is little to be put in the right one. Both together bring nearly everything: one says *what*, the other says *where*, and the new frames need both. Those of the joint blocks add next to nothing.
+# The last rows separate the kinds of keys and values. Those *along time* alone keep the digit and lose the
+# position: the true digit is on nearly every frame, and by the last of them it is four pixels away. Those of
+# the *foresight* alone, a few hundred numbers per frame that tell only where the past was, do not bring the
+# digit, nor the position. Both together predict nearly as well as all keys and values: one tells *what*, the
+# other *where*, and the new frames need both. Those of the joint blocks add next to nothing.
 #
-# Two pairs of rows agree. With the features of the same noise level, overwritten and appended keys and values come to the same: what the new frames see in the place of the overlap is the same features either way. And *all outputs, clean* come about
-# to where the keys and values along time come: an output is what the next stage makes its keys and values of. What the foresight knows is in neither.
+# Two pairs of rows agree. With features of the same noise level, overwritten and prepended keys and values
+# score the same: either way the new frames attend to the same features at the overlap. And *all outputs,
+# clean* scores about as the keys and values along time do: an output is what the next stage computes its keys
+# and values from. Neither contains what the foresight tells.
 
 # %% [markdown]
 # ## How long to inject
 #
-# Published advice for images is to stop after about 80% of the steps, lest the source be copied. Here the source does not hold what is to be made, so there is nothing to copy. Does stopping
-# early help?
+# Published advice for images is to stop after about 80% of the steps, so that the source is not copied. Here
+# the source does not contain what is to be generated, so there is nothing to copy. Does it help to stop
+# early?
 
 # %%
-print("share    PSNR at new frame 1, 5, 11   (6 clips)")
+scores = {}
 for fraction in (0.0, 0.4, 0.8, 1.0):
     clips = continue_clips(partial(injection, fraction=fraction), truth)
-    print(f"{fraction:5.1f}  {score(clips, truth)}")
+    scores[fraction] = score(clips, truth)
+table = pd.DataFrame(scores).T.rename_axis("fraction")
+show_table(table, "PSNR (dB) at new frame 1, 5, 11; 6 clips of digits32", digits=1)
 
 # %% [markdown]
-# And over the 32 clips of the study, beside the other dial, how *much* of the past's keys and values replaces the window's own:
+# And over the 32 clips of the study, together with the blend $\lambda$ of equation (1), applied to the keys
+# and values of the overlap:
 
 # %%
-DIALS = {
-    "blend": {0: "independent"}
-    | {lam: f"injection:prepend=False,blend={lam}" for lam in (0.25, 0.5, 0.75, 1)},
-    "share of the trajectory": {s: f"injection:fraction={s}" for s in (0, 0.2, 0.4, 0.6, 0.8)}
-    | {1: "injection"},
+by_blend = {blend: f"injection:prepend=False,blend={blend}" for blend in (0.25, 0.5, 0.75, 1)}
+by_fraction = {fraction: f"injection:fraction={fraction}" for fraction in (0, 0.2, 0.4, 0.6, 0.8)}
+SETTINGS = {
+    "blend": {0: "independent"} | by_blend,
+    "fraction of the trajectory": by_fraction | {1: "injection"},
 }
+psnr = pd.DataFrame({f"PSNR {n}": per_clip(sites, "psnr", n).mean() for n in (1, 5, 11)})
+by_setting = {name: psnr.loc[list(texts.values())].set_axis(list(texts)) for name, texts in SETTINGS.items()}
+for name, table in by_setting.items():
+    caption = f"digits32, 32 clips, by {name}: PSNR (dB) at new frame 1, 5, 11"
+    display(show_table(table.rename_axis(name), caption, digits=1))
 
-
-def over_dial(dial, n):
-    return [by_clip(rows, "psnr", frame=n, **rows_of(text)).mean() for text in dial.values()]
-
-
-for name, dial in DIALS.items():
-    print(f"\n{name:24}", "".join(f"{x:7}" for x in dial))
-    for n in (1, 5, 11):
-        print(f"  PSNR at new frame {n:2}    ", "".join(f"{x:7.1f}" for x in over_dial(dial, n)))
-
-# %% mystnb={"image": {"alt": "Two panels of PSNR at the first, fifth and eleventh new frame: against the blend of overwritten keys and values, and against the share of the trajectory in which keys and values are appended."}, "figure": {"caption": "Two dials. Left: keys and values of the clean past at the overlap's own places, blended in. Right: clean keys and values put in front, in the first part of the trajectory only; after that the noised past stands at the input. 32 held-out clips."}}
+# %% mystnb={"image": {"alt": "Two panels of PSNR at the first, fifth and eleventh new frame: against the blend of overwritten keys and values, and against the fraction of the trajectory in which keys and values are prepended."}, "figure": {"caption": "Two settings of injection (digits32). Left: keys and values of the clean past, blended in at the overlap. Right: clean keys and values prepended in the first part of the trajectory only; after that the noised past is at the input. 32 held-out clips."}}
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), sharey=True)
-for axis, (name, dial) in zip(axes, DIALS.items()):
-    viz.plot_lines(axis, list(dial), {n: over_dial(dial, n) for n in (1, 5, 11)}, marker="o")
+for axis, (name, table) in zip(axes, by_setting.items()):
+    lines = {column.removeprefix("PSNR "): table[column].to_list() for column in table}
+    viz.plot_lines(axis, list(table.index), lines, marker="o")
     axis.set(xlabel=name)
 axes[0].set(ylabel="PSNR (dB)")
 axes[0].legend().remove()
 axes[1].legend(title="new frame", frameon=False, bbox_to_anchor=(1, 1), loc="upper left");
 
 # %% [markdown]
-# Neither dial has a best place in the middle. Half a blend is far less than half of the gain: keys between two pictures point at neither. The share of the trajectory is milder: the first fifth of the steps, where the noise is highest, brings most of it. Where the digit goes and which one it is
-# is decided there; what comes after draws the strokes.
+# Neither setting has its best value in the middle. Half a blend brings far less than half of the gain in dB:
+# a mean of two keys matches neither. Stopping early costs less. The first fifth of the trajectory, where the
+# noise is highest, brings most of the gain. Our reading: the trajectory of the digit and its identity are
+# decided there, and what comes after draws the strokes.
 #
-# ## Why does it work? Ask the features
+# ## What do the features tell?
 #
-# A linear probe: from one clean frame's features at a site, pooled to 4 x 4 places, can a line read where the digit is, how it moves, and which digit it is? The probe learns on clips
-# of the training writers and answers for held-out ones. A single frame does not show how it moves: whatever a site knows of *motion* it was told by other frames.
+# A linear probe answers this. It takes the features of one clean frame at a site, pooled to 4 x 4 positions,
+# and predicts the position of the digit, its velocity, and which digit it is. The probe is fitted on clips of
+# the training writers and tested on held-out ones. A single frame does not show the velocity: what a site
+# knows of it came from other frames.
 
 # %%
 def features_and_truth(clips, split, seed):
     batch = held_out(clips, frames=6, seed=seed, split=split)
-    source = FeatureCache(denoiser, batch.video.to(device)).at(0)
-    read = {}
-    for site, feature in source.items():
+    cached, by_site = FeatureCache(denoiser, batch.video.to(device)).at(0), {}
+    for site, feature in cached.items():
         if torch.is_tensor(feature) and feature.ndim == 5:
-            pool = torch.nn.functional.adaptive_avg_pool2d(feature.flatten(1, 2), 4)
-            read[site] = (
-                rearrange(pool, "b (c f) h w -> b f (c h w)", f=6)[:, 4].cpu().numpy()
-            )
-    return read, batch.truth.positions[:, 0, 4], batch.truth.velocities[:, 0, 4], batch.truth.labels[:, 0]
+            pooled = torch.nn.functional.adaptive_avg_pool2d(feature.flatten(1, 2), 4)
+            by_site[site] = rearrange(pooled, "b (c f) h w -> b f (c h w)", f=6)[:, 4].cpu().numpy()
+    labels = batch.truth
+    return by_site, labels.positions[:, 0, 4], labels.velocities[:, 0, 4], labels.labels[:, 0]
 
 
 train, test = features_and_truth(500, "train", 1), features_and_truth(200, "test", 2)
 
 # %%
-print("site          where (R2)   how it moves (R2)   which digit (accuracy)")
+probes = {"position (R2)": (1, RidgeCV), "velocity (R2)": (2, RidgeCV)}
+probes["digit (accuracy)"] = (3, RidgeClassifierCV)
+rows = {}
 for site in train[0]:
-    scores = []
-    for i, probe in ((1, RidgeCV), (2, RidgeCV), (3, RidgeClassifierCV)):
+    rows[site] = {}
+    for column, (i, probe) in probes.items():
         fitted = probe([1.0, 100.0, 1e4]).fit(train[0][site], train[i].numpy())
-        scores.append(fitted.score(test[0][site], test[i].numpy()))
-    print(f"{site:12} {scores[0]:11.2f} {scores[1]:19.2f} {scores[2]:24.2f}")
+        rows[site][column] = fitted.score(test[0][site], test[i].numpy())
+table = pd.DataFrame(rows).T.rename_axis("site")
+show_table(table, "What a linear probe reads from one frame, on 200 held-out clips")
 
 # %% [markdown]
-# Place is everywhere, and motion appears as soon as frames have looked at each other. *Which digit it is* a line can hardly read at any site: pooled to 4 x 4 places, the strokes fall differently
-# wherever the digit stands. The network reads it elsewhere: in the two upper levels of the decoder attention along time counts places from the digit (chapter 3), so that a stroke is at the same place on every frame.
+# The position can be read at every site, and the velocity as soon as frames have attended to each other.
+# *Which digit it is* a linear probe can hardly read at any site: pooled to 4 x 4 positions, the strokes look
+# different wherever the digit is. The network itself uses other coordinates. In the two upper levels of the
+# decoder attention along time counts positions from the digit (chapter 3), so that a stroke has the same
+# position on every frame.
 #
 # ## Play
 #
-# Which keys and values, how much of them, and for which part of the trajectory, counted from pure noise. Left the truth, right what is made, with a bright border where frames were given; the overlap stays in the window and is
-# made along with the rest.
+# Which keys and values, how strong a blend, and for which fraction of the trajectory, counted from pure
+# noise. Left the truth, right the continuation. A bright border marks context frames. The overlap stays in
+# the window and is generated along with the rest.
 
 # %%
 one = truth[4:5]
 
 
 def inject(site, blend, fraction):
-    method = partial(injection, sites=site, blend=blend, fraction=fraction, append=False)
-    clip = torch.cat([one[:, :, :K].cpu(), continue_clips(method, one)[:, :, K:]], dim=2)
-    return torch.cat([viz.framed(one[0].cpu(), F), viz.framed(clip[0], K)], dim=-1)
+    method = partial(injection, sites=site, blend=blend, fraction=fraction, prepend=False)
+    clip = torch.cat([one[:, :, :overlap].cpu(), continue_clips(method, one)[:, :, overlap:]], dim=2)
+    return torch.cat([viz.framed(one[0].cpu(), window), viz.framed(clip[0], overlap)], dim=-1)
 
 
-sliders.explore_slider(
-    inject,
-    {
-        "site": ["temporal", "motion", "attention"],
-        "blend": [0.0, 0.5, 1.0],
-        "share": [0.4, 1.0],
-    },
-    "Left the true clip, right the continuation of its first five frames.",
-    start=[2, 2, 1],
-    fine={
-        "blend": [round(0.1 * i, 1) for i in range(11)],
-        "share": [0.2, 0.4, 0.6, 0.8, 1.0],
-    },
-    width=420,
-)
+axes = {"site": ["temporal", "motion", "attention"], "blend": [0.0, 0.5, 1.0], "fraction": [0.4, 1.0]}
+fine = {"blend": [round(0.1 * i, 1) for i in range(11)], "fraction": [0.2, 0.4, 0.6, 0.8, 1.0]}
+alt = "Left the true clip, right the continuation of its first five frames."
+sliders.explore_slider(inject, axes, alt, start=[2, 2, 1], fine=fine, width=420)
 
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# Tell the network the wrong time. The past's keys carry their positions; if the new frames are given the *same* positions as the past, instead of the ones after it, they are asked to be
-# the past again.
+# Tell the network the wrong positions. The keys of the past carry their positions in time. If the new frames
+# get the *same* positions as the past, instead of the ones after it, they should become the past again.
 
 # %%
 def misplaced(denoiser, past):
-    held = FeatureCache(denoiser, past).at(0)
-    hook = lambda site, y: (
-        tuple(torch.cat([a, b], 2) for a, b in zip(held[site], y))
-        if isinstance(y, tuple)
-        else y
-    )
-    new = lambda xt, t: denoiser(xt[:, :, K:], t, hook=hook, positions=torch.arange(F - K))
-    return lambda xt, t: torch.cat([past, new(xt, t)], dim=2)
+    cached = FeatureCache(denoiser, past).at(0)
+
+    def prepend(site, feature):
+        if not isinstance(feature, tuple):
+            return feature
+        return tuple(torch.cat([old, own], 2) for old, own in zip(cached[site], feature))
+
+    def injected(xt, t):
+        new = denoiser(xt[:, :, overlap:], t, hook=prepend, positions=torch.arange(stride))
+        return torch.cat([past, new], dim=2)
+
+    return injected
 
 
-wrong = continue_clips(misplaced, truth)
-print("PSNR of new frame 1, 5, 11 against the truth")
-print("  right positions:", score(made[0], truth), "   wrong ones:", score(wrong, truth))
-again = {"right": made[0], "wrong": wrong}
-again = {n: video_metrics.psnr(x[:, :, K : 2 * K].clamp(-1, 1), x[:, :, :K]) for n, x in again.items()}
-print("PSNR of new frames 1 to 5 against the five given ones (a copy has a high one)")
-print("  ".join(f"{n} positions: {x.mean():.1f}" for n, x in again.items()))
+by_position = {"right": continued[0], "wrong": continue_clips(misplaced, truth)}
+scores = {}
+for name, clips in by_position.items():
+    first_new, context = clips[:, :, overlap:2 * overlap].clamp(-1, 1), clips[:, :, :overlap]
+    copy = video_metrics.psnr(first_new, context).mean().item()
+    scores[f"{name} positions"] = score(clips, truth) | {"1 to 5 against the context": copy}
+caption = "PSNR (dB) against the truth, and of new frames 1 to 5 against the context (high for a copy)"
+show_table(pd.DataFrame(scores).T, caption, digits=1)
 
-# %% mystnb={"image": {"alt": "Three film strips: the truth, the continuation with right positions, and one with wrong positions that starts over from the first given frames."}, "figure": {"caption": "Given: five frames (blue). Below, the new frames were told that they stand where the past stands."}}
-viz.film_strip(
-    [truth[0].cpu(), made[0][0], wrong[0]],
-    ["truth", "right", "wrong positions"],
-    num_context=[F, K, K],
-);
+# %% mystnb={"image": {"alt": "Three film strips: the truth, the continuation with right positions, and one with wrong positions that starts over from the first context frames."}, "figure": {"caption": "Context: five frames (blue). Below, the new frames were given the positions of the past."}}
+strips = [truth[0].cpu(), *(clips[0] for clips in by_position.values())]
+viz.film_strip(strips, ["truth", "right", "wrong positions"], num_context=[window, overlap, overlap]);
 
 # %% [markdown]
-# Told the past's own positions, the new frames are the past over again, the very copy that one is warned of: it comes from a wrong time and not from too much of the past. With the right time injection fails as the window does, slowly: what
-# is copied from copy to copy drifts (the rollouts of chapter 10).
+# At the positions of the past the new frames repeat the past. This is the copy that the advice for images
+# warns of. Here it comes from wrong positions and not from injecting too long. With the right positions
+# injection fails as the window does, slowly: errors accumulate from window to window (the rollouts of chapter
+# 10).
 #
 # ## Recap
 #
-# Injection is only as good as the way by which the new frames hear of it. Outputs written over at the overlap are heard faintly; keys and values put in front are heard in every block. With a
-# clean past, and a network whose clean frames look only at each other, this is no approximation but the condition of chapter 7, for less work.
+# Injected features help only as far as the new frames attend to them. Overwritten outputs at the overlap have
+# a weak effect. Prepended keys and values act in every block. With a clean past, and a network whose clean
+# frames attend only to each other, this is no approximation but the condition of chapter 7, for less work.
 #
 # ## Exercises
 #
-# 1. **Predict.** With $K = 12$ of $F = 16$, what share of the work does injection save?
-# 2. **Code.** Append the keys and values of frames *older* than the overlap too: let `past` have 11 frames and the window 22. Does the fifth new frame gain?
-# 3. **Explore.** Blend with $\lambda$ between 0 and 1 at `"decoder"` with `source="same"`. Is there a $\lambda$ that beats both ends?
+# 1. **Predict.** With $K = 12$ of $F = 16$, what fraction of the work does injection save?
+# 2. **Code.** Prepend the keys and values of frames *older* than the overlap too: let `past` have 11 frames
+#    and the window 22. Does the fifth new frame gain?
+# 3. **Explore.** Blend with $\lambda$ between 0 and 1 at `"decoder"` with `source="same"`. Is there a
+#    $\lambda$ that beats both ends?
 #
 # :::{dropdown} Solutions
-# 1. Three quarters: only 4 of 16 frames pass, plus one pass of 12 frames a window.
-# 2. `continue` with `K = 11, F = 22`: the price is the same, eleven new frames a step. The gain is small when the overlap already shows the motion, and larger when it hides a stroke.
-# 3. `partial(injection, sites="decoder", prepend=False, source="same", blend=lam)`. Measure with six clips and then with twenty-four: differences below half a dB are noise.
+# 1. Three quarters: only 4 of 16 frames pass through the network, plus one evaluation of 12 frames per
+#    window.
+# 2. `continue_clips` with `overlap = 11, window = 22`: the price is the same, eleven new frames per step. The
+#    gain is small when the overlap already shows the motion, and larger when it hides a stroke.
+# 3. `partial(injection, sites="decoder", prepend=False, source="same", blend=lam)`. Measure with six clips
+#    and then with twenty-four: differences below half a dB are noise.
 # :::
 #
 # ## Sources
 #
-# Features of a source in a new pass: {cite:t}`tumanyan2023plug`; keys and values: {cite:t}`cao2023masactrl`. Cached keys and values in a video model that streams: {cite:t}`huang2025self`.
-# Noise levels per frame, which make a clean past possible: {cite:t}`chen2024diffusion`.
+# Features of a source in a new evaluation: {cite:t}`tumanyan2023plug`. Keys and values:
+# {cite:t}`cao2023masactrl`. Cached keys and values in a streaming video model: {cite:t}`huang2025self`. Noise
+# levels per frame, which make a clean past possible: {cite:t}`chen2024diffusion`.
