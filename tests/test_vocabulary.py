@@ -181,3 +181,20 @@ def test_the_book_is_cited_the_same_everywhere():
     assert entry["title"] == field("title")
     assert entry["year"] == field("date-released")[:4]
     assert entry["version"] == field("version") == vdiff_lite.__version__
+
+
+def test_terms_are_linked_once_where_they_first_stand(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    from glossary_links import link_terms
+
+    cell = lambda kind, text: dict(cell_type=kind, source=[text])
+    first = [cell("markdown", "# A rollout\n`rollout` in [a rollout](x) and two rollouts."),
+             cell("code", "# a rollout")]
+    second = [cell("markdown", "A rollout again, and its guidance weight."), cell("markdown", "weight")]
+    books = {"00_a": dict(cells=first), "01_b": dict(cells=second)}
+    link_terms(books, ":::{glossary}\nrollout\n  text\n\nguidance weight\n  text\n\nweight\n  text\n:::")
+    texts = ["".join(c["source"]) for book in books.values() for c in book["cells"]]
+    assert texts[0] == "# A rollout\n`rollout` in [a rollout](x) and two {term}`rollouts <rollout>`."
+    assert texts[1] == "# a rollout"
+    assert texts[2] == "A rollout again, and its {term}`guidance weight <guidance weight>`."
+    assert texts[3] == "{term}`weight <weight>`"
