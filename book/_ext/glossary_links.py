@@ -1,4 +1,4 @@
-"""Links each term of the glossary where it first stands in the chapters: in the site, not in the notebooks."""
+"""Links each glossary term where it first stands in the chapters: in the site, not in the notebooks."""
 
 import re
 
@@ -27,8 +27,8 @@ FORMS = {
 # Words with another meaning before the chapter that builds the term.
 FROM = {"identity": "06", "stride": "06", "intensity": "05", "method": "06", "oracle": "07", "blend": "09"}
 # What is left alone: roles, code, equations, links, pictures, headings, tables.
-PROTECTED = re.compile(r"\{[\w:]+\}`[^`]*`|```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|!?\[[^\]]*\]\([^)]*\)|<[^>]*>"
-                       r"|https?://\S+|^#+ .*?$|^\|.*?$", re.S | re.M)
+PROTECTED = re.compile(r"\{[\w:]+\}`[^`]*`|```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|!?\[[^\]]*\]\([^)]*\)"
+                       r"|<[^>]*>|https?://\S+|^#+ .*?$|^\|.*?$", re.S | re.M)
 
 
 def terms(glossary):
