@@ -9,7 +9,7 @@ import re
 
 NAME = r"(`?\w+`?(?:, `?\w+`?)*): "
 ITEM = re.compile(rf";\s+(?={NAME})|(?:^|(?<=[.;]))\s*(?={NAME})")  # after ";", or where a sentence begins
-LAST = re.compile(r"\.\s+(?=Raises |Returns |Yields |Source: )")
+LAST = re.compile(r"\.\s+(?=[A-Z`])")  # a list ends with the sentence of its last item
 
 
 def setup(app):

@@ -125,11 +125,12 @@ def failures(clip: Tensor, truth: Tensor, num_context: int, span: int = 7,
              same: Tensor | None = None) -> dict[str, Tensor]:
     """Which checks fail at which frame: {name: (b, f) bool}.
 
-    intensity  the intensity around the frame, relative to the context frames', leaves LIMITS["intensity"]
-    motion     the speed around the frame, relative to the truth's mean speed, leaves LIMITS["motion"] jump
-    the digit moves more than LIMITS["jump"] pixels in one frame identity   `identity` fails clip, truth: (b,
-    1, f, h, w), the first `num_context` frames the same.  Intensity and speed are medians over `span` frames.
-    same: `identity(clip, truth, span)`, where it is at hand already.
+        intensity  the intensity around the frame, relative to the context frames, leaves LIMITS["intensity"]
+        motion     the speed around the frame, relative to the truth's mean speed, leaves LIMITS["motion"]
+        jump       the digit moves more than LIMITS["jump"] pixels in one frame
+        identity   `identity` fails
+    clip, truth: (b, 1, f, h, w), equal in the first `num_context` frames;  span: intensity and speed are
+    medians over so many frames;  same: `identity(clip, truth, span)`, where it is at hand already.
     """
     smooth = lambda x: _around(x, span).median(dim=2).values
     same = identity(clip, truth, span) if same is None else same

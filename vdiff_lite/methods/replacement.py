@@ -16,7 +16,7 @@ class replacement(DenoiserWrapper):
                                                      (Song et al. 2021, App. I.2; Ho et al. 2022, Sec. 3.1)
 
     past: (b, c, k, h, w) in [-1, 1], the first k frames of the window;  fresh: draw new noise for the past at
-    every level from `generator`. Otherwise the sampler's own noise is kept: since x0_hat *is* the past there,
+    every level from `generator`. Otherwise the sampler's own noise is kept: since x0_hat is the past there,
     every sampler of this library carries z_past along by itself.  With the sampler `repaint` it is RePaint.
     The first k frames of x0_hat are `past` exactly.
     """

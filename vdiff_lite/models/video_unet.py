@@ -107,7 +107,7 @@ class VideoUNet(nn.Module):
 
         xt: (b, c, f, h, w);  t: (b,) or (b, f) long;  positions: (f,) long, where the frames stand in time
         (default 0 .. f-1; only differences matter);  condition: (b, noise_channels), added to the noise
-        embedding of every frame.  hook(site, feature) -> feature sees and may change
+        embedding of every frame;  hook: a function (site, feature) -> feature that sees and may change
           "encoder.i", "middle", "decoder.i"   the output of a stage, (b, c, f, h, w)
           "encoder.i.temporal", "decoder.i.temporal"   the (keys, values) of attention along time, each
                                                (b, h w heads, f, d)
@@ -116,7 +116,7 @@ class VideoUNet(nn.Module):
           "decoder.0.temporal.j.motion"        the (keys, values) of the foresight, each (2 b, heads, f, d)
           "decoder.i.temporal.centre"          where a level takes what it follows to be, (b, 2, f)
           "middle.j.joint"                     (keys, values) of joint attention, each (b, heads, f h w, d)
-          A hook may prepend further keys and values to the ones it gets.
+        A hook may prepend further keys and values to the ones it gets.
         Returns v_hat (b, c, f, h, w). Raises ValueError when a shape does not fit.
         """
         b, f = self._check(xt)
