@@ -64,6 +64,9 @@ viz.film_strip(real.video, labels);
 #
 # $$x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \epsilon$$
 #
+# Here $x_0$ is the clip, $\epsilon$ the noise, and $\bar\alpha_t$, between 1 and 0, the fraction of the clip that is left
+# (chapter 2).
+#
 # **Predict:** at which level do you stop seeing the digit? Then move the slider.
 
 # %%
@@ -134,7 +137,7 @@ with_history = continue_clip(history_guidance)
 without = continue_clip(independent)
 with_history.shape
 
-# %% mystnb={"image": {"alt": "Two long film strips from the same five given frames. With the past in the window the same digit moves on without a jump; without it, the digit and its position change at every join."}, "figure": {"caption": "Every second frame of 38; the frames in blue were given. New windows start at frames 16 and 27 (orange bar: the first one shown)."}}
+# %% mystnb={"image": {"alt": "Two long film strips from the same five given frames. With the past in the window the same digit moves on without a jump; without it, the digit and its position change at every join."}, "figure": {"caption": "Every second frame of 38; the frames in blue were given. New windows start at frames 16 and 27. An orange bar stands before the first frame shown of each new window."}}
 clips, labels = [with_history[0], without[0]], ["overlap of 5", "no memory"]
 viz.film_strip(clips, labels, num_context=5, every=2, joins=[16, 27]);
 
@@ -151,8 +154,9 @@ viz.show_clips(framed, ["overlap of 5 frames", "no memory"], alt="A digit keeps 
 # ## 6. How much should the past count?
 #
 # **Classifier-free guidance** evaluates the network twice, with the past and without it, and moves further in the direction
-# of the difference: $\hat x_0 = u + w\,(c - u)$. The weight $w$ is the slider that this book is most about. At $w = 0$ the
-# past is ignored. At $w = 1$ it is used as trained. Beyond that it is exaggerated.
+# of the difference: $\hat x_0 = u + w\,(c - u)$, where $c$ is the estimate with the past and $u$ the one without. The weight
+# $w$ is the slider that this book is most about. At $w = 0$ the past is ignored. At $w = 1$ it is used as trained. Larger
+# weights go beyond that.
 
 # %%
 weights = [0.0, 0.5, 1.0, 1.5, 2.5, 4.0]
@@ -173,7 +177,7 @@ sliders.guidance_slider(guided_clip, weights, alt=alt, start=2, fine=fine)
 # %% [markdown]
 # In JupyterLab the slider samples anew wherever you put it; on the site it holds six clips made beforehand.
 
-# %% mystnb={"image": {"alt": "Film strips for six guidance weights; at weight zero the new frames do not follow the given ones, from one upwards they do."}, "figure": {"caption": "The same noise, six weights. Frames 0 to 4 (blue) were given."}}
+# %% mystnb={"image": {"alt": "Film strips for six guidance weights; at weight zero the new frames do not follow the given ones, at all others they do."}, "figure": {"caption": "The same noise, six weights. Frames 0 to 4 (blue) were given. Here only w = 0 looks different; chapter 7 measures what larger weights do."}}
 guided = [list(guided_clip(w))[-1] for w in weights]
 viz.film_strip(guided, [f"w = {w}" for w in weights], num_context=5);
 

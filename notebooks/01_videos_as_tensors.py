@@ -164,7 +164,8 @@ viz.film_strip([by_hand], ["by hand"]);
 # %% [markdown]
 # ## Meet the twin
 #
-# The library draws whole batches at once: same tent matrices, same fold, `(b, n, f)` of them in two matrix products.
+# By *twin* this book means the library's version of what we have just built by hand: both must give the same numbers.
+# Here the library draws whole batches at once: same tent matrices, same fold, `(b, n, f)` of them in two matrix products.
 
 # %%
 twin = draw(one_each[3][None, None], path[None, None, :16], size=32)
