@@ -19,6 +19,14 @@ def small_net():
     return net.eval()
 
 
+def rounded(net):
+    """The network with its weights rounded to bfloat16, as a file holds them. Changes and returns it."""
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(p.bfloat16())
+    return net
+
+
 @pytest.fixture
 def small_denoiser(small_net):
     return Denoiser(small_net.requires_grad_(False), NoiseSchedule())

@@ -3,6 +3,7 @@ import pickle
 
 import pytest
 import torch
+from conftest import rounded
 from safetensors.torch import save_file
 
 from vdiff_lite import checkpoint, load
@@ -19,16 +20,16 @@ def test_loading_returns_what_was_saved(saved, small_net):
     denoiser = load(saved)
     x, t = torch.randn(1, 1, 3, 16, 16), torch.tensor([400])
     with torch.no_grad():
-        assert torch.equal(denoiser.net(x, t), small_net(x, t))
+        assert torch.equal(denoiser.net(x, t), rounded(small_net)(x, t))
     assert denoiser.card["steps"] == 7 and denoiser.schedule.shift == 2.0
     assert not denoiser.net.training and not any(p.requires_grad for p in denoiser.net.parameters())
     assert load(saved.with_suffix("")).card["sha256"] == denoiser.card["sha256"]
 
 
-def test_bfloat16_weights_compute_in_float32(tmp_path, small_net):
-    checkpoint.round_to_bfloat16(small_net)
-    path = checkpoint.save(tmp_path / "half", small_net, NoiseSchedule())
-    assert all(p.dtype == torch.float32 for p in load(path).net.parameters())
+def test_bfloat16_weights_compute_in_float32(saved, small_net):
+    assert {value.dtype for value in checkpoint.read_tensors(saved)[0].values()} == {torch.bfloat16}
+    for p, original in zip(load(saved).net.parameters(), small_net.parameters()):
+        assert p.dtype == torch.float32 and torch.equal(p, original.bfloat16().float())
 
 
 @pytest.mark.parametrize("name", checkpoint.shipped())
@@ -74,7 +75,7 @@ def test_a_file_with_older_names_loads(tmp_path, small_net):
     loaded = load(path)
     xt = torch.randn(1, 1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.equal(loaded.net(xt, torch.tensor([400])), small_net(xt, torch.tensor([400])))
+        assert torch.equal(loaded.net(xt, torch.tensor([400])), rounded(small_net)(xt, torch.tensor([400])))
 
 
 def test_a_missing_checkpoint_names_the_shipped_ones():

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from vdiff_lite.diffusion.denoiser import Denoiser
 from vdiff_lite.diffusion.schedule import NoiseSchedule
@@ -56,11 +56,11 @@ def save(path: str | Path, net: VideoUNet, schedule: NoiseSchedule, **about) -> 
 
 
 def write(path: str | Path, tensors: dict, kind: str, **about) -> Path:
-    """Write tensors, and a card beside them with `kind` as its format, their sha256, and `about`: what
-    `verified` reads. Returns the path.
+    """Write tensors in bfloat16, half the file of float32, and a card beside them with `kind` as its format,
+    their sha256, and `about`: what `verified` reads. Networks compute in float32. Returns the path.
     """
     path = Path(path).with_suffix(".safetensors")
-    write_tensors(path, {name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+    write_tensors(path, {name: x.detach().cpu().bfloat16().contiguous() for name, x in tensors.items()})
     write_json(path.with_suffix(".json"), dict(format=kind, sha256=sha256(path), **about))
     return path
 
@@ -195,13 +195,3 @@ def write_json(path: str | Path, value: dict) -> None:
     beside = Path(path).with_name(Path(path).name + ".part")
     beside.write_text(json.dumps(value, indent=1) + "\n")
     os.replace(beside, path)
-
-
-def round_to_bfloat16(net: nn.Module) -> nn.Module:
-    """Round the weights to bfloat16 (half the file) and keep computing in float32. Changes and returns
-    net.
-    """
-    with torch.no_grad():
-        for p in net.parameters():
-            p.copy_(p.bfloat16().float())
-    return net

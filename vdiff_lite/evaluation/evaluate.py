@@ -84,9 +84,9 @@ def from_truth(denoiser: Denoiser, clips: int = 1, num_frames: int = 16, steps: 
     return torch.cat([past, torch.stack(list(new_frames), dim=2)], dim=2)
 
 
-# How clips may be drawn: key in the result of `evaluate`, heading, eta (of the first frames, of the rest).
-WAYS = dict(from_noise=("all at once", "0"), generated=("first frames first", "0.5"),
-            with_first_frame_model=("first-frame model", "1, 0.5"), from_truth=("two true frames", "0.5"))
+# How clips may be drawn: key in the result of `evaluate`, heading.
+WAYS = dict(from_noise="all at once, eta 0", generated="first frames first, eta 0.5",
+            with_first_frame_model="first-frame model, guided", from_truth="two true frames, eta 0.5")
 
 
 def evaluate(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0, bar: bool = False,
@@ -111,7 +111,7 @@ def noise_table(result: dict) -> tuple[DataFrame, DataFrame]:
     speed and intensity are relative to the data's; same digit and same shape are fractions of clips that end
     as they begin.
     """
-    rows = {f"{heading}, eta {eta}": result[way] for way, (heading, eta) in WAYS.items() if way in result}
+    rows = {heading: result[way] for way, heading in WAYS.items() if way in result}
     real = {name: result["from_noise"]["real_" + name] for name in ("same_digit", "same_shape", "frechet")}
     measures = ["speed", "intensity", "same_digit", "same_shape", "frechet"]
     table = DataFrame(rows | {"real clips": dict(speed=1.0, intensity=1.0) | real}).T[measures]
