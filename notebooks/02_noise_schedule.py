@@ -16,10 +16,9 @@
 # %% [markdown]
 # # 2. The noise schedule
 #
-# **How do you take a clip apart so evenly that a network can learn to put it together again?**
+# **How is noise added so that a network can learn to remove it?**
 #
-# A diffusion model is trained on noisy data. The schedule says how much of a clip is left at each of 1000 levels. It looks
-# like a detail, but much of the trouble that people have with diffusion models comes from it.
+# A diffusion model is trained on noisy data. The schedule says how much of a clip is left at each of 1000 levels.
 #
 # *Time to run: about ten seconds on two CPU cores, less on a GPU.*
 
@@ -103,8 +102,7 @@ print("variance %.3f   closed form %.3f" % (x.var(), 1 - alpha_bar[700]))
 # ## The last level must be noise
 #
 # The last $\bar\alpha$ above is small, but not zero. So in training the network never sees pure noise: a trace of the clip is
-# always left. At sampling time it is given pure noise and takes it for a clip with a faint trace. For images this shows as a
-# wrong overall brightness. The repair of {cite:t}`lin2024common` is to shift and rescale $\sqrt{\bar\alpha}$ so that it ends
+# always left. At sampling time it is given pure noise and takes it for a clip with a faint trace. The repair of {cite:t}`lin2024common` is to shift and rescale $\sqrt{\bar\alpha}$ so that it ends
 # at zero.
 
 # %%
@@ -129,7 +127,7 @@ linear = vd.NoiseSchedule(shape="linear", zero_terminal_snr=False)
 last = [each.sqrt() for each in (linear.alpha_bar[-1], alpha_bar[-1], schedule.alpha_bar[-1])]
 print("signal left at the last level: linear %.4f, cosine %.1e, rescaled %.0f" % tuple(last))
 
-# %% mystnb={"image": {"alt": "Left, three falling curves of alpha-bar; the linear one falls fastest. Right, their log signal-to-noise ratios."}, "figure": {"caption": "Left: how much of the clip's variance is left. Right: the same as a signal-to-noise ratio, on a logarithmic axis."}}
+# %% mystnb={"image": {"alt": "Left, three falling curves of alpha-bar; the linear one falls fastest. Right, their log signal-to-noise ratios."}, "figure": {"caption": "Left: how much of the clip's variance is left. Right: the same as a signal-to-noise ratio, on a logarithmic axis. Cosine and sigmoid nearly lie on each other."}}
 shapes = {s: vd.NoiseSchedule(shape=s) for s in ("linear", "cosine", "sigmoid")}
 t = torch.arange(1, 1000)
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8))
@@ -140,7 +138,7 @@ right.set(xlabel="noise level t", ylabel="log10 SNR")
 figure.tight_layout()
 
 # %% [markdown]
-# ## Three targets that say the same
+# ## Three equivalent targets
 #
 # Given $x_t$, knowing $x_0$ is knowing $\epsilon$. What should the network predict? At $t = 0$ there is no noise in $x_t$, so
 # $\epsilon$ says nothing about the clip. At $t = 1000$, $x_0$ cannot be recovered from $\epsilon$: solving equation 2 for
@@ -211,7 +209,7 @@ def under_noise(t):
 levels, fine = list(range(0, 1001, 50)), range(0, 1001, 5)
 sliders.guidance_slider(under_noise, levels, "noise level t", "A digit under noise.", start=6, fine=fine)
 
-# %% mystnb={"image": {"alt": "Two rows of noisy frames; the enlarged digit in the lower row can be made out at levels where the small one is lost."}, "figure": {"caption": "Levels 600 to 950. Top: the clip. Bottom: the same digit on frames four times larger, averaged back to 32 by 32 for show."}}
+# %% mystnb={"image": {"alt": "Two rows of noisy frames; the enlarged digit in the lower row can be made out at levels where the small one is lost."}, "figure": {"caption": "One frame at levels 600 to 950. Top: as it is. Bottom: the same digit on a frame four times larger, averaged back to 32 by 32 for show."}}
 torch.manual_seed(0)
 small, noise = clip[:, :, 8:9], eps[:, :, 8:9]
 large = torch.nn.functional.interpolate(small[:, :, 0], scale_factor=4, mode="bilinear")[:, :, None]
@@ -219,14 +217,16 @@ levels = [torch.tensor([t]) for t in (600, 700, 800, 900, 950)]
 top = torch.cat([schedule.add_noise(small, t, noise) for t in levels], dim=2)
 bottom = torch.cat([schedule.add_noise(large, t, torch.randn_like(large)) for t in levels], dim=2)
 bottom = reduce(bottom, "b c f (h 4) (w 4) -> b c f h w", "mean")
-viz.film_strip([top[0], bottom[0]], ["32 x 32", "128 x 128"], scale=1.0);
+figure = viz.film_strip([top[0], bottom[0]], ["32 x 32", "128 x 128"], scale=1.0)
+for axis, t in zip(figure.axes, levels):
+    axis.set_title(f"t = {t.item()}", fontsize=8)
 
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# Sampling starts from pure noise. If the last level of training was not pure noise, the two disagree. Measure the mean
-# brightness that a noisy clip still betrays at the last level: with the linear schedule it is there, with the rescaled one it
-# is gone. One frame's noise has a mean, too, of about one standard error, which is the unit here.
+# Sampling starts from pure noise. If the last level of training was not pure noise, the two disagree: the mean brightness of
+# a clip still shows at the last level. Measure it with the linear schedule and with the rescaled one, on a dark clip. We give
+# the mean brightness in units of the standard error of one frame's noise: an effect well below 1 cannot be seen in a frame.
 
 # %%
 dark = torch.full((1, 1, 16, 32, 32), -0.9)
@@ -236,6 +236,10 @@ for name, s in {"linear": linear, "cosine, rescaled": schedule}.items():
     print(f"{name:18} mean of the last level, in standard errors of one frame's noise: {mean:.2f}")
 
 # %% [markdown]
+# With the linear schedule it is 0.18 of a standard error here, too small to see, and with the rescaled one it is gone. The
+# standard error falls with the number of pixels. In large images the trace does show, as a wrong overall brightness
+# {cite:p}`lin2024common`.
+#
 # ## Recap
 #
 # A thousand small steps are one step with $\bar\alpha_t$. The last level has to be pure noise, because that is what sampling
