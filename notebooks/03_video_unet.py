@@ -72,6 +72,9 @@ viz.film_strip([xt[0], x0_hat[0], real[0]], ["input, t=650", "estimate", "truth"
 # to 4 by 4. One token at the lowest level stands for 8 by 8 pixels. A digit that moves a pixel per frame stays in one or two of
 # them for many frames. That settles the prediction above: what is fast motion at the top is slow at the bottom. It is half an
 # answer: a token of 8 by 8 pixels knows where the digit goes, but hardly which strokes it has. The other half comes below.
+#
+# The *encoder* goes down these levels, and the *decoder* comes back up. At each level the encoder's output is added to the
+# decoder's input (a *skip connection*), so that fine detail need not pass through the lowest level.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -183,7 +186,8 @@ class MyTemporalAttention(nn.Module):
 # ## Meet the twin
 #
 # The library has one `Attention` for all its blocks. It calls PyTorch's fused kernel and arranges memory so that nothing is
-# copied. The numbers are the same.
+# copied. The numbers are the same. (`context` holds what all blocks share: the batch size, the embedded noise levels, the
+# rotary angles. `"here"` is the name under which a hook would see the block.)
 
 # %%
 twin = TemporalAttention(64, 32)
@@ -367,6 +371,8 @@ for frame in (1, 5, 6, 10, 16):
 levels = torch.where(torch.arange(16) < 5, 0, 700)[None]
 plt.figure(figsize=(2.6, 2.6))
 plt.imshow(clean_mask(levels)[0], cmap="gray", vmin=0, vmax=1)
+plt.xticks(range(0, 16, 5))
+plt.yticks(range(0, 16, 5))
 plt.xlabel("attended to (frame)")
 plt.ylabel("attends (frame)");
 
@@ -391,14 +397,16 @@ for site in a:
 #
 # One kind of block is left, the *joint* blocks. They stand at the lowest level, where there are only 16 tokens per frame and
 # attention is cheap. There every token of every frame attends to every other, so that a stroke can be followed to wherever it
-# went. Count the parameters:
+# went. Count the parameters (the rest: noise embedding, first and last layer):
 
 # %%
 # NBVAL_CHECK_OUTPUT
-count = lambda module: sum(p.numel() for p in module.parameters())
+count, parts = lambda module: sum(p.numel() for p in module.parameters()), {}
 for name in ("encoder", "down", "middle", "decoder", "up"):
-    print(f"{name:8} {count(getattr(net, name)):9,}")
-print(f"{'all':8} {count(net):9,}")
+    parts[name] = count(getattr(net, name))
+parts |= {"the rest": count(net) - sum(parts.values()), "all": count(net)}
+for name, number in parts.items():
+    print(f"{name:8} {number:9,}")
 
 # %% [markdown]
 # Any number of frames goes in, and the given levels may differ from frame to frame:
@@ -435,8 +443,7 @@ sliders.picture_slider(sliders.clip_pictures(clips), list(features), "site", alt
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# Take the positions away and the arrow of time is gone: a network without them cannot tell a clip from the same clip played
-# backwards. Set all positions equal and compare.
+# Tell the trained network that all frames are at the same time. It can no longer line them up, and the estimate is a blur.
 
 # %%
 with torch.no_grad():
@@ -451,9 +458,6 @@ error = lambda x0_hat: ((x0_hat - real) ** 2).mean().item()
 print(f"mean squared error of the estimate: {error(forward):.4f} with positions, {error(lost):.4f} without")
 
 # %% [markdown]
-# Another trap is invisible in the output: attention heads narrower than 16 channels are many times slower on CPUs, because the
-# fused kernel has no fast path for them. `VideoUNetConfig` uses 32.
-#
 # ## Recap
 #
 # Convolutions see within frames, and attention sees along time, at positions that move along with the digit. A small transformer
@@ -463,8 +467,8 @@ print(f"mean squared error of the estimate: {error(forward):.4f} with positions,
 #
 # ## Exercises
 #
-# 1. **Predict.** The clip is doubled from 16 to 32 frames. By which factor does the work grow of the convolutions, of temporal
-#    attention's scores, of the joint blocks' scores?
+# 1. **Predict.** The clip is doubled from 16 to 32 frames. By what factor does the work of the convolutions grow, that of
+#    temporal attention's scores, and that of the joint blocks' scores?
 # 2. **Code.** Use a hook to set the output of `decoder.1` to zero. What is left in the estimate?
 # 3. **Explore.** Feed a clip of 24 frames at $t = 650$. Is the estimate as good as for 16? (Chapter 6 takes this up in earnest.)
 #
