@@ -455,7 +455,7 @@ axis.legend(frameon=False);
 # - *Same shape*, *same digit*: the fraction of clips drawn from noise whose last frame shows the shape of the first, and the digit
 #   that a classifier reads on the first.
 # - *Right digit*: the fraction of frames, in rollouts over 66 new frames, on which the true digit is read.
-# - *Time to first failure*: the number of new frames in these rollouts until the first check of a frame fails (intensity, motion, continuity or identity,
+# - *Time to first failure*: the number of new frames in these rollouts until the first check of a frame fails (intensity, motion, jump or identity,
 #   as chapter 10 defines them), mean over clips.
 # - *Speed after 18 windows*: that of foresight alone, relative to that of the given frames.
 
