@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # 9. Direct feature injection
+# # 9. Feature injection
 #
 # **The network has already computed features of the past. Can the next window get these features instead of
 # the past itself?**
