@@ -367,7 +367,8 @@ viz.film_strip(list(samples.values()), [f"step {n}" for n in samples]);
 # :class: tip
 #
 # Yes. The loss falls fast at first, when the network learns that frames are mostly black, and then slowly. In longer runs that is
-# when the samples become digits. A flat loss is not a stuck run. Compare *samples*, and the loss at *high* noise, which is where motion and layout are decided.
+# when the samples become digits. A flat loss is not a stuck run. Compare *samples*, and the loss at *high* noise, which is where
+# motion and layout are decided.
 #
 # | you see | it means |
 # |---|---|
@@ -412,8 +413,8 @@ straight.losses
 #
 # Its card lies beside the weights and says how it came to be, stage by stage. The first stage is a run from scratch, without
 # foresight. Then foresight is trained, and in the second stage the whole network continues with it, at a lower rate. In half of its
-# training clips all frames have the same noise level, and a third of its steps are on single frames. At the end foresight is trained once more. `make train`
-# runs the same again, with one exception. Some steps of foresight were taken while the method was still being developed. The shipped weights
+# training clips all frames have the same noise level, and a third of its steps are on single frames. At the end foresight is
+# trained once more. `make train` runs the same again, with one exception. Some steps of foresight were taken while the method was still being developed. The shipped weights
 # had their first 3,000 with the first term of equation (4) alone and $\beta = 0.5$. Of those at the end, only the last 3,000 had
 # trajectories that run backwards.
 #
@@ -455,8 +456,8 @@ axis.legend(frameon=False);
 # - *Same shape*, *same digit*: the fraction of clips drawn from noise whose last frame shows the shape of the first, and the digit
 #   that a classifier reads on the first.
 # - *Right digit*: the fraction of frames, in rollouts over 66 new frames, on which the true digit is read.
-# - *Time to first failure*: the number of new frames in these rollouts until the first check of a frame fails (intensity, motion, jump or identity,
-#   as chapter 10 defines them), mean over clips.
+# - *Time to first failure*: the number of new frames in these rollouts until the first check of a frame fails (intensity, motion,
+#   jump or identity, as chapter 10 defines them), mean over clips.
 # - *Speed after 18 windows*: that of foresight alone, relative to that of the given frames.
 
 # %%
