@@ -102,8 +102,8 @@ print("variance %.3f   closed form %.3f" % (x.var(), 1 - alpha_bar[700]))
 # ## The last level must be noise
 #
 # The last $\bar\alpha$ above is small, but not zero. So in training the network never sees pure noise: a trace of the clip is
-# always left. At sampling time it is given pure noise and takes it for a clip with a faint trace. The repair of {cite:t}`lin2024common` is to shift and rescale $\sqrt{\bar\alpha}$ so that it ends
-# at zero.
+# always left. At sampling time it is given pure noise and takes it for a clip with a faint trace. The repair of
+# {cite:t}`lin2024common` is to shift and rescale $\sqrt{\bar\alpha}$ so that it ends at zero.
 
 # %%
 def zero_terminal_snr(alpha_bar):

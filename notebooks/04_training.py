@@ -112,9 +112,8 @@ print("loss of predicting zero:                    %.4f" % my_loss(zeros, x0, t,
 #
 # An error of $v$ is an error of $x_0$ times $\sqrt{\mathrm{SNR} + 1}$. Relative to the error of $x_0$, equation 1 counts *low* noise
 # most: there an error of $x_0$ that nobody would see costs much. Motion and identity are decided at *high* noise. Weighting each
-# frame by
-# $1/(\mathrm{SNR} + 1)$ makes the loss the plain squared error of $x_0$ at every level (`weighting="x0"`). Min-SNR weighting is a
-# third choice. Here is the shipped network's error at a few levels, both ways:
+# frame by $1/(\mathrm{SNR} + 1)$ makes the loss the plain squared error of $x_0$ at every level (`weighting="x0"`). Min-SNR
+# weighting is a third choice. Here is the shipped network's error at a few levels, both ways:
 
 # %%
 real = vd.BouncingDigits(split="test").sample(8, seeded(3)).video
@@ -414,7 +413,8 @@ straight.losses
 # Its card lies beside the weights and says how it came to be, stage by stage. The first stage is a run from scratch, without
 # foresight. Then foresight is trained, and in the second stage the whole network continues with it, at a lower rate. In half of its
 # training clips all frames have the same noise level, and a third of its steps are on single frames. At the end foresight is
-# trained once more. `make train` runs the same again, with one exception. Some steps of foresight were taken while the method was still being developed. The shipped weights
+# trained once more. `make train` runs the same again, with one exception. Some steps of foresight were taken while the method was
+# still being developed. The shipped weights
 # had their first 3,000 with the first term of equation (4) alone and $\beta = 0.5$. Of those at the end, only the last 3,000 had
 # trajectories that run backwards.
 #
