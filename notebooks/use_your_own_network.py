@@ -83,7 +83,7 @@ frames = list(vd.rollout(denoiser, past, num_frames=44, window=window, overlap=o
 rolled = torch.cat([past, torch.stack(frames, dim=2)], dim=2)
 drawn.shape, rolled.shape
 
-# %% mystnb={"image": {"alt": "Four film strips: two clips drawn from noise, each a moving digit; then a true film of 49 frames and the same film continued from its first five frames, which look alike."}, "figure": {"caption": "Two clips from noise, and a film continued from its first five frames (every third frame is shown). The function knows the film, so the continuation is the film."}}
+# %% mystnb={"image": {"alt": "Four film strips: two clips drawn from noise, each a moving digit; then a true film of 49 frames and the same film continued from its first five frames, which look alike."}, "figure": {"caption": "Rows 1 and 2: two clips from noise, frames 0 to 15. Rows 3 and 4: a film of 49 frames and its continuation from its first five frames, every third frame (column n is frame 3n; blue: frames given). The function knows the film, so the continuation is the film."}}
 viz.film_strip([drawn[0], drawn[1], films[0, :, ::3][:, :16], rolled[0, :, ::3][:, :16]],
                ["noise 1", "noise 2", "true film", "rollout"], num_context=[0, 0, 0, 2]);
 
@@ -194,7 +194,9 @@ pd.Series({name: rmse(clip) for name, clip in clips.items()}, name="RMSE").round
 #
 # `Trainer` takes any `nn.Module` called as `net(xt, t)`. It trains $v$ with the loss of chapter 4. `t` comes as `(b, f)`, one level per frame,
 # because a network that has seen clean frames beside noisy ones in training can use a clean past later. Here is one in a few lines, trained
-# for thirty steps. That is enough to see the loss fall and far too little for a digit.
+# for thirty steps. That is enough to see the loss fall and far too little for a digit. Of the settings,
+# `short_steps` is how many steps train on clips of half the length first, `frame_stride` takes every frame (1) or skips some, and
+# `noise_mix` (below) gives the fractions of clips with one level for all frames, a level per frame, a clean past, and a past of pure noise.
 
 # %%
 class TinyNet(nn.Module):
@@ -271,6 +273,10 @@ pd.Series(change[:8], name="largest change of x0_hat").rename_axis("frame").roun
 #
 # `UNet2DModel` takes images with any number of channels. We give it the frames of a clip as channels. It knows one noise level per clip, so
 # the adapter takes the highest, and it counts levels from 0 to 999 where we count from 1 to 1000. The module around it is all there is to do.
+#
+# What this does not cover: frames as channels fix the length of the window. Clips are pixels in $[-1, 1]$, without latents and without a text
+# condition. The schedule must be one that `NoiseSchedule` can make: an array of your own, such as `alphas_cumprod`, is not read yet. Most
+# pretrained UNets of diffusers predict $\epsilon$: give `predicts="eps"` and a schedule with `zero_terminal_snr=False`, as above.
 
 # %%
 from diffusers import UNet2DModel
@@ -295,7 +301,8 @@ config = vd.TrainConfig(steps=40, batch=8, frames=8, short_steps=0, warmup=5, de
 trainer = vd.Trainer(FramesAsChannels(unet), schedule, vd.BouncingDigits(), config)
 for progress in trainer.run(bar=False):
     pass
-adapted = trainer.ema_denoiser()  # vd.Denoiser(FramesAsChannels(unet), schedule, (1, 32, 32)), averaged
+# The weights, averaged; without averaging: vd.Denoiser(FramesAsChannels(unet), schedule, (1, 32, 32), "v")
+adapted = trainer.ema_denoiser()  # trained here, so it predicts v; a pretrained UNet mostly predicts eps
 
 # %%
 method = lambda d, past: replacement(vd.clip_denoised(d), past)
@@ -304,7 +311,7 @@ frames = list(vd.rollout(adapted, past[:1], num_frames=3, window=8, overlap=5, m
 drawn = vd.sample(adapted, clips=1, num_frames=8, steps=25, generator=seeded(6))
 continued = torch.cat([past[:1], torch.stack(frames, dim=2)], dim=2)
 
-# %% mystnb={"image": {"alt": "Two film strips of eight frames by a UNet from diffusers after forty training steps: speckles on black; after five given frames of a digit a brighter patch of speckles follows where the digit was."}, "figure": {"caption": "The adapted UNet after forty steps: a clip from noise, and five given frames (blue) with the three that follow. It runs. For a digit it needs a real training."}}
+# %% mystnb={"image": {"alt": "Two film strips of eight frames by a UNet from diffusers after forty training steps: speckles on black; after five given frames of a digit a brighter patch of speckles follows where the digit was."}, "figure": {"caption": "The adapted UNet after forty steps: a clip from noise, and five given frames (blue) with the three that follow. It runs. It needs proper training before it draws a digit."}}
 viz.film_strip([drawn[0], continued[0]], ["noise", "continued"], num_context=[0, 5]);
 
 # %% [markdown]
@@ -317,6 +324,9 @@ viz.film_strip([drawn[0], continued[0]], ["noise", "continued"], num_context=[0,
 # | `hook=None` | also `injection` |
 # | `positions=None`, where the frames stand in time | also `injection` of prepended keys and values, `anchored_history` |
 # | `hook` and `condition` | also `history_encoder`, once an encoder is trained |
+#
+# `positions` holds the time index of each frame: `denoiser(clip, t, positions=torch.tensor([-14, -13, 0, 1, 2]))` is a window of three frames
+# behind two that are older. A network uses them in its attention along time (chapter 3).
 #
 # The defaults of `rollout` put a clean past into the window. A network that knows one level per clip wants another `method=`, as in the last
 # example.
