@@ -29,7 +29,7 @@
 # pasts at once, or with an anchor that stays in the window; and what a past compressed to eight numbers still
 # tells the network.
 #
-# **You need** chapters 5 and 6.
+# **You need** chapters 3, 5 and 6.
 
 # %%
 from functools import partial
@@ -88,7 +88,7 @@ def psnr_of(new, future):
 # %% [markdown]
 # ## What we will have at the end
 
-# %% mystnb={"image": {"alt": "Two film strips of 16 frames: the true clip, and the same five first frames continued by the model; the digit takes the same path."}, "figure": {"caption": "Context: the first five frames (blue). Above the truth, below the continuation by the model. F = 16, K = 5, stride 11."}}
+# %% mystnb={"image": {"alt": "Two film strips of 16 frames: the true clip, and the same five first frames continued by the model; the digit takes the same path."}, "figure": {"caption": "Above the truth, below the continuation by the model. Blue: frames given (the first five; the truth is given throughout). F = 16, K = 5, stride 11."}}
 truth = held_out(8, seed=3)
 generated = continue_clips(history_guidance, truth)
 viz.film_strip([truth[0], generated[0]], ["truth", "generated"], num_context=[window, overlap]);
@@ -129,7 +129,7 @@ def my_guided(denoiser, past, w):
 
     def guided(xt, t):
         levels = t[:, None].expand(-1, window)
-        # What the sampler's noise at the past frames is, once the past is taken out of it.
+        # The noise that x_t would contain if its clean part were the past.
         noise = schedule.eps_from_x0(xt[:, :, :overlap], levels[:, :overlap], past)
         c = denoiser(torch.cat([past, xt[:, :, overlap:]], 2), torch.where(new, levels, 0))
         u = denoiser(torch.cat([noise, xt[:, :, overlap:]], 2), torch.where(new, levels, 1000))
@@ -218,7 +218,7 @@ for w in (0.0, 1.0, 1.5, 2.5, 4.0, 8.0):
 caption = "digits32, 8 clips: PSNR (dB) at new frame 1, 5, 11; motion and intensity, ideal at 1"
 show_table(pd.DataFrame(rows).T.rename_axis("w"), caption, digits=PSNR_DIGITS)
 
-# %% mystnb={"image": {"alt": "Film strips of one clip for guidance weights 0, 1, 2.5 and 4 below the true clip."}, "figure": {"caption": "One clip, four weights, the same noise. Context: the first five frames (blue)."}}
+# %% mystnb={"image": {"alt": "Film strips of one clip for guidance weights 0, 1, 2.5 and 4 below the true clip."}, "figure": {"caption": "One clip, four weights, the same noise. Blue: frames given (the first five; the truth is given throughout)."}}
 shown = [0.0, 1.0, 2.5, 4.0]
 strips = [truth[0].cpu(), *(on_digits[w][0] for w in shown)]
 viz.film_strip(strips, ["truth", *(f"w = {w}" for w in shown)], num_context=[window] + [overlap] * 4);
@@ -226,7 +226,7 @@ viz.film_strip(strips, ["truth", *(f"w = {w}" for w in shown)], num_context=[win
 # %% [markdown]
 # Eight clips and eight steps are not enough evidence. Here is the study: `digits32`, 64 held-out clips, 25
 # steps. *Saturation* is the fraction of the new pixels that end beyond the range of pictures, $|x| > 1.1$,
-# before they are clamped. Brackets hold half of the 95% interval over clips.
+# before they are clamped. In brackets: half the width of the 95% interval over clips.
 
 # %%
 def by_weight(table, columns):
@@ -263,8 +263,7 @@ axes[2].set(ylabel="% of the new pixels saturated")
 axes[2].legend().remove()
 
 # %% [markdown]
-# With weights below 1 `digits32` uses the past too little. A weight somewhat above 1 raises PSNR, and most at
-# the largest lead time. A large one takes the gain back, first on the frame next to the past, and more pixels
+# A weight somewhat above 1 raises PSNR, and most at the largest lead time. A large one takes the gain back, first on the frame next to the past, and more pixels
 # leave the range of pictures: equation (2) extrapolates.
 #
 # At every weight from 1 up the digit moves as fast as it should. Nothing freezes, although
@@ -362,7 +361,7 @@ for size in (64, 8):
     by_form[f"draft, s = {size}"] = torch.cat([past, draft], dim=2).cpu()
     by_form[f"embedding, s = {size}"] = continue_ten(conditioned, partial(history_encoder, encoder=encoder))
 
-# %% mystnb={"image": {"alt": "Film strips of one clip of 21 frames: the truth, its continuation from ten frames in the window, and from embeddings of 64 and of 8 numbers, each below its blurred draft."}, "figure": {"caption": "Every second frame of 21. Context: the first ten (blue), in the window or as an embedding; eleven are generated. A draft is what the encoder alone can draw from the embedding."}}
+# %% mystnb={"image": {"alt": "Film strips of one clip of 21 frames: the truth, its continuation from ten frames in the window, and from embeddings of 64 and of 8 numbers, each below its blurred draft."}, "figure": {"caption": "Every second frame of 21. Blue: frames given (the first ten, in the window or as an embedding; the truth is given throughout). Eleven are generated. A draft is what the encoder alone can draw from the embedding."}}
 num_context = [21] + [10] * (len(by_form) - 1)
 viz.film_strip([clips[0] for clips in by_form.values()], list(by_form), num_context=num_context, every=2);
 
@@ -401,7 +400,9 @@ for size in (64, 8):
     millions = parameters[f"draft:frames=10 size={size}"] / 1e6
     print(f"parameters of the encoder with s = {size}: {millions:.2f} million")
 memory = drafts[drafts.metric.str.startswith("memory")].pivot_table("value", "name", "metric", sort=False)
-show_table(memory, "Peak memory in MB above that of the loaded network", digits=0)
+memory.columns = ["training, batch of 8", "sampling, 4 clips"]
+caption = "Peak MB above the loaded network; sampling: ten context and eleven new frames, w = 1.5"
+show_table(memory, caption, digits=0)
 
 # %% mystnb={"image": {"alt": "Two panels against the number of past frames: PSNR at new frame 1 and at new frame 11, lines for the past in the window, which lies highest, and for each embedding."}, "figure": {"caption": "PSNR by the number of context frames and the form in which the network gets them: in the window, or as an embedding of s numbers. digits32, 64 held-out clips, 25 steps, w = 1."}}
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.8), sharey=True)
@@ -420,8 +421,8 @@ axes[0].set(ylabel="PSNR (dB)");
 # - *The embedding tells roughly where the digit is, and not which one it is.* With five frames or ten it lies
 #   far below the window at every new frame. With any number of frames the true digit is seldom read: the
 #   strokes did not survive the compression.
-# - *One frame does not tell the direction.* With one, every form falls within a few frames to the level of
-#   clips without memory. Five tell the velocity, and ten add less. One frame in the window tells nearly as
+# - *One frame does not tell the direction.* With one, the window and the embeddings fall within a few frames to the
+#   level of independent windows ($w = 0$ in the study above). The draft, a blur, stays about 2 dB above it. Five tell the velocity, and ten add less. One frame in the window tells nearly as
 #   well as ten which digit it is.
 # - *The size of the embedding matters little here.* Position and velocity are four numbers, and eight have
 #   room for them. Sixty-four have room for some of the shape, but a few minutes of training, by a loss that a
@@ -442,8 +443,9 @@ axes[0].set(ylabel="PSNR (dB)");
 #
 # The overlap is all that the next window sees, and after ten windows it is a copy of a copy. But the past in
 # the window need not be the *latest* frames only. Some of the first context frames can stay in the window as
-# an *anchor*: clean, in front of the other frames, at positions a dozen frames before them. They are really
-# older. The network is told a distance that it knows from training, and can use what does not depend on the
+# an *anchor*: clean, in front of the other frames, at positions a dozen frames before them. In the first
+# window the anchor is the past itself. From the second on it is older, soon by more than a dozen frames. The
+# network is told a distance that it knows from training, and can use what does not depend on the
 # distance: not where the digit is, but which one it is. Streaming video models keep such an anchor in some
 # form ({cite:t}`henschel2024streamingt2v`).
 
@@ -484,7 +486,7 @@ for name, method in methods.items():
 table = pd.DataFrame(rows, index=[f"window {n}" for n in range(1, 7)]).T
 show_table(table, "digits32, 6 clips: fraction of frames with the true digit, window by window")
 
-# %% mystnb={"image": {"alt": "Three long film strips of one clip: the truth, its continuation from the last five frames of each window, and one that also keeps five frames from the beginning as an anchor."}, "figure": {"caption": "Every fifth frame of 71. Context: the first five (blue). Six windows, begun every eleven frames (orange bar: the first frame shown), F = 16, K = 5."}}
+# %% mystnb={"image": {"alt": "Three long film strips of one clip: the truth, its continuation from the last five frames of each window, and one that also keeps five frames from the beginning as an anchor."}, "figure": {"caption": "Every fifth frame of 71, one clip, in which both rows keep the digit; the table above counts six clips. Blue: frames given (the first five; the truth is given throughout). Six windows, begun every eleven frames (orange bar: the first frame shown), F = 16, K = 5."}}
 strips, n = [long_truth[0].cpu(), *(clips[0] for clips in rolled.values())], long_truth.shape[2]
 num_context, joins = [n, overlap, overlap], range(window, n, stride)
 viz.film_strip(strips, ["truth", "last five", "with anchor"], num_context=num_context, every=5, joins=joins);
@@ -536,29 +538,28 @@ show_table(pd.DataFrame(rows).T, "digits32, 8 clips, w = 8: saturation and PSNR 
 #
 # One noise level per frame makes the past a condition: clean frames in the window, no new weights. Guidance
 # with weight $w$ moves the estimate along the line from "no past" to "this past" and beyond. With an exact
-# network the posterior lies at $w = 1$. `digits32` predicts better at $w = 1.5$ to 2, at twice the network
-# evaluations. A past compressed to a few numbers tells roughly where the digit goes and loses which one it
+# network the posterior lies at $w = 1$. `digits32` predicts better from $w = 1.5$ to 3, best near 2, at twice the
+# network evaluations. A past compressed to a few numbers tells roughly where the digit goes and loses which one it
 # is.
 #
 # ## Exercises
 #
 # 1. **Predict.** In the Gaussian model, what is the std ratio at $w = 0$ for a frame right after the past?
-#    Why is it so large?
+#    Why is it so large? Then print `std_ratio[0.0][0]`.
 # 2. **Code.** Give the last context frame a level of 15 instead of 0, and tell the network so. Does a long
 #    rollout last longer?
 # 3. **Explore.** Let the weight depend on $t$: guide only while $t > 500$. Which half of the trajectory does
 #    the gain come from?
 #
 # :::{dropdown} Solutions
-# 1. Without the past the new frame has the process's own standard deviation, $s$. Given the past it is nearly
-#    determined. The ratio is more than ten right after the past, and it is exactly that of `independent`
-#    windows.
-# 2. Put `torch.where(last, 15, 0)` into the levels of the past and `schedule.add_noise` the frame itself.
-#    Generated frames are slightly wrong, and telling the network so makes it trust them less:
+# 1. Without the past the new frame has the process's own standard deviation. Given the past it is nearly
+#    determined. The ratio is about 13 here, about that of `independent` windows.
+# 2. In `my_guided`, let `last = torch.arange(window, device=device) == overlap - 1`, use
+#    `torch.where(new, levels, torch.where(last, 15, 0))` as the levels of $c$, and add noise to that frame with
+#    `schedule.add_noise(past[:, :, -1:], torch.tensor([15]), eps)`. Return the clean past as before. Generated frames are slightly wrong, and telling the network so makes it trust them less:
 #    {cite:t}`chen2024diffusion` use this for stability.
-# 3. Choose between two denoisers: `lambda xt, t: (guided if t[0] > 500 else plain)(xt, t)`. Positions are
-#    decided at high noise, so most of the gain comes from there. The pixels out of range come from the low
-#    half.
+# 3. Choose between two denoisers: `lambda xt, t: (guided if t[0] > 500 else plain)(xt, t)`, and the other way
+#    around. Compare PSNR and saturation of both with those of guidance at all levels, over a dozen clips or more.
 # :::
 #
 # ## Sources
