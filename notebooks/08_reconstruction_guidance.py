@@ -463,7 +463,8 @@ norms = read_results("compare_norms")
 print(command_of(norms))
 psnr = per_clip(norms, "psnr")
 short = {text: text.removeprefix("reconstruction:").replace("weight=", "w = ") for text in psnr}
-short = {text: name.removeprefix("norm=").replace(",", ", ").replace(":", ", ") for text, name in short.items()}
+short = {text: name.removeprefix("norm=").replace(",", ", ").replace(":", ", ")
+         for text, name in short.items()}
 exploded, gain = psnr.isna().sum(), psnr.sub(psnr[GUIDED], axis=0)
 better = {text: video_metrics.bootstrap(gain[text]) for text in psnr if text != GUIDED and not exploded[text]}
 
