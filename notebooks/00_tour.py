@@ -138,12 +138,12 @@ without = continue_clip(independent)
 with_history.shape
 
 # %% mystnb={"image": {"alt": "Two long film strips from the same five given frames. With the past in the window the same digit moves on without a jump; without it, the digit and its position change at every join."}, "figure": {"caption": "Every second frame of 38; the frames in blue were given. New windows start at frames 16 and 27. An orange bar stands before the first frame shown of each new window."}}
-clips, labels = [with_history[0], without[0]], ["overlap of 5", "no memory"]
+clips, labels = [with_history[0], without[0]], ["overlap of 5", "independent windows"]
 viz.film_strip(clips, labels, num_context=5, every=2, joins=[16, 27]);
 
 # %%
 framed = [viz.framed(clip[0], num_context=5, joins=[16, 27]) for clip in (with_history, without)]
-viz.show_clips(framed, ["overlap of 5 frames", "no memory"], alt="A digit keeps bouncing past the window")
+viz.show_clips(framed, labels, alt="A digit keeps bouncing past the window")
 
 # %% [markdown]
 # Bright borders mark the frames that were given. Bright bars above and below mark, for a moment, each join. Without memory
