@@ -1,6 +1,4 @@
-"""Checkpoints: safetensors for the weights, json for everything a reader wants to know about them. Never a
-pickle.
-"""
+"""Checkpoints: safetensors for the weights, json for what a reader wants to know. Never a pickle."""
 
 import hashlib
 import json
@@ -30,9 +28,7 @@ class CheckpointError(ValueError):
 
 
 def folder() -> Path:
-    """Where the shipped checkpoints lie: $VDIFF_CHECKPOINTS, else data/checkpoints of the repository, else in
-    the package.
-    """
+    """Where checkpoints lie: $VDIFF_CHECKPOINTS, else the repository's data/checkpoints or the package."""
     if "VDIFF_CHECKPOINTS" in os.environ:
         return Path(os.environ["VDIFF_CHECKPOINTS"])
     package = Path(__file__).resolve().parent
@@ -56,8 +52,9 @@ def save(path: str | Path, net: VideoUNet, schedule: NoiseSchedule, **about) -> 
 
 
 def write(path: str | Path, tensors: dict, kind: str, **about) -> Path:
-    """Write tensors in bfloat16, half the file of float32, and a card beside them with `kind` as its format,
-    their sha256, and `about`: what `verified` reads. Networks compute in float32. Returns the path.
+    """Write tensors in bfloat16, and a card beside them: `kind` as its format, their sha256, and `about`.
+
+    Networks compute in float32 all the same. Returns the path.
     """
     path = Path(path).with_suffix(".safetensors")
     write_tensors(path, {name: x.detach().cpu().bfloat16().contiguous() for name, x in tensors.items()})
@@ -97,9 +94,7 @@ def current_config(config: dict) -> dict:
 
 
 def verified(name_or_path: str | Path, kind: str = FORMAT) -> tuple[Path, dict]:
-    """The path of the weights and the card beside them. Raises CheckpointError when either is missing,
-    foreign or damaged.
-    """
+    """The path of the weights, and their card. Raises CheckpointError for what is missing or damaged."""
     path = _find(name_or_path)
     card, actual = read_card(path, kind), sha256(path)
     if actual != card["sha256"]:
@@ -124,9 +119,7 @@ def read_card(path: str | Path, kind: str = FORMAT) -> dict:
 
 
 def first_frame_checkpoint(name_or_path: str | Path) -> Path | None:
-    """The first-frame model of a checkpoint, NAME_begin beside NAME: its path, or None where there is
-    none.
-    """
+    """The path of a checkpoint's first-frame model, NAME_begin beside NAME; None where there is none."""
     path = _find(name_or_path)
     path = path.with_stem(path.stem + "_begin")
     return path if path.exists() else None
@@ -134,9 +127,7 @@ def first_frame_checkpoint(name_or_path: str | Path) -> Path | None:
 
 def load_with_first_frame_model(name_or_path: str | Path, first_frame_model: str | Path | None = None,
                                 device: str | torch.device = "cpu") -> tuple[Denoiser, Denoiser | None]:
-    """A checkpoint and what draws its first frames, for `generate`: the given one, or else its
-    `first_frame_checkpoint`;
-    None where it does so itself."""
+    """A checkpoint and its first-frame model, the given one or the one beside it; None for neither."""
     path = _find(first_frame_model) if first_frame_model else first_frame_checkpoint(name_or_path)
     return load(name_or_path, device), None if path in (None, _find(name_or_path)) else load(path, device)
 
@@ -179,9 +170,7 @@ def write_tensors(path: str | Path, tensors: dict, **about) -> None:
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """Read what `write_tensors` wrote: (dict of tensors, about). Raises CheckpointError for a damaged
-    file.
-    """
+    """Read what `write_tensors` wrote: tensors and `about`. Raises CheckpointError for a damaged file."""
     try:
         tensors = load_file(path)
         with safe_open(path, framework="pt") as file:

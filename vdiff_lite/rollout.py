@@ -1,6 +1,4 @@
-"""Rollout: slide a window along time and yield frames as they are made, for ever if asked. Generate: the same
-from noise.
-"""
+"""Rollout: slide a window along time and yield frames as they are made. Generate: the same from noise."""
 
 from collections.abc import Iterator
 from functools import partial

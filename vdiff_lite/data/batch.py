@@ -12,8 +12,11 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch of clips. video: (b, c, f, h, w) in [-1, 1];  truth: what is known about them, or None;
-    condition: what the network may be told beside them, or None."""
+    """A batch of clips.
+
+    video: (b, c, f, h, w) in [-1, 1];  truth: what is known about them, or None;  condition: what the network
+    may be told beside them, or None.
+    """
 
     video: Tensor
     truth: Any = None

@@ -46,9 +46,7 @@ class history_encoder(DenoiserWrapper):
 
 
 def save_history(path: str | Path, denoiser: Denoiser, encoder: HistoryEncoder, base: str, **about) -> Path:
-    """Write an encoder and the modulation trained with it;  base: the checkpoint that the rest is taken
-    from.
-    """
+    """Write an encoder and the modulation trained with it;  base: the checkpoint they go with."""
     tensors = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
     tensors |= {f"net.{name}": value for name, value in trained_parts(denoiser.net).items()}
     about |= dict(base=base, base_sha256=checkpoint.read_card(base)["sha256"], encoder=encoder.config,
@@ -57,9 +55,7 @@ def save_history(path: str | Path, denoiser: Denoiser, encoder: HistoryEncoder, 
 
 
 def load_history(path: str | Path, device: str | torch.device = "cpu") -> tuple[Denoiser, HistoryEncoder]:
-    """An encoder and the denoiser that listens to it. Raises CheckpointError when they do not fit
-    together.
-    """
+    """An encoder and the denoiser that listens to it. Raises CheckpointError when they do not fit."""
     path, card = checkpoint.verified(path, FORMAT)
     denoiser = checkpoint.load(card["base"], device)
     if denoiser.card["sha256"] != card["base_sha256"]:

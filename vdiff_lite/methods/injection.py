@@ -118,9 +118,7 @@ class injection(DenoiserWrapper):
 
 
 def _outputs(sites: tuple, cache: FeatureCache) -> list[str]:
-    """Which of the sites are no keys and values. A network's own names are those that a pass over the clean
-    past shows.
-    """
+    """Which sites are no keys and values. A network's own names are those that a clean pass shows."""
     own = set(sites) - set(SITES)
     features = cache.at(0) if own else {}
     unknown = sorted(own - set(features))

@@ -1,6 +1,4 @@
-"""The past, noised to the sampler's level, is put into the window: the oldest way to continue, and no
-training.
-"""
+"""The past, noised to the sampler's level, is put into the window: the oldest method, without training."""
 
 import torch
 from torch import Generator, Tensor

@@ -54,9 +54,7 @@ class HistoryEncoder(nn.Module):
         return self.look(rearrange(past, "b c f h w -> b (f c) h w"))
 
     def draft(self, embedding: Tensor, frames: Sequence[int]) -> Tensor:
-        """New frames as they can be drawn from the embedding alone: (b, c, len(frames), h, w); frames: which,
-        0 the first.
-        """
+        """New frames drawn from the embedding: (b, c, len(frames), h, w);  frames: which, 0 the first."""
         if max(frames) >= self.ahead:
             raise ValueError(f"new frame {max(frames) + 1} is too far; this encoder drafts {self.ahead}")
         when = self.when(torch.as_tensor(frames, device=embedding.device))
@@ -74,9 +72,7 @@ class HistoryEncoder(nn.Module):
 
 
 def encoder_kwargs(outputs: tuple[Tensor, Tensor], model_kwargs: dict | None = None) -> dict:
-    """An encoder's outputs as keywords for a network: its vector as `condition`; its features through a hook,
-    after the
-    first stage."""
+    """An encoder's outputs as keywords for a network: `condition`, and features by a hook after stage 1."""
     (vector, features), model_kwargs = outputs, model_kwargs or {}
     outer = model_kwargs.get("hook") or (lambda site, x: x)
     return model_kwargs | dict(condition=vector,

@@ -15,9 +15,7 @@ def rotary_angles(positions: Tensor, d: int, base: float = 100.0) -> Tensor:
 
 
 def space_time_angles(temporal: Tensor, h: int, w: int) -> Tensor:
-    """(f, d/2) angles of time -> (f h w, d/2): half of the pairs rotate with time, a quarter each with y and
-    x.
-    """
+    """(f, d/2) angles of time -> (f h w, d/2): half of the pairs turn with time, a quarter with y, x each."""
     f, pairs = temporal.shape
     y = rotary_angles(torch.arange(h, device=temporal.device), pairs // 2, base=10.0)
     x = rotary_angles(torch.arange(w, device=temporal.device), pairs // 2, base=10.0)
@@ -32,9 +30,7 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
 
 
 def rope_cos_sin(angles: Tensor) -> tuple[Tensor, Tensor]:
-    """(f, d/2) angles -> what `apply_rotary_emb` takes: their cosines for both halves of x (f, d), and their
-    sines (f, d/2).
-    """
+    """(f, d/2) angles -> for `apply_rotary_emb`: cosines for both halves of x (f, d), sines (f, d/2)."""
     return angles.cos().repeat(1, 2), angles.sin()
 
 
@@ -56,9 +52,7 @@ def _rotated(x, cos, sin):
 
 
 class _Rotate(torch.autograd.Function):
-    """A rotation's gradient is the rotation back: two passes over memory where autograd's own record takes
-    seven.
-    """
+    """A rotation's gradient is the rotation back: two passes over memory where autograd takes seven."""
 
     @staticmethod
     def forward(ctx, x, cos, sin):

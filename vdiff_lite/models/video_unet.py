@@ -1,6 +1,4 @@
-"""VideoUNet: a space-time UNet that predicts v, one noise level per frame, with named hooks on its
-features.
-"""
+"""VideoUNet: a space-time UNet that predicts v, one noise level per frame, with hooks on its features."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -24,9 +22,7 @@ from vdiff_lite.models.rotary import clean_mask, rotary_angles
 
 @dataclass(frozen=True)
 class VideoUNetConfig:
-    """The shape of a VideoUNet. `VideoUNetConfig.preset("tiny")` and `("base")` are the two that the book
-    uses.
-    """
+    """The shape of a VideoUNet; `VideoUNetConfig.preset` has the two that the book uses."""
 
     in_channels: int = 1
     size: int = 32  # height and width of a frame in pixels

@@ -6,9 +6,7 @@ from vdiff_lite.data.bouncing_digits import centroid
 
 
 def true_centres(x0):
-    """The centre of mass of each frame's brightness, in pixels from the middle: (b, c, f, h, w) in [-1, 1] ->
-    (b, f, 2),
-    as (y, x)."""
+    """The centre of mass of each frame's brightness, in pixels from the middle, (y, x): (b, f, 2)."""
     return centroid((reduce(x0, "b c f h w -> b f h w", "mean") + 1) / 2) - (x0.shape[-1] - 1) / 2
 
 

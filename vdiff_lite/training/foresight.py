@@ -1,6 +1,4 @@
-"""Teaching a network where things go: from trajectories alone, which cost little to draw, and later from what
-it sees itself.
-"""
+"""Teaching a network where things go: from trajectories alone, and later from what it sees itself."""
 
 import math
 
@@ -38,9 +36,7 @@ def sightings(centre, t, schedule, generator=None):
 
 
 def foresee(net, seen, t, positions):
-    """The network's foresight alone: sightings (b, f, 2) at levels t (b, f) and positions (f,) -> (b, f, 2)
-    pixels.
-    """
+    """The network's foresight alone: sightings (b, f, 2), levels t (b, f), positions (f,) -> (b, f, 2)."""
     angles = rotary_angles(positions, net.config.head_channels).to(seen)
     at = Context(len(seen), None, angles, clean_mask(t), level=t / net.config.num_timesteps)
     blocks = net.decoder[0].temporal.foresee
@@ -172,9 +168,7 @@ def clips_to_watch(courses):
 
 
 def _made_up(paths, batch, frames, stride, schedule, with_foreign, generator):
-    """A batch of sightings (b, f, 2), levels, centres and positions; with_foreign: the first frames are
-    another clip's, long ago.
-    """
+    """Sightings (b, f, 2), levels, centres, positions; with_foreign: the first frames are another clip's."""
     draw = lambda n, *shape: torch.randint(n, shape, generator=generator)
     start = int(draw(paths.shape[1] - frames * stride + 1))
     centre = paths[draw(len(paths), batch), start:start + frames * stride:stride]

@@ -49,9 +49,7 @@ def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor, factor: float
 def fit(optimizer: torch.optim.Optimizer, loss_of: Callable[[int], Tensor], steps: int, warmup: int = 100,
         decay: int | None = None, clip: float = 1.0, bar: bool = True, name: str = "training",
         on_step: Callable[[int, float], None] | None = None) -> list[float]:
-    """Lower loss_of(step) by `steps` optimizer steps. Returns the losses; on_step(steps taken, loss) follows
-    each.
-    """
+    """Lower loss_of(step) by `steps` optimizer steps. Returns the losses; on_step(n, loss) follows each."""
     losses = []
     with tqdm(range(steps), disable=not bar, unit="step", desc=name) as shown:
         for step in shown:
@@ -66,9 +64,7 @@ def fit(optimizer: torch.optim.Optimizer, loss_of: Callable[[int], Tensor], step
 
 @contextmanager
 def interruptible(save_to: str | Path | None) -> Iterator[list]:
-    """A list that is empty until somebody presses Ctrl-C, which does nothing else meanwhile; the second time
-    it is as ever.
-    """
+    """A list that is empty until somebody presses Ctrl-C. That stops nothing; a second one does."""
     interrupts = []
     if not save_to or threading.current_thread() is not threading.main_thread():  # no signals there
         yield interrupts

@@ -77,9 +77,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_addcdiv_(params, means, scales, [-lr / (1 - beta1**n) for n in steps])
 
     def _learning(self, group, *names):
-        """The parameters of a group that have a gradient, their gradients, and their states, in which `names`
-        begin as zeros.
-        """
+        """Parameters of a group with a gradient, the gradients, and their states, `names` zero at first."""
         params = [p for p in group["params"] if p.grad is not None]
         for p in params:
             for name in set(names) - set(self.state[p]):
@@ -88,8 +86,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def make_optimizer(net: nn.Module, lr, matrix_lr, betas=(0.9, 0.99), weight_decay=0.01):
-    """Muon at `matrix_lr` on the matrices inside the network; AdamW at `lr` on biases, norms, the noise-level
-    embedding and its uses, the first and last layer, and the foresight, which comes taught: small steps."""
+    """Muon at `matrix_lr` on the matrices inside the network, AdamW at `lr` on the rest.
+
+    The rest: biases, norms, the noise-level embedding and its uses, the first and last layer, the foresight.
+    """
     outside = ("patchify", "unpatchify", "noise_embedding", "decoder.0.temporal.foresee")
     is_matrix = lambda name, p: p.ndim >= 2 and not name.startswith(outside) and "modulation" not in name
     named = list(net.named_parameters())

@@ -173,9 +173,7 @@ class Trainer:
         return Denoiser(copy.deepcopy(self.ema.module).eval().requires_grad_(False), self.schedule, (c, h, w))
 
     def save(self, path: str | Path) -> None:
-        """Write everything that training needs to go on: weights, average, optimizer, step, losses, and which
-        run it is.
-        """
+        """Write all that training needs to go on: weights, average, optimizer, step, losses, and its identity."""
         tensors = {f"ema.{name}": value for name, value in self.ema.module.state_dict().items()}
         tensors |= {f"net.{name}": value for name, value in self.net.state_dict().items()}
         for i, state in self.optimizer.state_dict()["state"].items():
@@ -185,9 +183,7 @@ class Trainer:
                                  losses=self.losses, before=self.before)
 
     def identity(self) -> dict:
-        """Which run this is: network, recipe (its seed too) and data. A run is resumed under the same
-        ones.
-        """
+        """Which run this is: network, recipe with its seed, data. A run is resumed under the same ones."""
         config = getattr(self.net, "config", None)
         return dict(network=config.to_dict() if hasattr(config, "to_dict") else type(self.net).__name__,
                     recipe=json.loads(json.dumps(asdict(self.config))), data=str(self.data))
@@ -233,8 +229,6 @@ def differing(old: dict, new: dict, prefix: str = "") -> dict:
 
 
 def _ema(decay: float, averages: list, params: list, num_averaged: Tensor) -> None:
-    """Exponential moving average, its decay ramped up from .1 over the first steps: min(decay, n / (9 +
-    n)).
-    """
+    """Exponential moving average; its decay is ramped up over the first steps: min(decay, n / (9 + n))."""
     n = int(num_averaged)
     torch._foreach_lerp_(averages, params, 1 - min(decay, n / (9 + n)))

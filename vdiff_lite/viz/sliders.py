@@ -1,5 +1,4 @@
-"""Sliders that need no kernel: pictures made beforehand, range inputs and a script, in one piece of HTML.
-And, where there is a kernel, the same sliders sampling anew."""
+"""Sliders without a kernel, in one piece of HTML; and, where there is a kernel, sliders that sample anew."""
 
 import html
 import io
