@@ -133,8 +133,7 @@ def load_with_first_frame_model(name_or_path: str | Path, first_frame_model: str
 
 
 def stages(card: dict) -> list[dict]:
-    """How a checkpoint was trained, from its card: a list of dicts (recipe, steps, data, loss_curve, sha256),
-    the first run first.
+    """How a checkpoint was trained, from its card: dicts of recipe, steps, data, loss_curve, sha256.
 
     A run that began with the weights of another checkpoint has that one's stages in its card, under "before".
     """

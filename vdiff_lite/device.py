@@ -14,8 +14,7 @@ from vdiff_lite.diffusion.denoiser import Denoiser, DenoiserWrapper
 
 
 def pick_device(name: str | torch.device | None = None) -> torch.device:
-    """The device to compute on: `name` if given, else CUDA if there is one, else the CPU. MPS only if asked
-    for.
+    """The device to compute on: `name`, else CUDA if there is one, else the CPU. MPS only if asked for.
 
     Raises ValueError for a device that this machine does not have.
     """
@@ -27,8 +26,7 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
 
 
 def prepare_cpu() -> bool:
-    """Two settings of this process with which small networks compute faster on a CPU. Call it first: threads
-    that have begun stay as they are.
+    """Two settings with which small networks compute faster on a CPU. Call it before anything else.
 
     Denormal numbers, nearer to 0 than 1e-38, are taken as 0 (`torch.set_flush_denormal`). A CPU computes with
     them many times slower, and the gradients of a trained network are full of them, wherever attention passes
@@ -52,8 +50,7 @@ def _keep_memory():
 
 
 def compiled(denoiser: Denoiser) -> Denoiser:
-    """The same denoiser compiled by `torch.compile` for a CPU: a pass of one clip takes two thirds to three
-    quarters of the time.
+    """The same denoiser compiled for a CPU: a pass of one clip takes .65 to .75 of the time.
 
     Worth it for work of an hour, clip by clip (larger batches gain less; `make bench` measures one): the
     first pass of each new shape takes one or two minutes, in every process anew. Answers are the same up to
@@ -110,8 +107,7 @@ print((torch.cuda.max_memory_allocated() / 2**20 if on_gpu else held("VmHWM")) -
 
 
 def peak_memory(code: str, ready: str = "", device: str | torch.device | None = None) -> float:
-    """Peak memory in MB while `code` runs in a fresh process, above what the process held once `ready` had
-    run.
+    """Peak memory in MB while `code` runs in a fresh process, above what it held once `ready` had run.
 
     code, ready: lines of Python that may use `torch`, `vd` (this library), `partial`, `device`;  device: as
     in `pick_device`. On a GPU its memory is measured, else the process's own.  Raises OSError where that

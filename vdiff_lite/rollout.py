@@ -67,8 +67,7 @@ def generate(denoiser: Denoiser, clips: int = 1, num_frames: int = 16, sampler: 
              steps: int = 25, generator: Generator | None = None, first: int | None = None,
              window: int = 16, overlap: int = 5, first_frame_model: Denoiser | None = None,
              first_frame_steps: int = 50, first_frame_weight: float | tuple = (3, 1.5)) -> Tensor:
-    """Clips from noise, the first frames first: `first` frames alone, then a window with these as its past,
-    then `rollout`.
+    """Clips from noise: `first` frames alone, then a window with these as its past, then `rollout`.
 
     A network that draws sixteen frames at once too faintly may draw three as they should be, and carry them
     on (chapter 5). sampler, steps: as in `sample`; some fresh noise on the way, eta, mends small

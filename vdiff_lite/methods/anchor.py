@@ -11,8 +11,7 @@ DISTANCE = 12  # frames: what the recipe of digits32 has put between an anchor a
 
 def anchored_history(denoiser: Denoiser, past: Tensor, anchor: Tensor, weight: float = 1.0,
                      distance: int = DISTANCE) -> Denoiser:
-    """`history_guidance`, with a few frames from the beginning kept in sight for ever, as a fixed memory of
-    what is shown.
+    """`history_guidance`, with a few frames from the beginning kept in sight as a fixed memory.
 
     A window that sees only the last frames copies a copy of a copy, and small errors add up. The anchor is
     the original: clean frames in front of the window, at positions `distance` frames before its first. They

@@ -12,8 +12,7 @@ def independent(denoiser: Denoiser, past: Tensor) -> Denoiser:
 
 
 class copy_last(DenoiserWrapper):
-    """Predict that nothing moves: the last known frame, repeated; the network is not evaluated. What every
-    method must beat.
+    """Predict that nothing moves: the last known frame, repeated. What every method must beat.
 
     past: (b, c, k, h, w), the first k frames of the window.  x0_hat: `past`, then its last frame for the rest
     of the window.

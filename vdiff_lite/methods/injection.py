@@ -47,8 +47,7 @@ class FeatureCache:
 
 
 class injection(DenoiserWrapper):
-    """Put the features of the past into the window, at chosen sites of the network, for the first part of the
-    trajectory.
+    """Put the features of the past into the window, at chosen sites, for the first part of the trajectory.
 
         prepend:  keys <- [keys of the past, keys],  values likewise: the new frames attend to the old ones
         blend:    f_a <- (1 - lam) f_a + lam f_past,  a: the k frames of the overlap, lam = blend

@@ -17,8 +17,7 @@ def tent(size, width, offset):
 
 
 class Follow(nn.Module):
-    """Finds where the thing that moves is, and shows every frame as seen from there: in the shifted frames it
-    stands still.
+    """Finds where the thing that moves is, and shows every frame as seen from there.
 
         centre = sum_p softmax(conv(y))_p p              spatial soft-argmax (Finn et al. 2016)
         shift(y)[i] = sum_j max(0, 1 - |i + centre - j|) y[j]  along each axis (Jaderberg et al. 2015, Eq. 5)

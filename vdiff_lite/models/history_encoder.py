@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 
 class HistoryEncoder(nn.Module):
-    """Some past frames -> one embedding of `size` numbers -> what the network is told about the frames to
-    come.
+    """Past frames -> an embedding of `size` numbers -> what the network is told about the frames to come.
 
     Convolutions over the past frames, stacked as channels (black where there are fewer than `frames`),
     squeeze them to `size` numbers: `embed`. From these alone come two things: a vector, added to the noise

@@ -106,8 +106,7 @@ class ResBlock(nn.Module):
 
 
 def nonoverlapping_conv_transpose(layer: nn.ConvTranspose2d, x: Tensor) -> Tensor:
-    """`layer(x)` for a transposed convolution with kernel_size == stride, as the one matrix product that it
-    is.
+    """`layer(x)` for a transposed convolution with kernel_size == stride, as one matrix product.
 
     Faster on a CPU.  layer: ConvTranspose2d with kernel_size equal to its stride k;  x: (n, c, h, w). Returns
     (n, o, h k, w k).

@@ -66,8 +66,7 @@ class _Rotate(torch.autograd.Function):
 
 
 def clean_mask(t: Tensor) -> Tensor | None:
-    """Which frames may attend to which: (b, f) noise levels -> (b, f, f) bool, or None when all may attend to
-    all.
+    """Which frames may attend to which: (b, f) noise levels -> (b, f, f) bool, or None when all may.
 
     A frame at t = 0 is known: it does not attend to frames that are still being made.
     """

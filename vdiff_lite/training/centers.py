@@ -11,8 +11,7 @@ def true_centres(x0):
 
 
 def centre_loss(centres, x0):
-    """How far the places that the network follows are from the centre of mass of the clean frames'
-    brightness.
+    """How far the places that the network follows are from the centres of the clean frames.
 
         L = sum over blocks of E | centre - centroid |^2 / size^2
 

@@ -45,8 +45,7 @@ def foresee(net, seen, t, positions):
 
 
 def go_on(net, past, windows, window=16):
-    """The path that foresight alone would take, window after window, with no picture drawn: what a rollout
-    does to a trajectory.
+    """The path that foresight alone would take, window after window, with no picture drawn.
 
     past: (b, k, 2) centres in pixels, fewer than window.  Returns (b, k + windows (window - k), 2), the past
     first.
@@ -62,8 +61,7 @@ def go_on(net, past, windows, window=16):
 
 
 def watch(net, schedule, data, clips=8192, batch=16, frames=16, frame_stride=(1, 1, 2), seed=0, bar=True):
-    """What the network itself sees in noisy clips, where `sightings` makes it up: to teach its foresight once
-    more when the rest has learned.
+    """What the network itself sees in noisy clips, to teach its foresight once more.
 
     What it sees does not depend on its foresight, so it can be collected beforehand. data, time_lapse: as in
     `teach`. Returns {stride: (seen (n, frames, 2), t (n, frames), centre (n, frames, 2))}.
@@ -113,8 +111,7 @@ def foresight_loss(told, centre):
 
 def teach(net, schedule, data, steps=3000, batch=64, frames=32, lr=2e-3, matrix_lr=0.015,
           frame_stride=(1, 1, 2), watched=None, seed=0, bar=True):
-    """Teach the foresight of a VideoUNet where things go, from the centres of clean clips and made-up
-    sightings of them.
+    """Teach the foresight of a VideoUNet where things go, from centres and made-up sightings of them.
 
         L = foresight_loss(foresee(sightings(c, t)), c)
 
@@ -151,8 +148,7 @@ def teach(net, schedule, data, steps=3000, batch=64, frames=32, lr=2e-3, matrix_
 
 
 def teach_once_more(net, schedule, data, courses, seed=0, bar=True):
-    """The last lessons of a network that has learned the rest: courses of so many steps each, with what it
-    sees (`watch`), each more careful.
+    """The last training of foresight: stages of so many steps each, with what the network sees (`watch`).
 
     Course n = 1, 2, .. takes the rates 1e-3 / n and, for matrices, 0.008 / n.  The rest as in `teach`.
     """

@@ -18,8 +18,7 @@ def train_history(denoiser: Denoiser, encoder: HistoryEncoder, data: ClipSource,
                   batch: int = 8, new: int = 11, lr: float = 1e-3, dropout: float = 0.1,
                   high_noise_fraction: float = 0.5, seed: int = 0, draft_steps: int = 1000,
                   draft_batch: int = 64, on_step: Callable | None = None) -> tuple:
-    """Train an encoder to predict `new` frames from 1 to `encoder.frames` past ones, and the network to
-    listen to it.
+    """Train an encoder to predict `new` frames from past ones, and the network to listen to it.
 
     First the embedding and the draft, by the squared error of the draft (`draft_steps`): cheap, since no
     network is in it. Then, with these fixed, what is told, and the network's modulation, by the squared error

@@ -13,8 +13,7 @@ from tqdm.auto import tqdm
 
 
 def lr_factor(step: int, steps: int, warmup: int = 100, decay: int | None = None) -> float:
-    """What the learning rates are multiplied by at a step: linear warm-up, 1, then a cosine down to 2% of
-    themselves.
+    """What the learning rates are multiplied by: linear warm-up, 1, then a cosine down to 2%.
 
     decay: over how many last steps they fall; None means all of them.
     """

@@ -1,13 +1,13 @@
 """Muon for the network's matrices, AdamW for the rest, as one optimizer."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 # The polynomial that pushes singular values towards 1 (Jordan et al. 2024).
 A, B, C = 3.4445, -4.7750, 2.0315
 
 
-def orthogonalize(matrix, steps=5):
+def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
     """The nearest matrix with singular values of about 1, by Newton-Schulz iteration (Jordan et al. 2024).
 
         X <- a X + (b X X^T + c (X X^T)^2) X
@@ -25,16 +25,18 @@ def orthogonalize(matrix, steps=5):
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalized, for weights with two or more dimensions (Jordan et al. 2024; a convolution
-    counts as a matrix (out, in h w)). Groups with `matrices=False` take AdamW steps instead (Loshchilov and
-    Hutter 2019).
+    """Momentum, orthogonalized, for weights with two or more dimensions (Jordan et al. 2024).
+
+    A convolution counts as a matrix (out, in h w). Groups with `matrices=False` take AdamW steps (Loshchilov
+    and Hutter 2019).
 
     Updates of an (m, n) matrix are scaled by sqrt(max(1, m / n)), so that every matrix turns its input by
     about lr a step, whatever its shape. (With Adam's size of update, convolutions, which have more inputs,
     take larger steps than attention does.)
     """
 
-    def __init__(self, groups, momentum=0.95, betas=(0.9, 0.99), weight_decay=0.01):
+    def __init__(self, groups: list[dict], momentum: float = 0.95, betas: tuple = (0.9, 0.99),
+                 weight_decay: float = 0.01):
         super().__init__(groups, dict(lr=1e-3, momentum=momentum, betas=tuple(betas), matrices=True,
                                       weight_decay=weight_decay))
         for group in self.param_groups:
@@ -85,7 +87,8 @@ class Muon(torch.optim.Optimizer):
         return params, [p.grad for p in params], [self.state[p] for p in params]
 
 
-def make_optimizer(net: nn.Module, lr, matrix_lr, betas=(0.9, 0.99), weight_decay=0.01):
+def make_optimizer(net: nn.Module, lr: float, matrix_lr: float, betas: tuple = (0.9, 0.99),
+                   weight_decay: float = 0.01) -> Muon:
     """Muon at `matrix_lr` on the matrices inside the network, AdamW at `lr` on the rest.
 
     The rest: biases, norms, the noise-level embedding and its uses, the first and last layer, the foresight.

@@ -114,8 +114,7 @@ class Trainer:
         return x0, t, eps, positions
 
     def self_rollout(self, x0: Tensor, eps: Tensor, positions: Tensor, generator: Generator) -> tuple:
-        """A batch as a rollout meets it: the past is what the averaged network drew, in four steps, after
-        true frames.
+        """A batch as a rollout meets it: the past is what the averaged network drew after true frames.
 
         The frames after it are the data's. A network that has seen true pasts alone takes its own small
         errors for the digit and adds to them, window after window; here it learns to make the right next
@@ -143,8 +142,7 @@ class Trainer:
 
     def run(self, save_to: str | Path | None = None, save_every: int = 500,
             bar: bool = True) -> Iterator[Progress]:
-        """Take the steps that are left; yields Progress after each. Saves to the file save_to on the way and
-        at the end.
+        """Take the steps that are left; yields Progress after each. Saves to save_to on the way and at last.
 
         With save_to, Ctrl-C ends a run between two steps: it saves, and raises KeyboardInterrupt that says
         so. A second one does not wait.
@@ -173,7 +171,7 @@ class Trainer:
         return Denoiser(copy.deepcopy(self.ema.module).eval().requires_grad_(False), self.schedule, (c, h, w))
 
     def save(self, path: str | Path) -> None:
-        """Write all that training needs to go on: weights, average, optimizer, step, losses, and its identity."""
+        """Write all that training needs to go on: weights, average, optimizer, step, losses, identity."""
         tensors = {f"ema.{name}": value for name, value in self.ema.module.state_dict().items()}
         tensors |= {f"net.{name}": value for name, value in self.net.state_dict().items()}
         for i, state in self.optimizer.state_dict()["state"].items():
