@@ -15,7 +15,7 @@ LEVELS = torch.tensor([[0, 0, 700, 700]]).repeat(2, 1)
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="no C++ compiler")
-@pytest.mark.skipif(" " in torch.__file__, reason="torch.compile fails where torch's folder has a space in its name")
+@pytest.mark.skipif(" " in torch.__file__, reason="torch.compile fails in a folder with a space")
 def test_compiled_agrees_with_the_network():
     torch.manual_seed(0)
     config = VideoUNetConfig(size=8, channels=(32,), num_middle=1, follow=1, foresee=1)
@@ -46,7 +46,7 @@ def test_compiled_names_what_it_needs(small_denoiser, monkeypatch):
         compiled(small_denoiser)
     monkeypatch.undo()
     monkeypatch.setattr(torch, "__file__", "my files/torch.py")
-    with pytest.raises(RuntimeError, match="torch lies in my files; .* a space"):
+    with pytest.raises(RuntimeError, match=r"torch lies in my files; .* a space"):
         compiled(small_denoiser)
     small_denoiser.net.to("meta")
     with pytest.raises(ValueError, match="on meta"):

@@ -56,8 +56,8 @@ def compiled(denoiser: Denoiser) -> Denoiser:
     first pass of each new shape takes one or two minutes, in every process anew. Answers are the same up to
     rounding. Passes with a hook or a gradient are not compiled and go through the network as it is; those
     that are know its weights as constants, so do not train it further. Raises ValueError for a denoiser that
-    is not on a CPU or that wraps another one (compile first, then wrap), and RuntimeError where there is no C++
-    compiler, or a space in the name of the folder that torch lies in.
+    is not on a CPU or that wraps another one (compile first, then wrap), and RuntimeError where there is no
+    C++ compiler, or a space in the name of the folder that torch lies in.
     """
     if isinstance(denoiser, DenoiserWrapper):
         raise ValueError(f"{type(denoiser).__name__} wraps another denoiser; compile that one, then wrap it")
@@ -68,8 +68,8 @@ def compiled(denoiser: Denoiser) -> Denoiser:
     if not any(map(shutil.which, candidates)):
         raise RuntimeError(f"no C++ compiler found, looked for {', '.join(candidates)}; install one, say g++")
     if " " in torch.__file__:
-        raise RuntimeError(f"torch lies in {os.path.dirname(torch.__file__)}; torch.compile calls the compiler "
-                           "without quotes and fails where a folder's name has a space: install elsewhere")
+        raise RuntimeError(f"torch lies in {os.path.dirname(torch.__file__)}; torch.compile calls the "
+                           "compiler without quotes, and fails where a folder has a space: install elsewhere")
     return _Compiled(denoiser)
 
 
