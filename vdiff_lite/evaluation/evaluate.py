@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from vdiff_lite.data.bouncing_digits import BouncingDigits
 from vdiff_lite.diffusion.denoiser import Denoiser
-from vdiff_lite.diffusion.samplers import ddim, run_sampler, sample
+from vdiff_lite.diffusion.samplers import ddim, noise_like, run_sampler, sample
 from vdiff_lite.evaluation import digit_metrics, video_metrics
 from vdiff_lite.evaluation.feature_net import clip_features, frechet, real_clip_features
 from vdiff_lite.methods import history_guidance
@@ -27,7 +27,7 @@ def prediction(denoiser: Denoiser, clips: int = 64, num_context: int = 5, frames
     """
     generator = Generator().manual_seed(seed)
     truth = BouncingDigits(num_frames=frames, split="test").sample(clips, generator).video
-    xt = torch.randn(truth.shape, generator=generator)
+    xt = noise_like(truth, generator)
     made = []
     batches = list(zip(truth.split(16), xt.split(16)))
     for x, noise in tqdm(batches, disable=not bar, desc="continuing clips"):

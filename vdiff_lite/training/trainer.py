@@ -52,6 +52,8 @@ class Trainer:
         self.config = config or TrainConfig()
         self.net, self.schedule, self.data, self.device = net.to(device).train(), schedule, data, device
         self.takes = set(signature(net.forward).parameters)
+        _, c, _, h, w = data.with_frames(1).sample(1, Generator().manual_seed(0)).video.shape
+        self.sample_shape = (c, h, w)
         self.ema = AveragedModel(net, multi_avg_fn=partial(_ema, self.config.ema_decay))
         self.ema.n_averaged += 1  # the average begins with the weights before the first step
         self.optimizer = make_optimizer(net, self.config.lr, self.config.matrix_lr, self.config.betas,
@@ -167,8 +169,8 @@ class Trainer:
 
     def ema_denoiser(self) -> Denoiser:
         """A Denoiser with the averaged weights (the ones to sample with), detached from training."""
-        _, c, _, h, w = self.data.with_frames(1).sample(1).video.shape
-        return Denoiser(copy.deepcopy(self.ema.module).eval().requires_grad_(False), self.schedule, (c, h, w))
+        net = copy.deepcopy(self.ema.module).eval().requires_grad_(False)
+        return Denoiser(net, self.schedule, self.sample_shape)
 
     def save(self, path: str | Path) -> None:
         """Write all that training needs to go on: weights, average, optimizer, step, losses, identity."""
