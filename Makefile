@@ -46,8 +46,8 @@ train: .venv/ready  ## train digits32 again into data/checkpoints/retrained (goe
 	@$(BIN)/vdiff train --recipe digits32 --out data/checkpoints/retrained/digits32
 
 first-frame: .venv/ready  ## train digits32's first-frame model, from retrained/digits32 (goes on where it was cut off)
-	@echo "== training digits32_begin (about two hours on two cores)"
-	@$(BIN)/vdiff train --recipe digits32_begin --start-from data/checkpoints/retrained/digits32 --out data/checkpoints/retrained/digits32_begin
+	@echo "== training digits32_fixed (about two hours on two cores)"
+	@$(BIN)/vdiff train --recipe digits32_fixed --start-from data/checkpoints/retrained/digits32 --out data/checkpoints/retrained/digits32_begin
 
 bench: .venv/ready  ## measure the speed; writes data/results/bench_cpu.json
 	@$(BIN)/python tests/bench.py

@@ -21,6 +21,7 @@ FORMAT = "vdiff_lite-1"
 RENAMED_TENSORS = [(r"(^|\.)time_embedding\.", r"\1noise_embedding."),
                    (r"((?:encoder|decoder)\.\d+\.temporal|middle\.\d+)\.(q|k|v|out)\.", r"\1.attention.\2.")]
 RENAMED_CONFIG = {"time_channels": "noise_channels"}
+TRACKING = ("follow", "foresee")
 
 
 class CheckpointError(ValueError):
@@ -89,8 +90,14 @@ def current_name(name: str) -> str:
 
 
 def current_config(config: dict) -> dict:
-    """The configuration of an older card in today's names."""
-    return {RENAMED_CONFIG.get(name, name): value for name, value in config.items()}
+    """The configuration of an older card in today's names.
+
+    Raises CheckpointError for a network that tracked what moves, which version 0.3 no longer builds.
+    """
+    if any(config.get(name) for name in TRACKING):
+        raise CheckpointError("this network tracked what moves (follow, foresee), and that is no longer "
+                              "built; load it with vdiff_lite 0.2, or train again")
+    return {RENAMED_CONFIG.get(name, name): value for name, value in config.items() if name not in TRACKING}
 
 
 def verified(name_or_path: str | Path, kind: str = FORMAT) -> tuple[Path, dict]:
@@ -116,20 +123,6 @@ def read_card(path: str | Path, kind: str = FORMAT) -> dict:
         actual = card.get("format") if isinstance(card, dict) else type(card).__name__
         raise CheckpointError(f"{path} has format {actual!r}; {kind!r} is wanted here")
     return card
-
-
-def first_frame_checkpoint(name_or_path: str | Path) -> Path | None:
-    """The path of a checkpoint's first-frame model, NAME_begin beside NAME; None where there is none."""
-    path = _find(name_or_path)
-    path = path.with_stem(path.stem + "_begin")
-    return path if path.exists() else None
-
-
-def load_with_first_frame_model(name_or_path: str | Path, first_frame_model: str | Path | None = None,
-                                device: str | torch.device = "cpu") -> tuple[Denoiser, Denoiser | None]:
-    """A checkpoint and its first-frame model, the given one or the one beside it; None for neither."""
-    path = _find(first_frame_model) if first_frame_model else first_frame_checkpoint(name_or_path)
-    return load(name_or_path, device), None if path in (None, _find(name_or_path)) else load(path, device)
 
 
 def stages(card: dict) -> list[dict]:

@@ -10,9 +10,9 @@ from inspect import cleandoc
 from typing import Literal
 
 SamplerName = Literal["ddim", "ddpm", "dpmpp_2m", "repaint"]
-RENAMED = {"neighbours": "neighbors", "--begin": "--first-frame-model", "--preset": "--set network=NAME",
+RENAMED = {"neighbours": "neighbors", "--preset": "--set network=NAME",
            "--digits": "--set num_digits=N", "--batch": "--set batch=N", "--decay": "--set decay=N",
-           "--short-steps": "--set short_steps=N", "--time-lapse": "--set frame_stride=N,N"}
+           "--short-steps": "--set short_steps=N"}
 RENAMED_IN_TRAIN = {"--steps": "--set steps=N", "--seed": "--set seed=N"}
 
 
@@ -23,12 +23,12 @@ class Train:
     example:
       vdiff train --out data/checkpoints/mine --videos my_clips/ --set steps=6000 batch=16"""
     out: str  # checkpoint to write, without ending; the run's state lies beside it
-    recipe: str = "tiny"  # a shipped one (tiny, digits32, digits32_begin) or a .toml file
+    recipe: str = "tiny"  # a shipped one (tiny, digits32, digits32_fixed) or a .toml file
     # NAME=VALUE ...: change the recipe; network, arguments of BouncingDigits and NoiseSchedule, and settings
     # of TrainConfig, in every stage
     set: tuple[str, ...] = ()
-    videos: str | None = None  # a folder of your own videos instead of digits; frame_stride is 1 unless set
-    moving_mnist: str | None = None  # the published mnist_test_seq.npy instead of digits; likewise
+    videos: str | None = None  # a folder of your own videos instead of digits
+    moving_mnist: str | None = None  # the published mnist_test_seq.npy instead of digits
     start_from: str | None = None  # begin with the weights of this checkpoint; a state that is there wins
     anyway: bool = False  # go on from a state of another recipe or of other data
     samples_every: int = 1000  # draw clips on the way, into OUT.samples/; 0: none
@@ -42,15 +42,7 @@ class Model:
 
 
 @dataclass(kw_only=True)
-class FromNoise(Model):
-    # what draws the first frames; the default is NAME_begin beside the checkpoint NAME, where there is one;
-    # NAME itself: the same network
-    first_frame_model: str | None = None
-    seed: int = 0
-
-
-@dataclass(kw_only=True)
-class Sample(FromNoise):
+class Sample(Model):
     """Draw clips from noise and write them to a gif or mp4.
 
     example:
@@ -58,12 +50,11 @@ class Sample(FromNoise):
     out: str  # file to write: .gif or .mp4
     clips: int = 4  # how many, side by side
     frames: int = 16
-    # so many frames are drawn first, the rest with these as their past; 0: all at once; the default is 2
-    # where another network draws them, else 3
-    first: int | None = None
+    first: int = 1  # so many frames are drawn first, the rest with these as their past; 0: all at once
     sampler: SamplerName = "ddim"
     eta: float = 0.5  # fresh noise on the way, for ddim: 0 none, 1 as much as ddpm
-    steps: int = 25  # of the sampler; a first-frame model takes its own, of ddpm
+    steps: int = 25
+    seed: int = 0
 
 
 @dataclass(kw_only=True)
@@ -110,23 +101,25 @@ class Compare(WithPast):
 
 
 @dataclass(kw_only=True)
-class Evaluate(FromNoise):
+class Evaluate(Model):
     """Print the table a checkpoint is judged by, on held-out digits.
 
     example:
       vdiff evaluate --checkpoint digits32 --clips 64"""
     clips: int = 64
     steps: int = 25
+    seed: int = 0
     out: str | None = None  # also write the numbers to this json file
 
 
 @dataclass(kw_only=True)
-class Neighbors(FromNoise):
+class Neighbors(Model):
     """Check that drawn digits are not copies of training ones.
 
     example:
       vdiff neighbors --clips 64"""
     clips: int = 64
+    seed: int = 0
 
 
 @dataclass(kw_only=True)

@@ -34,8 +34,7 @@ def run(args) -> None:
 
 
 def run_train(args) -> None:
-    settings = dict(frame_stride=(1,)) if args.videos or args.moving_mnist else {}
-    recipe = load_recipe(args.recipe, **settings | dict(map(parse_setting, args.set)))
+    recipe = load_recipe(args.recipe, **dict(map(parse_setting, args.set)))
     network, data = VideoUNetConfig.preset(recipe.network), None
     if args.videos:
         data = VideoFolder(args.videos, size=network.size, channels=network.in_channels)
@@ -58,11 +57,10 @@ def draw_samples(trainer, path: Path, every: int) -> None:
 
 def run_sample(args) -> None:
     check_clip_path(args.out)
-    at_once, generator = args.first == 0, Generator().manual_seed(args.seed)
-    args.first_frame_model = args.checkpoint if at_once else args.first_frame_model
-    denoiser, first_frame_model = _load(args)
-    draw = sample if at_once else partial(generate, first=args.first, first_frame_model=first_frame_model)
+    denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
+    draw = partial(generate, first=args.first) if args.first else sample
     sampler = partial(ddim, eta=args.eta) if args.sampler == "ddim" else SAMPLERS[args.sampler]
+    generator = Generator().manual_seed(args.seed)
     clips = draw(denoiser, args.clips, args.frames, sampler, args.steps, generator)
     save_clip(_side_by_side(clips), args.out)
     print(f"wrote {args.out}: {args.clips} clips of {args.frames} frames, {args.sampler} with {args.steps} "
@@ -102,19 +100,17 @@ def run_compare(args) -> None:
 
 
 def run_evaluate(args) -> None:
-    denoiser, first_frame_model = _load(args)
-    result = evaluate(denoiser, args.clips, args.steps, args.seed, True, first_frame_model)
+    denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
+    result = evaluate(denoiser, args.clips, args.steps, args.seed, True)
     result |= dict(command=_command(args, "out"), checkpoint=args.checkpoint, sha256=denoiser.card["sha256"])
-    if first_frame_model:
-        result["first_frame_model_sha256"] = first_frame_model.card["sha256"]
     print(report(result))
     if args.out:
         checkpoint.write_json(args.out, result)
 
 
 def run_neighbors(args) -> None:
-    denoiser, first_frame_model = _load(args)
-    table = neighbors(denoiser, args.clips, seed=args.seed, first_frame_model=first_frame_model)
+    denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
+    table = neighbors(denoiser, args.clips, seed=args.seed)
     print("distance to the nearest training glyph (root mean squared intensity, 0 is a copy)")
     print(table.round(3).to_string())
 
@@ -141,11 +137,6 @@ def run_doctor(args) -> None:
         lines["checkpoints"] = f"none in {checkpoint.folder()}"
     for name, value in lines.items():
         print(f"{name:26} {value}")
-
-
-def _load(args):
-    return checkpoint.load_with_first_frame_model(args.checkpoint, args.first_frame_model,
-                                                  pick_device(args.device))
 
 
 def _side_by_side(clips):

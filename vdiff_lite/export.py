@@ -49,7 +49,7 @@ class Window(nn.Module):
 
 
 def _input_shape(net: VideoUNet, frames: int) -> tuple[int, ...]:
-    return 1, net.config.in_channels, frames, net.config.size, net.config.size
+    return 1, net.config.in_channels, frames, *net.config.size
 
 
 def export(denoiser: Denoiser, folder: str | Path, frames: int = 16, overlap: int = 5, **about) -> Path:
@@ -77,7 +77,7 @@ def export(denoiser: Denoiser, folder: str | Path, frames: int = 16, overlap: in
     program = torch.onnx.export(window, inputs, dynamo=True, opset_version=18, verbose=False,
                                 input_names=names_in, output_names=names_out)
     program.save(folder / "model.onnx", external_data=False)
-    card = dict(frames=frames, overlap=overlap, size=net.config.size, channels=net.config.in_channels,
+    card = dict(frames=frames, overlap=overlap, size=list(net.config.size), channels=net.config.in_channels,
                 cache=[dict(name=name, shape=shape) for name, shape in zip(window.names, window.shapes)],
                 num_timesteps=schedule.num_timesteps, alpha_bar=schedule.alpha_bar.double().tolist(), **about)
     write_json(folder / "model.json", card)

@@ -9,8 +9,8 @@ from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
 from vdiff_lite.diffusion.denoiser import Denoiser, Method, Sampler
-from vdiff_lite.diffusion.guidance import autoguided, condition_on_past
-from vdiff_lite.diffusion.samplers import ddim, ddpm, noise_like, run_sampler, sample, sdedit_init
+from vdiff_lite.diffusion.guidance import condition_on_past
+from vdiff_lite.diffusion.samplers import ddim, noise_like, run_sampler, sample, sdedit_init
 
 DDIM_25, DDIM_NOISY = partial(ddim, steps=25), partial(ddim, eta=0.5)
 
@@ -64,30 +64,19 @@ def _frames(denoiser, past, num_frames, window, overlap, method, sampler, genera
 
 
 def generate(denoiser: Denoiser, clips: int = 1, num_frames: int = 16, sampler: Sampler = DDIM_NOISY,
-             steps: int = 25, generator: Generator | None = None, first: int | None = None,
-             window: int = 16, overlap: int = 5, first_frame_model: Denoiser | None = None,
-             first_frame_steps: int = 50, first_frame_weight: float | tuple = (3, 1.5)) -> Tensor:
+             steps: int = 25, generator: Generator | None = None, first: int = 1, window: int = 16,
+             overlap: int = 5) -> Tensor:
     """Clips from noise: `first` frames alone, then a window with these as its past, then `rollout`.
 
-    A network that draws sixteen frames at once too faintly may draw three as they should be, and carry them
-    on (chapter 5). sampler, steps: as in `sample`; some fresh noise on the way, eta, mends small
-    errors;  window, overlap: as in `rollout`. first_frame_model: a Denoiser that draws the first frames,
-    `vd.load("digits32_begin")` for example, by `ddpm` with `first_frame_steps`: a few frames cost little, and
-    what is wrong in them is wrong to the end. It is `autoguided` by `first_frame_weight` away from
-    `denoiser`, by more while the shape is decided; 1 leaves it alone. None: the same one, by the same
-    sampler. first: None means 3, or 2 with a first_frame_model, which has learned clips of two. Returns
-    (clips, c, num_frames, h, w). Raises ValueError unless 1 <= first < window and num_frames >= 1, and as
-    `rollout` does.
+    A network that draws sixteen frames at once too faintly may draw one as it should be, and carry it on
+    (chapter 5). sampler, steps: as in `sample`; some fresh noise on the way, eta, mends small
+    errors;  window, overlap: as in `rollout`. Returns (clips, c, num_frames, h, w). Raises ValueError unless
+    1 <= first < window and num_frames >= 1, and as `rollout` does.
     """
-    first = (2 if first_frame_model else 3) if first is None else first
     if not 1 <= first < window or num_frames < 1:
         raise ValueError(f"first={first} must lie between 1 and {window - 1}, fewer frames than the window; "
                          f"num_frames={num_frames}, 1 or more")
-    if first_frame_model:
-        guided = autoguided(first_frame_model, denoiser, first_frame_weight)
-        clip = sample(guided, clips, min(first, num_frames), ddpm, first_frame_steps, generator)
-    else:
-        clip = sample(denoiser, clips, min(first, num_frames), sampler, steps, generator)
+    clip = sample(denoiser, clips, min(first, num_frames), sampler, steps, generator)
     sampler = partial(sampler, steps=steps)
     go_on = partial(rollout, denoiser, window=window, sampler=sampler, generator=generator)
     for until, known in ((min(window, num_frames), first), (num_frames, overlap)):

@@ -75,7 +75,7 @@ function ask(request) {
   }).finally(() => { if (state.busy === id) state.busy = 0; controls(); });
 }
 
-const pixels = () => model.channels * model.size * model.size;
+const pixels = () => model.channels * model.size[0] * model.size[1];
 const noise = () => normals(Number(get("seed").value) * 1000003 + state.windows, model.frames * pixels());
 
 function keep(clip, from) {
@@ -126,7 +126,7 @@ setInterval(() => {
 }, 100);
 
 function paint(context, frame, x, y) {
-  const n = model.size, image = context.createImageData(n, n);
+  const [n] = model.size, image = context.createImageData(n, n);
   for (let i = 0; i < n * n; i++) {
     image.data.fill(Math.round(255 * Math.min(1, Math.max(0, (frame[i] + 1) / 2))), 4 * i, 4 * i + 3);
     image.data[4 * i + 3] = 255;
@@ -136,7 +136,7 @@ function paint(context, frame, x, y) {
 
 function draw() {
   if (!model) return;
-  const n = pixels(), size = model.size, coming = [];
+  const n = pixels(), [size] = model.size, coming = [];
   if (state.preview) for (let i = state.preview.from; i < model.frames; i++) coming.push(state.preview.clip.subarray(i * n, (i + 1) * n));
   const current = state.frames[state.shown] || coming[0];
   if (current) paint(get("frame").getContext("2d"), current, 0, 0);
@@ -177,7 +177,7 @@ get("position").oninput = () => { play(false); state.shown = Number(get("positio
 for (const id of ["weight", "blend"]) get(id).oninput = () => { get(`${id}-value`).textContent = get(id).value; };
 get("save").onclick = () => {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(gif(state.frames, model.size));
+  link.href = URL.createObjectURL(gif(state.frames, model.size[0]));
   link.download = `clip-seed-${get("seed").value}.gif`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);

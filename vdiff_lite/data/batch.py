@@ -23,6 +23,14 @@ class Batch:
     condition: Tensor | None = None
 
 
+def height_width(size: int | tuple) -> tuple[int, int]:
+    """The size of a frame as (height, width); a number means a square. Raises ValueError for others."""
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"size={size} must be (height, width) in pixels, or a number for a square")
+    return size
+
+
 class ClipSource(Protocol):
     """What clips are drawn from: endless, and seeded by the generator."""
 

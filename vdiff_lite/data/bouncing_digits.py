@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Generator, Tensor
 
-from vdiff_lite.data.batch import Batch
+from vdiff_lite.data.batch import Batch, height_width
 
 # The 1,797 digits that scikit-learn ships were written on 14 forms, each with the same sequence of digits
 # (tests/test_data.py). The last two forms, from this index on, are held out.
@@ -41,31 +41,33 @@ class BouncingDigits:
     A digit is drawn by linear interpolation, which keeps its centroid exactly at p: `positions` are what
     `centroid` measures when one digit is in the box. Where digits overlap the brighter pixel is seen.
 
-    size: side of a frame in pixels;  speed: slowest and fastest, in pixels per frame;  digit_size: side of a
-    digit;  split: "train" or "test", glyph samples from different forms.  Raises ValueError for values that
-    do not fit.
+    size: (height, width) of a frame in pixels, or a number for a square;  speed: slowest and fastest, in
+    pixels per frame;  digit_size: side of a digit;  split: "train" or "test", glyph samples from different
+    forms.  Raises ValueError for values that do not fit.
     """
 
     num_digits: int = 1
     num_frames: int = 16
-    size: int = 32
+    size: int | tuple = (32, 32)
     speed: tuple[float, float] = (0.5, 1.5)
     digit_size: int = 12
     split: str = "train"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "size", height_width(self.size))
         object.__setattr__(self, "speed", tuple(self.speed))
         if self.split not in ("train", "test"):
             raise ValueError(f"split={self.split!r} is unknown; choose 'train' or 'test'")
         if self.num_digits < 1 or self.num_frames < 1:
             raise ValueError(f"num_digits={self.num_digits}, num_frames={self.num_frames}: choose 1 or more")
-        if not 4 <= self.digit_size <= self.size - 4:
+        side = min(self.size)
+        if not 4 <= self.digit_size <= side - 4:
             raise ValueError(f"digit_size={self.digit_size} does not move in a box of {self.size}; "
-                             f"choose between 4 and {self.size - 4}")
+                             f"choose between 4 and {side - 4}")
         low, high = self.speed
-        if not 0 <= low <= high <= self.size - self._glyph_size:
+        if not 0 <= low <= high <= side - self._glyph_size:
             raise ValueError(f"speed={self.speed} must be (slowest, fastest) with 0 <= slowest <= fastest <= "
-                             f"{self.size - self._glyph_size}")
+                             f"{side - self._glyph_size}")
 
     @property
     def _glyph_size(self) -> int:
@@ -82,7 +84,7 @@ class BouncingDigits:
         speed = low + (high - low) * torch.rand(b, n, 1, generator=generator)
         angle = 2 * torch.pi * torch.rand(b, n, 1, generator=generator)
         velocity = speed * torch.cat([angle.sin(), angle.cos()], -1)
-        room = self.size - self._glyph_size
+        room = torch.tensor(self.size) - self._glyph_size
         start = room * torch.rand(b, n, 2, generator=generator)
 
         line = start[:, :, None] + velocity[:, :, None] * torch.arange(self.num_frames)[:, None]
@@ -140,14 +142,15 @@ def tent(size: int, width: int, offset: Tensor) -> Tensor:
     return (1 - (shift - offset[..., None, None]).abs()).clamp(min=0)
 
 
-def draw(images: Tensor, corner: Tensor, size: int) -> Tensor:
+def draw(images: Tensor, corner: Tensor, size: int | tuple) -> Tensor:
     """Draw images at fractional positions, by linear interpolation along each axis.
 
         frame = A_y image A_x^T, A the `tent` of the corner
 
     images: (b, n, g, g) in [0, 1];  corner: (b, n, f, 2), the (y, x) of the upper left pixel.
-    Returns (b, 1, f, size, size) in [0, 1]: the brightest of the n images at each pixel.
+    size: (h, w), or a number for a square. Returns (b, 1, f, h, w) in [0, 1]: the brightest of the n images
+    at each pixel.
     """
-    ay, ax = (tent(size, images.shape[-1], corner[..., axis]) for axis in (0, 1))
+    ay, ax = (tent(n, images.shape[-1], corner[..., axis]) for axis, n in enumerate(height_width(size)))
     frames = ay @ images[:, :, None] @ rearrange(ax, "b n f i j -> b n f j i")
     return reduce(frames, "b n f h w -> b 1 f h w", "max")

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator
 
-from vdiff_lite.data.batch import Batch, DataError
+from vdiff_lite.data.batch import Batch, DataError, height_width
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,14 @@ class MovingMNIST:
 
     path: str | Path
     num_frames: int = 16
-    size: int = 64
+    size: int | tuple = (64, 64)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "size", height_width(self.size))
         self._open()
         if not 1 <= self.num_frames <= 20:
             raise DataError(f"num_frames={self.num_frames}: clips of Moving MNIST have 20; choose 1 to 20")
-        if self.size not in (32, 64):
+        if self.size not in ((32, 32), (64, 64)):
             raise DataError(f"size={self.size}: Moving MNIST is 64x64; choose 64 or 32")
 
     def _open(self) -> np.ndarray:
@@ -44,13 +45,13 @@ class MovingMNIST:
         return videos
 
     def sample(self, batch: int, generator: Generator | None = None) -> Batch:
-        """Draw clips and starting frames at random: a Batch of (batch, 1, num_frames, size, size)."""
+        """Draw clips and starting frames at random: a Batch of (batch, 1, num_frames, h, w)."""
         videos = self._open()
         indices = torch.randint(videos.shape[1], (batch,), generator=generator).tolist()
         starts = torch.randint(20 - self.num_frames + 1, (batch,), generator=generator).tolist()
         video = np.stack([videos[s:s + self.num_frames, i] for i, s in zip(indices, starts)])
         video = torch.from_numpy(video)[:, None].float() / 127.5 - 1
-        return Batch(F.avg_pool3d(video, (1, 2, 2)) if self.size == 32 else video)
+        return Batch(F.avg_pool3d(video, (1, 2, 2)) if self.size == (32, 32) else video)
 
     def with_frames(self, num_frames: int) -> "MovingMNIST":
         """The same file, with clips of another length."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Generator, Tensor
 
-from vdiff_lite.data.batch import Batch, DataError
+from vdiff_lite.data.batch import Batch, DataError, height_width
 
 VIDEO_ENDINGS, IMAGE_ENDINGS = (".mp4", ".webm", ".gif"), (".png", ".jpg", ".jpeg")
 LUMA = torch.tensor([0.299, 0.587, 0.114])  # gray from RGB (ITU-R BT.601)
@@ -68,20 +68,20 @@ def _images(folder: Path) -> list[Path]:
 class VideoFolder:
     """A reader's own clips: every mp4, webm and gif in a folder, and every sub-folder of images.
 
-    Frames are cut to their middle square, shrunk to `size`, and kept in memory as uint8: size^2 bytes per
-    frame and channel. `sample` draws a clip and a starting frame at random. channels: 1 (gray) or 3;  every:
-    keep each n-th frame. Files that cannot be used are counted in one warning. Raises DataError when none is
-    left, or the folder is missing.
+    Frames are cut to their middle, as much of it as has the shape of `size`, shrunk to that, and kept in
+    memory as uint8: h w bytes per frame and channel. `sample` draws a clip and a starting frame at random.
+    size: (h, w), or a number for a square;  channels: 1 (gray) or 3;  every: keep each n-th frame. Files that
+    cannot be used are counted in one warning. Raises DataError when none is left, or the folder is missing.
     """
 
-    def __init__(self, path: str | Path, num_frames: int = 16, size: int = 32, channels: int = 1,
-                 every: int = 1):
+    def __init__(self, path: str | Path, num_frames: int = 16, size: int | tuple = 32,
+                 channels: int = 1, every: int = 1):
         path = Path(path)
         if not path.is_dir():
             raise DataError(f"{path} is not a folder; expected one with {', '.join(VIDEO_ENDINGS)} files")
         if channels not in (1, 3):
             raise DataError(f"channels={channels} is unknown; choose 1 (gray) or 3 (color)")
-        self.path, self.num_frames, self.size, self.channels = path, num_frames, size, channels
+        self.path, self.num_frames, self.size, self.channels = path, num_frames, height_width(size), channels
         self.clips, errors = [], []
         files = [f for f in sorted(path.iterdir())
                  if f.suffix.lower() in VIDEO_ENDINGS or (f.is_dir() and _images(f))]
@@ -101,16 +101,17 @@ class VideoFolder:
         if len(frames) < self.num_frames:
             raise DataError(f"{file} has {len(frames)} frames; num_frames={self.num_frames} needs that many")
         h, w = frames.shape[1:3]
-        side = min(h, w)
-        y, x = (h - side) // 2, (w - side) // 2
-        video = rearrange(torch.tensor(frames[:, y:y + side, x:x + side]), "f h w c -> f c h w").float()
-        video = F.interpolate(video, (self.size, self.size), mode="bilinear", antialias=True)
+        scale = min(h / self.size[0], w / self.size[1])
+        height, width = (max(1, round(scale * n)) for n in self.size)
+        y, x = (h - height) // 2, (w - width) // 2
+        video = rearrange(torch.tensor(frames[:, y:y + height, x:x + width]), "f h w c -> f c h w").float()
+        video = F.interpolate(video, self.size, mode="bilinear", antialias=True)
         if self.channels == 1:
             video = (video * LUMA[:, None, None]).sum(1, keepdim=True)
         return rearrange(video, "f c h w -> c f h w").round().clamp(0, 255).byte()
 
     def sample(self, batch: int, generator: Generator | None = None) -> Batch:
-        """Draw clips and starting frames at random: a Batch of (batch, channels, num_frames, size, size)."""
+        """Draw clips and starting frames at random: a Batch of (batch, channels, num_frames, h, w)."""
         video = []
         for i in torch.randint(len(self.clips), (batch,), generator=generator):
             clip = self.clips[i]

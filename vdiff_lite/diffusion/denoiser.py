@@ -37,7 +37,7 @@ class Denoiser(nn.Module):
                              "the noise says nothing about the clip; or train the network to predict 'v'")
         config = getattr(net, "config", None)
         if sample_shape is None and hasattr(config, "in_channels") and hasattr(config, "size"):
-            sample_shape = (config.in_channels, config.size, config.size)
+            sample_shape = (config.in_channels, *config.size)
         if sample_shape is None or len(sample_shape) != 3:
             raise ValueError(f"sample_shape={sample_shape} must be (c, h, w), the shape of one frame")
         self.net, self.schedule, self.predicts = net, schedule, predicts

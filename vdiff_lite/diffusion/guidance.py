@@ -7,8 +7,6 @@ from torch import Tensor
 
 from vdiff_lite.diffusion.denoiser import Denoiser, DenoiserWrapper, per_frame
 
-HIGH_NOISE = 600  # of 1000: above this noise level most of the shape is decided
-
 
 class clip_denoised(DenoiserWrapper):
     """The same denoiser with x0_hat held in [-1, 1]."""
@@ -40,34 +38,24 @@ class condition_on_past(DenoiserWrapper):
         return torch.cat([known, self.inner(shown, levels, **model_kwargs)[:, :, k:]], dim=2)
 
 
-def autoguided(denoiser: Denoiser, weak: Denoiser, weight: float | tuple = 1.5) -> Denoiser:
+class autoguided(DenoiserWrapper):
     """A denoiser guided away from a worse version of itself.
 
         x0_hat = x0_weak + w (x0_good - x0_weak)                  (Karras et al. 2024, "autoguidance")
 
     weak: should err in the same way, only more: the same network trained for less long, or on less of the
-    task. weight: w, 1 is `denoiser` alone and asks nobody else, more exaggerates what it does better; or a
-    pair, w above noise level `HIGH_NOISE` and w from there down (Kynkaanniemi et al. 2024 let guidance depend
-    on the level, too). Raises ValueError for a weight that is not finite, or neither one nor two.
+    task. weight: w, 1 is `denoiser` alone, more exaggerates what it does better. Raises ValueError for a
+    weight that is not finite.
     """
-    weights = weight if isinstance(weight, (tuple, list)) else (weight, weight)
-    if len(weights) != 2:
-        raise ValueError(f"weight={weight} must be a number or a pair, above and below level {HIGH_NOISE}")
-    for each in weights:
-        check_weight("weight", each, "the denoiser alone")
-    return denoiser if tuple(weights) == (1, 1) else _Autoguided(denoiser, weak, weights)
 
-
-class _Autoguided(DenoiserWrapper):
-    def __init__(self, denoiser: Denoiser, weak: Denoiser, weights: tuple):
+    def __init__(self, denoiser: Denoiser, weak: Denoiser, weight: float = 1.5):
         super().__init__(denoiser)
-        self.weak, self.weights, self.takes_hooks = weak, weights, False  # a hook would meet two networks
+        check_weight("weight", weight, "the denoiser alone")
+        self.weak, self.weight, self.takes_hooks = weak, weight, False  # a hook would meet two networks
 
     def forward(self, xt: Tensor, t: Tensor, **model_kwargs) -> Tensor:
         x0_weak = self.weak(xt, t, **model_kwargs)
-        w = torch.where(t > HIGH_NOISE, *self.weights).to(xt)
-        w = w.view(len(t), 1, *(t.shape[1:] or (1,)), 1, 1)  # as a clip: (b, 1, f or 1, 1, 1)
-        return x0_weak + w * (self.inner(xt, t, **model_kwargs) - x0_weak)
+        return x0_weak + self.weight * (self.inner(xt, t, **model_kwargs) - x0_weak)
 
 
 def check_weight(name: str, weight: float, one: str = "the conditional model") -> None:

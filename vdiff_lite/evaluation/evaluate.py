@@ -15,7 +15,7 @@ from vdiff_lite.diffusion.samplers import ddim, noise_like, run_sampler, sample
 from vdiff_lite.evaluation import digit_metrics, video_metrics
 from vdiff_lite.evaluation.feature_net import clip_features, frechet, real_clip_features
 from vdiff_lite.methods import history_guidance
-from vdiff_lite.rollout import generate, rollout
+from vdiff_lite.rollout import generate
 
 
 def prediction(denoiser: Denoiser, clips: int = 64, num_context: int = 5, frames: int = 16, steps: int = 25,
@@ -55,7 +55,7 @@ def from_noise(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int =
                draw: Callable = sample) -> dict:
     """Draw clips from noise and compare what they show with held-out clips.
 
-    draw: `sample`, all frames at once; `generate`, the first frames first; or `from_truth`.
+    draw: `sample`, all frames at once, or `generate`, the first frame first.
     Returns a dict: speed and intensity relative to the data's (1 is right), and speed_standard_error;
     same_digit, the fraction of clips in which the digit read on the first frame is the one read on the last;
     same_shape, that of `digit_metrics.shape_consistency`;  frechet, the distance from 2,048 real clips;
@@ -75,31 +75,16 @@ def from_noise(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int =
                 frechet=distance(made), real_frechet=distance(real[:clips]))
 
 
-def from_truth(denoiser: Denoiser, clips: int = 1, num_frames: int = 16, steps: int = 25,
-               generator: Generator | None = None, first: int = 2) -> Tensor:
-    """As `generate`, but the first frames are those of held-out clips."""
-    past = BouncingDigits(split="test").sample(clips, generator).video[:, :, :first].to(denoiser.device)
-    new_frames = rollout(denoiser, past, num_frames - first, num_frames, first, generator=generator,
-                         sampler=partial(ddim, eta=0.5, steps=steps))
-    return torch.cat([past, torch.stack(list(new_frames), dim=2)], dim=2)
-
-
 # How clips may be drawn: key in the result of `evaluate`, heading.
-WAYS = dict(from_noise="all at once, eta 0", generated="first frames first, eta 0.5",
-            with_first_frame_model="first-frame model, guided", from_truth="two true frames, eta 0.5")
+WAYS = dict(from_noise="all at once, eta 0", noisy="all at once, eta 0.5",
+            generated="first frame first, eta 0.5")
 
 
-def evaluate(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0, bar: bool = False,
-             first_frame_model: Denoiser | None = None) -> dict:
-    """Both parts as one dict of plain numbers: what `vdiff evaluate` prints.
-
-    first_frame_model: as in `generate`; None leaves its column out.
-    """
+def evaluate(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0, bar: bool = False) -> dict:
+    """Both parts as one dict of plain numbers: what `vdiff evaluate` prints."""
     model, still = prediction(denoiser, clips, steps=steps, seed=seed, bar=bar)
-    ways = dict(from_noise=sample, generated=generate, from_truth=from_truth)
-    if first_frame_model:
-        ways["with_first_frame_model"] = partial(generate, first_frame_model=first_frame_model)
-    scores = {way: from_noise(denoiser, clips, steps, seed, bar, ways[way]) for way in WAYS if way in ways}
+    ways = dict(from_noise=sample, noisy=partial(sample, eta=0.5), generated=generate)
+    scores = {way: from_noise(denoiser, clips, steps, seed, bar, draw) for way, draw in ways.items()}
     return dict(clips=clips, steps=steps, seed=seed, num_context=5, psnr=model.mean(0).tolist(),
                 psnr_standard_error=(model.std(0) / clips**0.5).tolist(),
                 psnr_copy_last=still.mean(0).tolist(), **scores)
@@ -139,18 +124,15 @@ def report(result: dict) -> str:
         "frechet: distance from real clips, in the features of a small network"])
 
 
-def neighbors(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0,
-              first_frame_model: Denoiser | None = None) -> DataFrame:
+def neighbors(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0) -> DataFrame:
     """Does it copy? Distances of drawn digits to the nearest training glyph, beside held-out samples'.
 
     A model that copies would score near the last row: training glyphs, moved by a fraction of a pixel and cut
-    out again. first_frame_model: as in `generate`. Returns the smallest and the median distance: root mean
-    squared intensity, 0 is a copy.
+    out again. Returns the smallest and the median distance: root mean squared intensity, 0 is a copy.
     """
     generator = lambda: Generator().manual_seed(seed)
     held_out, training = (BouncingDigits(split=s).sample(clips, generator()).video for s in ("test", "train"))
-    draw = partial(generate, first_frame_model=first_frame_model)
-    made, _ = draw_clips(denoiser, clips, steps=steps, seed=seed, draw=draw)
+    made, _ = draw_clips(denoiser, clips, steps=steps, seed=seed, draw=generate)
     rows = {"drawn by the model": made, "held-out samples": held_out, "training samples, redrawn": training}
     distances = {name: digit_metrics.nearest_glyph(clip)[0] for name, clip in rows.items()}
     return DataFrame(dict(smallest={name: d.min().item() for name, d in distances.items()},

@@ -15,7 +15,7 @@ from vdiff_lite.diffusion.denoiser import (
 from vdiff_lite.diffusion.samplers import noise_level, noise_like
 
 OUTPUTS = ("input", "encoder", "middle", "decoder")
-SITES = (*OUTPUTS, "temporal", "joint", "motion", "attention")
+SITES = (*OUTPUTS, "temporal", "joint", "attention")
 
 
 class FeatureCache:
@@ -57,8 +57,7 @@ class injection(DenoiserWrapper):
       "input"                         the past itself, noised to the level, as in `replacement` (blend only)
       "encoder", "middle", "decoder"  the outputs of the stages (blend only)
       "temporal", "joint"             keys and values of temporal attention, of joint attention
-      "motion"                        keys and values of the foresight, which knows where the past was
-      "attention"                     all three
+      "attention"                     both
     prepend: keys and values of the past stand in front of the window's own, and only the new frames pass
     through the network: (F - k) / F of an evaluation.  source: "clean" - the past at t = 0, one evaluation a
     window - or "same", the past at the sampler's level noised from `generator`, one a step.  fraction: the

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from vdiff_lite.models.follow import Follow, Foresee
 from vdiff_lite.models.rotary import apply_rotary_emb, rope_cos_sin, space_time_angles
 
 
@@ -17,13 +16,12 @@ class Context:
 
     b: clips in the batch;  noise: (b f, e) embedded noise levels;  angles: (f, d/2) rotary angles of the
     frames; mask: (b, f, f), True where a frame may attend to another, None where all may;  hook(site,
-    feature) -> feature, or None;  level: (b, f) noise levels in [0, 1], which `Foresee` alone uses.
+    feature) -> feature, or None.
     """
 
     def __init__(self, b: int, noise: Tensor | None, angles: Tensor, mask: Tensor | None = None,
-                 hook: Callable | None = None, level: Tensor | None = None):
-        self.b, self.noise, self.angles = b, noise, angles
-        self.mask, self.level, self.hook = mask, level, hook
+                 hook: Callable | None = None):
+        self.b, self.noise, self.angles, self.mask, self.hook = b, noise, angles, mask, hook
         self.rope = rope_cos_sin(angles)
         self._joint = {}
 
@@ -43,13 +41,6 @@ class Context:
             return x
         x = self.hook(site, rearrange(x, "(b f) c h w -> b c f h w", b=self.b))
         return rearrange(x, "b c f h w -> (b f) c h w")
-
-    def call_center_hook(self, site: str, centre: Tensor) -> Tensor:
-        """Where a stage thinks the moving thing is through the hook, as (b, 2, f)."""
-        if not self.hook:
-            return centre
-        centre = self.hook(site, rearrange(centre, "(b f) two -> b two f", b=self.b))
-        return rearrange(centre, "b two f -> (b f) two")
 
     @staticmethod
     def widened(mask: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
@@ -74,9 +65,9 @@ class EncoderStage(nn.Module):
 class DecoderStage(nn.Module):
     """One level of the decoder: attention along time, then convolutions within frames."""
 
-    def __init__(self, c: int, e: int, d: int, cell: int | None = None, foresee: int = 0):
+    def __init__(self, c: int, e: int, d: int):
         super().__init__()
-        self.temporal = TemporalAttention(c, d, cell, foresee)
+        self.temporal = TemporalAttention(c, d)
         self.frames = ResBlock(c, e)
 
     def forward(self, x: Tensor, context: Context, site: str) -> Tensor:
@@ -146,33 +137,18 @@ class Attention(nn.Module):
 
 
 class TemporalAttention(nn.Module):
-    """Each position attends along time to itself in the other frames; rotary positions make it relative.
+    """Each position attends along time to itself in the other frames; rotary positions make it relative."""
 
-    Where things move, the same position of two frames shows different things. With `cell`, the pixels to a
-    side of a token, positions are therefore counted from what moves (Follow): from where it is seen or, with
-    some blocks to `foresee`, from where it must be.
-    """
-
-    def __init__(self, c: int, d: int, cell: int | None = None, foresee: int = 0):
+    def __init__(self, c: int, d: int):
         super().__init__()
         self.norm = nn.LayerNorm(c)
-        self.follow = Follow(c, cell) if cell else None
-        self.foresee = Foresee(d, foresee) if foresee else None
         # Every (position, head) is one head of the attention kernel: a view, no copy.
         self.attention = Attention(c, d, "(b f) h w (n d) -> b (h w n) f d")
 
     def forward(self, x: Tensor, context: Context, site: str) -> Tensor:
         y = self.norm(rearrange(x, "n c h w -> n h w c"))
-        if self.follow:
-            centre = self.follow.find(y)
-            if self.foresee:
-                centre = self.foresee(context.call_center_hook(site + ".seen", centre), context, site)
-            centre = context.call_center_hook(site + ".centre", centre)
-            y = self.follow.shift(y, centre)
         mask = None if context.mask is None else context.mask[:, None]
         y = self.attention(y, context, site, context.rope, mask, b=context.b, h=x.shape[2], w=x.shape[3])
-        if self.follow:
-            y = self.follow.shift(y, -centre)
         return x + rearrange(y, "n h w c -> n c h w")
 
 

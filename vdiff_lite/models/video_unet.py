@@ -25,49 +25,40 @@ class VideoUNetConfig:
     """The shape of a VideoUNet; `VideoUNetConfig.preset` has the two that the book uses."""
 
     in_channels: int = 1
-    size: int = 32  # height and width of a frame in pixels
+    size: tuple = (32, 32)  # height and width of a frame in pixels; a number means a square
     patch: int = 2  # pixels to a side of a patch; the network works at size / patch
     channels: tuple = (32, 64, 128)  # one entry per level; each level halves the resolution
-    follow: int = 2  # levels of the decoder, from the finest, whose attention along time follows what moves
-    foresee: int = 3  # transformer blocks that tell the finest level where what it follows will be
     num_middle: int = 3  # joint space-time transformer blocks at the lowest resolution
     head_channels: int = 32  # below 16 a CPU is more than ten times slower
     noise_channels: int = 128  # width of the noise-level embedding
     num_timesteps: int = 1000  # the noise level that means pure noise
 
     def __post_init__(self) -> None:
+        size = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
+        object.__setattr__(self, "size", size)
         object.__setattr__(self, "channels", tuple(self.channels))
         lowest = self.patch * 2 ** (len(self.channels) - 1)
-        if self.size % lowest:
-            raise ValueError(f"size={self.size} does not divide into {len(self.channels)} levels of "
-                             f"patch={self.patch}; choose a multiple of {lowest}")
+        if len(size) != 2 or any(n < 1 or n % lowest for n in size):
+            raise ValueError(f"size={size} does not divide into {len(self.channels)} levels of "
+                             f"patch={self.patch}; choose (height, width), multiples of {lowest}")
         if any(c % self.head_channels for c in self.channels):
             raise ValueError(f"channels={self.channels} must be multiples of head_channels="
                              f"{self.head_channels}")
-        for i, c in enumerate(self.channels[:self.follow]):
-            if c % self.cell(i)**2:
-                raise ValueError(f"channels={self.channels}: level {i} follows what moves by pixels and "
-                                 f"wants a multiple of {self.cell(i)**2}, one per pixel of a token; lower "
-                                 f"follow={self.follow}")
-
-    def cell(self, level: int) -> int:
-        """Pixels to a side of a token at a level."""
-        return self.patch * 2**level
 
     @classmethod
     def preset(cls, name: str) -> "VideoUNetConfig":
-        """`tiny`: about 2 M parameters, for a CPU.  `base`: about 27 M, 64x64 frames, for a GPU of 11 GB."""
+        """`tiny`: 2 M parameters, 32x32 frames, for a CPU.  `base`: 8.3 M, 64x64 frames, for a GPU."""
         if name not in PRESETS:
             raise ValueError(f"preset {name!r} is unknown; choose one of {', '.join(PRESETS)}")
         return cls(**PRESETS[name])
 
     def to_dict(self) -> dict:
-        return asdict(self) | {"channels": list(self.channels)}
+        return asdict(self) | {"size": list(self.size), "channels": list(self.channels)}
 
 
 PRESETS = {
     "tiny": {},
-    "base": dict(size=64, channels=(96, 192, 384), num_middle=6, head_channels=48, noise_channels=384),
+    "base": dict(size=64, patch=4, channels=(96, 224), num_middle=6, noise_channels=256),
 }
 
 
@@ -88,9 +79,7 @@ class VideoUNet(nn.Module):
         self.encoder = nn.ModuleList(EncoderStage(c, e, d) for c in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:]))
         self.middle = nn.ModuleList(SpaceTimeBlock(widths[-1], e, d) for _ in range(config.num_middle))
-        self.decoder = nn.ModuleList(
-            DecoderStage(c, e, d, config.cell(i) if i < config.follow else None,
-                         config.foresee if i == 0 and config.follow else 0) for i, c in enumerate(widths))
+        self.decoder = nn.ModuleList(DecoderStage(c, e, d) for c in widths)
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(widths, widths[1:]))
         self.norm_out = nn.GroupNorm(8, widths[0])
         self.unpatchify = nn.ConvTranspose2d(widths[0], config.in_channels, config.patch, stride=config.patch)
@@ -107,10 +96,6 @@ class VideoUNet(nn.Module):
           "encoder.i", "middle", "decoder.i"   the output of a stage, (b, c, f, h, w)
           "encoder.i.temporal", "decoder.i.temporal"   the (keys, values) of attention along time, each
                                                (b, h w heads, f, d)
-          "decoder.0.temporal.seen"            where the finest level sees what it follows, (b, 2, f), in
-                                               pixels from the middle
-          "decoder.0.temporal.j.motion"        the (keys, values) of the foresight, each (2 b, heads, f, d)
-          "decoder.i.temporal.centre"          where a level takes what it follows to be, (b, 2, f)
           "middle.j.joint"                     (keys, values) of joint attention, each (b, heads, f h w, d)
         A hook may prepend further keys and values to the ones it gets.
         Returns v_hat (b, c, f, h, w). Raises ValueError when a shape does not fit.
@@ -122,7 +107,7 @@ class VideoUNet(nn.Module):
         noise = self.noise_embedding(t)
         if condition is not None:
             noise = noise + condition.repeat_interleave(f, dim=0)
-        context = Context(b, noise, angles, clean_mask(t), hook, t / self.config.num_timesteps)
+        context = Context(b, noise, angles, clean_mask(t), hook)
 
         x = rearrange(xt, "b c f h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
         x = self.patchify(x)
@@ -141,7 +126,7 @@ class VideoUNet(nn.Module):
         return rearrange(x, "(b f) c h w -> b c f h w", b=b)
 
     def _check(self, xt: Tensor) -> tuple[int, int]:
-        c, size = self.config.in_channels, self.config.size
-        if xt.ndim != 5 or (xt.shape[1], *xt.shape[3:]) != (c, size, size):
-            raise ValueError(f"xt has shape {tuple(xt.shape)}; this takes (b, {c}, f, {size}, {size})")
+        c, (h, w) = self.config.in_channels, self.config.size
+        if xt.ndim != 5 or (xt.shape[1], *xt.shape[3:]) != (c, h, w):
+            raise ValueError(f"xt has shape {tuple(xt.shape)}; this takes (b, {c}, f, {h}, {w})")
         return xt.shape[0], xt.shape[2]

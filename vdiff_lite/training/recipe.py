@@ -10,11 +10,9 @@ from pathlib import Path
 from vdiff_lite.data.bouncing_digits import BouncingDigits
 from vdiff_lite.diffusion.losses import NOISE_KINDS, WEIGHTINGS
 
-SELF_ROLLOUT_FRAMES = (4, 8)  # from which frame to which the network draws the past itself
-SELF_ROLLOUT_EVERY = 3  # in how many batches one has such a past
 RECIPES = Path(__file__).with_name("recipes")
-RENAMED = {"mix": "noise_mix", "high": "high_noise_fraction", "time_lapse": "frame_stride",
-           "ema": "ema_decay", "own_steps": "self_rollout_steps", "preset": "network", "digits": "num_digits"}
+RENAMED = {"mix": "noise_mix", "high": "high_noise_fraction", "ema": "ema_decay", "preset": "network",
+           "digits": "num_digits"}
 
 
 @dataclass(frozen=True)
@@ -38,12 +36,6 @@ class TrainConfig:
     ema_decay: float = 0.999
     noise_mix: tuple = (0.2, 0.1, 0.65, 0.05)  # fractions of NOISE_KINDS in a batch
     high_noise_fraction: float = 0.5  # fraction of clips with noise levels near the top
-    frame_stride: tuple = (1, 1, 2)  # frames from one frame of a clip to the next, one drawn per batch
-    image_every: int = 0  # one step in so many is on single frames, as many as a batch of clips has; 0: none
-    self_rollout_steps: int = 0  # last steps in which one batch in three has a past drawn by the network
-    foresight: int = 0  # steps of `foresight.teach` before the first step
-    foresight_after: tuple = ()  # steps of each stage of `foresight.teach_once_more` after the last step
-    centre: float = 1.0  # weight of `centre_loss` beside `v_loss`
     weighting: str = "v"  # what the squared error is of: one of WEIGHTINGS
     seed: int = 0
 
@@ -63,17 +55,6 @@ class TrainConfig:
         if len(self.noise_mix) != len(NOISE_KINDS) or min(self.noise_mix) < 0 or sum(self.noise_mix) <= 0:
             raise ValueError(f"noise_mix={self.noise_mix} must be {len(NOISE_KINDS)} fractions, for "
                              f"{', '.join(NOISE_KINDS)}")
-        if not self.frame_stride or any(stride != int(stride) or stride < 1 for stride in self.frame_stride):
-            raise ValueError(f"frame_stride={self.frame_stride} must be whole numbers of 1 or more, "
-                             "for example (1,)")
-        if self.self_rollout_steps and self.frames < SELF_ROLLOUT_FRAMES[-1] + 1:
-            raise ValueError(f"self_rollout_steps={self.self_rollout_steps} wants clips of "
-                             f"{SELF_ROLLOUT_FRAMES[-1] + 1} frames or more, not frames={self.frames}")
-        if self.self_rollout_steps > self.steps - self.short_steps:
-            raise ValueError(f"self_rollout_steps={self.self_rollout_steps} and "
-                             f"short_steps={self.short_steps} overlap in steps={self.steps}")
-        if not self.centre >= 0:
-            raise ValueError(f"centre={self.centre} must be 0 or more")
         if self.weighting not in WEIGHTINGS:
             raise ValueError(f"weighting={self.weighting!r} is unknown; choose from {', '.join(WEIGHTINGS)}")
 

@@ -11,7 +11,6 @@ from vdiff_lite.data.batch import ClipSource
 from vdiff_lite.data.bouncing_digits import BouncingDigits
 from vdiff_lite.diffusion.schedule import NoiseSchedule
 from vdiff_lite.models.video_unet import VideoUNet, VideoUNetConfig
-from vdiff_lite.training import foresight
 from vdiff_lite.training.recipe import Recipe, TrainConfig
 from vdiff_lite.training.trainer import Trainer
 
@@ -50,8 +49,6 @@ def _run_stage(recipe: Recipe, config: TrainConfig, network: VideoUNetConfig, da
             raise ValueError(f"start_from={str(start)!r}: its network is {first.net.config}, not {network}")
         net.load_state_dict(first.net.state_dict())
         before = checkpoint.stages(first.card)
-    if config.foresight and not state.exists():
-        foresight.teach(net, schedule, data, config.foresight)
     trainer = Trainer(net, schedule, data, config, device)
     trainer.before = before
     if state.exists():
@@ -64,11 +61,9 @@ def _run_stage(recipe: Recipe, config: TrainConfig, network: VideoUNetConfig, da
     for _ in trainer.run(save_to=state):
         if on_step:
             on_step(trainer, path)
-    net = trainer.ema_denoiser().net
-    if config.foresight_after:
-        foresight.teach_once_more(net, schedule, data, config.foresight_after, config.seed)
-    return checkpoint.save(path, net, schedule, recipe=asdict(config), steps=trainer.step, data=str(data),
-                           loss_curve=loss_curve(trainer.losses), before=trainer.before)
+    return checkpoint.save(path, trainer.ema_denoiser().net, schedule, recipe=asdict(config),
+                           steps=trainer.step, data=str(data), loss_curve=loss_curve(trainer.losses),
+                           before=trainer.before)
 
 
 def _finished(path: Path, trainer: Trainer) -> bool:

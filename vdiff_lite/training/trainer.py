@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from inspect import signature
 from pathlib import Path
 
 import torch
@@ -17,15 +16,12 @@ from tqdm.auto import tqdm
 from vdiff_lite import checkpoint
 from vdiff_lite.data.batch import ClipSource
 from vdiff_lite.diffusion.denoiser import Denoiser
-from vdiff_lite.diffusion.guidance import condition_on_past
 from vdiff_lite.diffusion.losses import draw_noise_levels, v_loss
-from vdiff_lite.diffusion.samplers import ddim, noise_like, run_sampler
+from vdiff_lite.diffusion.samplers import noise_like
 from vdiff_lite.diffusion.schedule import NoiseSchedule
-from vdiff_lite.models.follow import Foresee
-from vdiff_lite.training.centers import centre_loss
 from vdiff_lite.training.loop import DivergedError, interruptible, lr_factor, optimizer_step
 from vdiff_lite.training.optimizer import make_optimizer
-from vdiff_lite.training.recipe import SELF_ROLLOUT_EVERY, SELF_ROLLOUT_FRAMES, TrainConfig
+from vdiff_lite.training.recipe import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -41,17 +37,15 @@ class Progress:
 class Trainer:
     """Trains a network to predict v; everything that it needs to go on is in `save` and `resume`.
 
-    net: any nn.Module called as net(xt, t) that predicts v; `hook` and `positions` are passed where its
-    forward takes them;  schedule: NoiseSchedule;  data: ClipSource;  config: TrainConfig.  The random numbers
-    of step n depend on the seed and n alone, so a run that was cut off and resumed from its last save ends
-    with the same bytes as one that was not.
+    net: any nn.Module called as net(xt, t) that predicts v;  schedule: NoiseSchedule;  data: ClipSource;
+    config: TrainConfig.  The random numbers of step n depend on the seed and n alone, so a run that was cut
+    off and resumed from its last save ends with the same bytes as one that was not.
     """
 
     def __init__(self, net: nn.Module, schedule: NoiseSchedule, data: ClipSource,
                  config: TrainConfig | None = None, device: str | torch.device = "cpu"):
         self.config = config or TrainConfig()
         self.net, self.schedule, self.data, self.device = net.to(device).train(), schedule, data, device
-        self.takes = set(signature(net.forward).parameters)
         _, c, _, h, w = data.with_frames(1).sample(1, Generator().manual_seed(0)).video.shape
         self.sample_shape = (c, h, w)
         self.ema = AveragedModel(net, multi_avg_fn=partial(_ema, self.config.ema_decay))
@@ -60,13 +54,6 @@ class Trainer:
                                         self.config.weight_decay)
         self.step, self.losses = 0, []
         self.before = []  # training stages that the first weights have behind them: `checkpoint.stages`
-        self._freeze_untaught()
-
-    def _freeze_untaught(self) -> None:
-        """A foresight that was not taught stays as it was initialized."""
-        for module in self.net.modules():
-            if isinstance(module, Foresee):
-                module.requires_grad_(module.taught)
 
     @property
     def parameters(self) -> int:
@@ -75,16 +62,11 @@ class Trainer:
     def train_step(self) -> float:
         """One optimizer step. Returns the loss. Raises DivergedError when it is not finite."""
         config, step = self.config, self.step
-        x0, t, eps, positions = self._batch(step)
-        features, kwargs = {}, self._kwargs(positions)
-        if "hook" in self.takes:
-            kwargs["hook"] = features.setdefault
-        loss = v_loss(self.net, self.schedule, x0, t, eps, config.weighting, **kwargs)
-        centres = [centre for site, centre in features.items() if site.endswith((".centre", ".seen"))]
-        total = loss + config.centre * centre_loss(centres, x0) if centres else loss
+        x0, t, eps = self._batch(step)
+        loss = v_loss(self.net, self.schedule, x0, t, eps, config.weighting)
         try:
             factor = lr_factor(step, config.steps, config.warmup, config.decay)
-            optimizer_step(self.optimizer, total, factor, config.clip)
+            optimizer_step(self.optimizer, loss, factor, config.clip)
         except DivergedError as error:
             raise DivergedError(f"step {step}: {error}; resume from the last save with a lower matrix_lr "
                                 f"than {config.matrix_lr}") from None
@@ -93,54 +75,16 @@ class Trainer:
         self.losses.append(loss.item())
         return self.losses[-1]
 
-    def _kwargs(self, positions: Tensor) -> dict:
-        return dict(positions=positions) if "positions" in self.takes else {}
-
-    def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         config = self.config
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         short = 2 if step < config.short_steps else 1
         batch, frames = config.batch * short, config.frames // short
-        if config.image_every and step % config.image_every == 1:
-            batch, frames = batch * frames, 1
-        stride = config.frame_stride[torch.randint(len(config.frame_stride), (), generator=generator)]
-        x0 = self.data.with_frames(frames * stride).sample(batch, generator).video[:, :, ::stride]
+        x0 = self.data.with_frames(frames).sample(batch, generator).video
         noise_mix = config.noise_mix if frames > 1 else (1, 0, 0, 0)
         t = draw_noise_levels(batch, frames, self.schedule.num_timesteps, noise_mix,
                               config.high_noise_fraction, generator)
-        eps = noise_like(x0, generator)
-        x0, t, eps = (x.to(self.device) for x in (x0, t, eps))
-        positions = torch.arange(frames) * stride
-        if step >= config.steps - config.self_rollout_steps and step % SELF_ROLLOUT_EVERY == 0 and frames > 1:
-            return self.self_rollout(x0, eps, positions, generator)
-        return x0, t, eps, positions
-
-    def self_rollout(self, x0: Tensor, eps: Tensor, positions: Tensor, generator: Generator) -> tuple:
-        """A batch as a rollout meets it: the past is what the averaged network drew after true frames.
-
-        The frames after it are the data's. A network that has seen true pasts alone takes its own small
-        errors for the digit and adds to them, window after window; here it learns to make the right next
-        frames of a past that is slightly wrong. (Errors that a model meets only in its own output: Bengio et
-        al. 2015, "Scheduled sampling".) In every second such batch the true first frames go; else they stay,
-        further back than they are, as an anchor.
-
-        x0, eps: (b, c, f, h, w);  positions: (f,). Returns x0, t, eps and positions, of all frames or those
-        from the fourth on.
-        """
-        first, last = SELF_ROLLOUT_FRAMES
-        levels = draw_noise_levels(*x0[:, 0, :, 0, 0].shape, self.schedule.num_timesteps, (1, 0, 0, 0),
-                                   self.config.high_noise_fraction, generator)
-        anchored, gap = torch.randint(2, (), generator=generator), torch.randint(13, (), generator=generator)
-        with torch.no_grad():
-            bound = condition_on_past(self.ema_denoiser(), x0[:, :, :first])
-            continued = partial(bound, **self._kwargs(positions[:last]))
-            noise = noise_like(x0[:, :, :last], generator)
-            drawn = run_sampler(ddim(continued, noise, self.schedule, steps=4))
-        x0 = torch.cat([drawn.clamp(-1, 1), x0[:, :, last:]], dim=2)
-        t = levels.to(x0.device).index_fill(1, torch.arange(last, device=x0.device), 0)
-        if not anchored:
-            return x0[:, :, first:], t[:, first:], eps[:, :, first:], positions[first:]
-        return x0, t, eps, torch.cat([positions[:first] - gap, positions[first:]])
+        return x0.to(self.device), t.to(self.device), noise_like(x0, generator).to(self.device)
 
     def run(self, save_to: str | Path | None = None, save_every: int = 500,
             bar: bool = True) -> Iterator[Progress]:
@@ -212,7 +156,6 @@ class Trainer:
         self.optimizer.load_state_dict(state)
         self.step, self.losses, self.before = about["step"], about["losses"], about.get("before", [])
         self.ema.n_averaged.fill_(self.step + 1)
-        self._freeze_untaught()
         return self
 
 
