@@ -35,26 +35,15 @@ def test_bfloat16_weights_compute_in_float32(saved, small_net):
 @pytest.mark.parametrize("name", checkpoint.shipped())
 def test_shipped_checkpoints_load_and_are_small(name):
     denoiser = load(name)
-    assert denoiser.card["loss_curve"] and denoiser.card["recipe"] and denoiser.card["data"]
-    assert (checkpoint.folder() / f"{name}.safetensors").stat().st_size <= 10e6
+    card = denoiser.card
+    assert card["parameters"] == sum(p.numel() for p in denoiser.parameters())
+    assert card["recipe"] and card["data"] and card["steps"]
+    assert card["loss_curve"] or card["origin"], "where the weights come from"
+    assert (checkpoint.folder() / f"{name}.safetensors").stat().st_size <= 17e6
 
 
-def test_digits32_is_shipped():
-    assert "digits32" in checkpoint.shipped()
-
-
-def test_a_first_frame_model_lies_beside_its_checkpoint(saved, small_net):
-    first_frame = checkpoint.first_frame_checkpoint
-    assert first_frame(saved) is None
-    first = checkpoint.save(saved.with_stem(saved.stem + "_begin"), small_net, NoiseSchedule())
-    assert first_frame(saved) == first_frame(saved.with_suffix("")) == first
-    trained_from = load(first_frame("digits32")).card["before"][1]["sha256"]
-    assert trained_from == checkpoint.read_card("digits32")["rounded_from"]
-    loaded = checkpoint.load_with_first_frame_model(saved)
-    assert [one.card["sha256"] for one in loaded] == [load(path).card["sha256"] for path in (saved, first)]
-    assert checkpoint.load_with_first_frame_model(saved, saved)[1] is None
-    with pytest.raises(CheckpointError, match=r"no checkpoint at .*nothing"):
-        checkpoint.load_with_first_frame_model("nothing")
+def test_the_networks_of_the_book_are_shipped():
+    assert {"digits32", "digits32_fixed", "digits64x2"} <= set(checkpoint.shipped())
 
 
 OLDER = [("noise_embedding.", "time_embedding."), (".attention.", ".")]
@@ -76,6 +65,29 @@ def test_a_file_with_older_names_loads(tmp_path, small_net):
     xt = torch.randn(1, 1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(loaded.net(xt, torch.tensor([400])), rounded(small_net)(xt, torch.tensor([400])))
+
+
+def with_unet(path, **settings):
+    """The checkpoint with other settings of its network in the card."""
+    card = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(card | {"unet": card["unet"] | settings}))
+    return path
+
+
+def test_a_card_with_a_number_for_the_size_loads(saved, small_net):
+    assert load(with_unet(saved, size=16)).net.config == small_net.config
+
+
+@pytest.mark.parametrize("tracking", [dict(follow=1, foresee=0), dict(follow=0, foresee=1),
+                                      dict(follow=2, foresee=3)])
+def test_a_network_that_tracked_is_refused(saved, tracking):
+    message = r"tracked what moves \(follow, foresee\).* load it with vdiff_lite 0\.2, or train again"
+    with pytest.raises(CheckpointError, match=message):
+        load(with_unet(saved, **tracking))
+
+
+def test_an_older_card_of_a_network_that_did_not_track_loads(saved, small_net):
+    assert load(with_unet(saved, follow=0, foresee=0)).net.config == small_net.config
 
 
 def test_a_missing_checkpoint_names_the_shipped_ones():

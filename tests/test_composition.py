@@ -1,9 +1,12 @@
 """What wraps a denoiser is a denoiser: everything composes, with any network."""
 
 import copy
+from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
+from conftest import rounded
 from diffusers import UNet3DConditionModel
 from torch import nn
 
@@ -208,11 +211,62 @@ def test_a_subclass_of_the_wrapper_needs_only_a_forward(small_denoiser):
 
 def test_the_trainer_takes_a_network_without_hooks():
     data = vd.BouncingDigits(size=16, digit_size=6)
-    config = vd.TrainConfig(steps=40, batch=4, frames=4, short_steps=0, warmup=1, decay=10, frame_stride=(1,))
+    config = vd.TrainConfig(steps=40, batch=4, frames=4, short_steps=0, warmup=1, decay=10)
     trainer = vd.Trainer(ForeignNet(), vd.NoiseSchedule(), data, config)
     losses = [progress.loss for progress in trainer.run(bar=False)]
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
     assert vd.sample(trainer.ema_denoiser(), 1, 3, steps=2).shape == (1, 1, 3, 16, 16)
+
+
+@dataclass(frozen=True)
+class ColoredDigits:
+    """Bouncing digits in a box that is wider than high, each clip in a color of its own."""
+
+    digits: vd.BouncingDigits
+
+    def sample(self, batch, generator=None):
+        color = torch.rand(batch, 3, 1, 1, 1, generator=generator)
+        return vd.Batch(color * (self.digits.sample(batch, generator).video + 1) - 1)
+
+    def with_frames(self, num_frames):
+        return ColoredDigits(self.digits.with_frames(num_frames))
+
+
+@pytest.fixture
+def wide():
+    """A trainer of a network for frames that are wider than high, in color."""
+    torch.manual_seed(0)
+    config = vd.VideoUNetConfig(size=(16, 24), in_channels=3, channels=(32, 64), num_middle=1)
+    recipe = vd.TrainConfig(steps=2, batch=2, frames=4, short_steps=0, warmup=1, decay=1)
+    data = ColoredDigits(vd.BouncingDigits(size=(16, 24), digit_size=6))
+    return vd.Trainer(vd.VideoUNet(config), vd.NoiseSchedule(), data, recipe)
+
+
+def test_wide_clips_in_color_are_learned_sampled_continued_saved_and_loaded(wide, tmp_path):
+    before = [p.clone() for p in wide.net.parameters()]
+    for _ in wide.run(save_to=tmp_path / "state.safetensors", bar=False):
+        pass
+    assert len(wide.losses) == 2 and any(not torch.equal(p, q) for p, q in zip(before, wide.net.parameters()))
+    trained = wide.ema_denoiser()
+    path = vd.checkpoint.save(tmp_path / "wide", trained.net, trained.schedule)
+    loaded, seeded = vd.load(path), lambda: torch.Generator().manual_seed(0)
+    assert loaded.net.config == trained.net.config and loaded.sample_shape == (3, 16, 24)
+    rounded(trained.net)
+    one, two = (vd.sample(d, 2, 3, steps=2, generator=seeded()) for d in (trained, loaded))
+    assert one.shape == (2, 3, 3, 16, 24) and torch.equal(one, two)
+    made = vd.generate(loaded, 2, 6, steps=2, window=4, overlap=2, generator=seeded())
+    assert made.shape == (2, 3, 6, 16, 24)
+
+
+@pytest.mark.parametrize("method", [*HOOKLESS.values(), injection, anchored_history],
+                         ids=[*HOOKLESS, "injection", "anchored"])
+def test_every_method_continues_wide_clips_in_color(wide, method):
+    past = wide.data.with_frames(2).sample(2, torch.Generator().manual_seed(0)).video
+    if method is anchored_history:
+        method = partial(method, anchor=past)
+    frames = list(vd.rollout(wide.ema_denoiser(), past, 4, 5, 2, method, partial(vd.ddim, steps=2)))
+    assert len(frames) == 4 and all(frame.shape == (2, 3, 16, 24) for frame in frames)
+    assert torch.stack(frames).isfinite().all()
 
 
 class Hooked(ForeignNet):

@@ -68,12 +68,26 @@ def test_the_split_is_by_form():
     assert [len(glyphs(12, s)[0]) for s in ("train", "test")] == [FIRST_HELD_OUT, 1797 - FIRST_HELD_OUT]
 
 
+def test_a_box_may_be_wider_than_high():
+    clips = BouncingDigits(size=(20, 40), num_frames=200, speed=(1, 2)).sample(8, seeded())
+    assert clips.video.shape == (8, 1, 200, 20, 40)
+    measured, glyph = centroid((clips.video[:, 0] + 1) / 2), 16
+    torch.testing.assert_close(measured, clips.truth.positions[:, 0], atol=1e-4, rtol=0)
+    low, high = (glyph - 1) / 2, torch.tensor([20, 40]) - 1 - (glyph - 1) / 2
+    gaps = torch.cat([measured.amin((0, 1)) - low, high - measured.amax((0, 1))])
+    assert gaps.min() > -1e-4 and gaps.max() < 1, "it reaches all four walls"
+    assert BouncingDigits(size=32) == BouncingDigits(size=(32, 32)) == BouncingDigits(size=[32, 32])
+
+
 def test_without_intensity_the_centroid_is_the_middle():
     assert centroid(torch.zeros(5, 7)).tolist() == [2.0, 3.0]
 
 
 @pytest.mark.parametrize("bad, says", [
     (dict(split="dev"), "split='dev'"), (dict(digit_size=30), "digit_size=30"),
+    (dict(size=(15, 64)), "digit_size=12 does not"), (dict(size=(64, 15)), "digit_size=12 does not"),
+    (dict(size=(32, 32, 1)), r"must be \(height, width\)"), (dict(size=0), r"size=\(0, 0\)"),
+    (dict(size=(20, 64), speed=(0, 5)), "fastest <= 4"),
     (dict(speed=(2, 1)), r"speed=\(2, 1\)"), (dict(speed=(0, 99)), "speed"),
     (dict(num_digits=0), "num_digits=0"), (dict(num_frames=0), "num_frames=0")])
 def test_bad_settings_are_refused(bad, says):
@@ -119,6 +133,21 @@ def test_a_folder_of_videos_becomes_clips(folder):
     assert torch.equal(video, data.sample(5, seeded()).video)
     short = VideoFolder(folder, num_frames=6, channels=3).with_frames(2)
     assert short.sample(1, seeded()).video.shape == (1, 3, 2, 32, 32)
+
+
+@pytest.mark.parametrize("size, top, left, scale", [
+    ((20, 16), 0, 16, 2), ((8, 32), 12, 0, 2), (20, 0, 12, 2), ((40, 64), 0, 0, 1), ((8, 4), 0, 22, 5)])
+def test_a_clip_is_cut_to_its_middle_part_of_the_shape_asked_for(tmp_path, size, top, left, scale):
+    y, x = np.mgrid[:40, :64]  # red says where a pixel was from top to bottom, green from left to right
+    (tmp_path / "clip").mkdir()
+    Image.fromarray(np.stack([6 * y, 4 * x, 0 * x], -1).astype(np.uint8)).save(tmp_path / "clip" / "0.png")
+    video = VideoFolder(tmp_path, num_frames=1, size=size, channels=3).sample(1, seeded()).video
+    red, green, _ = (video[0, :, 0] + 1) * 127.5
+    h, w = size if isinstance(size, tuple) else (size, size)
+    assert video.shape == (1, 3, 1, h, w)
+    place = lambda n, first: first + (torch.arange(n) + 0.5) * scale - 0.5
+    torch.testing.assert_close(red, (6 * place(h, top))[:, None].expand(h, w), atol=3, rtol=0)
+    torch.testing.assert_close(green, (4 * place(w, left)).expand(h, w), atol=3, rtol=0)
 
 
 def test_a_gif_comes_back_as_it_was_written(tmp_path):
@@ -214,7 +243,16 @@ def test_a_wrong_moving_mnist_is_refused(tmp_path, content, says):
         MovingMNIST(path)
 
 
-@pytest.mark.parametrize("bad, says", [(dict(num_frames=21), "num_frames=21"), (dict(size=48), "size=48")])
+def test_the_size_of_moving_mnist_is_a_pair_or_a_number(mnist):
+    for size in (32, 64):
+        square, number = MovingMNIST(mnist, size=(size, size)), MovingMNIST(mnist, size=size)
+        assert square == number and str(square) == str(number)
+        assert square.sample(1, seeded()).video.shape == (1, 1, 16, size, size)
+
+
+@pytest.mark.parametrize("bad, says", [
+    (dict(num_frames=21), "num_frames=21"), (dict(size=48), r"size=\(48, 48\): Moving MNIST is 64x64"),
+    (dict(size=(64, 32)), r"size=\(64, 32\): Moving MNIST is 64x64")])
 def test_bad_settings_of_moving_mnist_are_refused(mnist, bad, says):
     with pytest.raises(DataError, match=says):
         MovingMNIST(mnist, **bad)

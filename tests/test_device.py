@@ -18,7 +18,7 @@ LEVELS = torch.tensor([[0, 0, 700, 700]]).repeat(2, 1)
 @pytest.mark.skipif(" " in torch.__file__, reason="torch.compile fails in a folder with a space")
 def test_compiled_agrees_with_the_network():
     torch.manual_seed(0)
-    config = VideoUNetConfig(size=8, channels=(32,), num_middle=1, follow=1, foresee=1)
+    config = VideoUNetConfig(size=8, channels=(32,), num_middle=1)
     net = VideoUNet(config).eval().requires_grad_(False)
     for weights in net.parameters():
         weights.data += 0.1 * torch.randn_like(weights)  # some start at zero and would hide their branch

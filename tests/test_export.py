@@ -7,6 +7,7 @@ from vdiff_lite.diffusion.denoiser import Denoiser
 from vdiff_lite.diffusion.schedule import NoiseSchedule
 from vdiff_lite.export import Window, export
 from vdiff_lite.methods import injection
+from vdiff_lite.models.video_unet import VideoUNet, VideoUNetConfig
 
 
 @pytest.fixture
@@ -24,6 +25,14 @@ def test_without_blend_it_is_the_network_bit_for_bit(window, small_net):
         v, *cache = window(clip(5), t, torch.zeros(()), *(torch.randn(shape) for shape in window.shapes))
         assert torch.equal(v, small_net(clip(5), t))
     assert [tuple(x.shape) for x in cache] == window.shapes and len(set(window.names)) == len(window.names)
+
+
+def test_a_window_of_wide_frames_in_color():
+    net = VideoUNet(VideoUNetConfig(size=(8, 16), in_channels=3, channels=(32,), num_middle=1)).eval()
+    window, xt = Window(net, frames=4, overlap=1), torch.randn(1, 3, 4, 8, 16)
+    with torch.no_grad():
+        v, *cache = window(xt, torch.full((1, 4), 400), torch.zeros(()), *map(torch.zeros, window.shapes))
+    assert v.shape == xt.shape and [tuple(x.shape) for x in cache] == window.shapes
 
 
 def test_with_its_own_cache_it_is_injection(window, small_net):

@@ -93,7 +93,7 @@ def test_training_changes_the_encoder_and_the_modulation_alone(small_denoiser, e
 def test_an_embedding_learns_to_predict_new_frames(data):
     torch.manual_seed(0)
     learner = HistoryEncoder(size=16, frames=4, image=16, noise_channels=32, width=32)
-    net = VideoUNet(VideoUNetConfig(size=16, channels=(32,), follow=0, num_middle=1, noise_channels=32))
+    net = VideoUNet(VideoUNetConfig(size=16, channels=(32,), num_middle=1, noise_channels=32))
     denoiser = Denoiser(net, NoiseSchedule())
     train_history(denoiser, learner, data, steps=0, new=3, draft_steps=150, draft_batch=32)
     test = data.with_frames(7).sample(32, torch.Generator().manual_seed(9)).video

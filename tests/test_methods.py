@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from vdiff_lite.diffusion.denoiser import Denoiser
-from vdiff_lite.diffusion.guidance import autoguided
 from vdiff_lite.diffusion.samplers import ddim, ddpm, run_sampler, sample, sdedit_init
 from vdiff_lite.diffusion.schedule import NoiseSchedule
 from vdiff_lite.methods import (
@@ -21,7 +20,6 @@ from vdiff_lite.methods import (
     replacement,
     temporal_history_guidance,
 )
-from vdiff_lite.models.video_unet import VideoUNet
 from vdiff_lite.rollout import generate, rollout
 
 
@@ -332,26 +330,6 @@ def test_generate_by_hand(small_denoiser):
     short = generate(small_denoiser, 2, 4, generator=seeded(), **options)
     torch.testing.assert_close(short, made[:, :, :4])
     assert generate(small_denoiser, 1, 1, **options).shape == (1, 1, 1, 16, 16)
-
-
-@pytest.mark.parametrize("weight", [1, 1.5, (3, 1.5)])
-def test_a_first_frame_model_samples_the_first_frames(weight, small_denoiser):
-    torch.manual_seed(1)
-    other = Denoiser(VideoUNet(small_denoiser.net.config).requires_grad_(False), NoiseSchedule())
-    torch.nn.init.normal_(other.net.unpatchify.weight)
-    seeded, options = lambda: torch.Generator().manual_seed(0), dict(steps=2, window=5, overlap=3)
-    made = generate(small_denoiser, 2, 6, generator=seeded(), first_frame_model=other, first_frame_steps=3,
-                    first_frame_weight=weight, **options)
-    generator, sampler = seeded(), partial(ddim, eta=0.5, steps=2)
-    xt = torch.randn(2, 1, 2, 16, 16, generator=generator)
-    guided = autoguided(other, small_denoiser, weight)
-    clip = run_sampler(ddpm(guided, xt, other.schedule, 3, generator=generator))
-    for num_context, new in ((2, 3), (3, 1)):  # the first window and one of the rollout, without the other
-        frames = rollout(small_denoiser, clip, new, 5, num_context, sampler=sampler, generator=generator)
-        clip = torch.cat([clip, torch.stack(list(frames), dim=2)], dim=2)
-    torch.testing.assert_close(made, clip)
-    without = generate(small_denoiser, 2, 6, first=2, generator=seeded(), **options)
-    assert (made - without).abs().amax() > 0.1
 
 
 @pytest.mark.parametrize("options", [dict(first=0), dict(first=16), dict(num_frames=0)])

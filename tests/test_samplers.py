@@ -4,7 +4,7 @@ from conftest import gaussian_denoiser
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
 from vdiff_lite.diffusion.denoiser import Denoiser
-from vdiff_lite.diffusion.guidance import HIGH_NOISE, autoguided, clip_denoised
+from vdiff_lite.diffusion.guidance import autoguided, clip_denoised
 from vdiff_lite.diffusion.samplers import (
     SAMPLERS,
     ddim,
@@ -145,26 +145,17 @@ def test_autoguided_extrapolates_from_the_weak_estimate_through_the_good_one():
     assert guided(torch.tensor([2.0]), torch.tensor([7]), gain=3.0).item() == 1.0 + 1.5 * (6.0 - 1.0)
 
 
-def test_the_noise_level_chooses_from_a_pair_of_weights():
-    guided = autoguided(function(lambda xt, t: xt), function(lambda xt, t: 0 * xt), weight=(3, 1.5))
-    xt = torch.ones(2, 1, 3, 1, 1)
-    assert guided(xt, torch.tensor([HIGH_NOISE, HIGH_NOISE + 1]))[:, 0, 0, 0, 0].tolist() == [1.5, 3]
-    by_frame = torch.tensor([[0, 1000, HIGH_NOISE], [HIGH_NOISE + 1, 1, 700]])
-    assert guided(xt, by_frame)[:, 0, :, 0, 0].tolist() == [[1.5, 3, 1.5], [3, 1.5, 3]]
+@pytest.mark.parametrize("weight, expected", [(1, 6.0), (0, 1.0)])
+def test_autoguided_ends_at_the_good_and_at_the_weak_estimate(weight, expected):
+    good, weak = function(lambda xt, t: 3 * xt), function(lambda xt, t: 3 - xt)
+    assert autoguided(good, weak, weight)(torch.tensor([2.0]), torch.tensor([7])).item() == expected
 
 
-@pytest.mark.parametrize("weight", [1, (1, 1.0), [1, 1]])
-def test_autoguided_with_weight_one_is_the_good_denoiser(weight):
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), "3"])
+def test_autoguided_refuses_a_weight_that_is_no_number(weight):
     good = function(lambda xt, t: xt)
-    assert autoguided(good, None, weight) is good
-
-
-@pytest.mark.parametrize("weight, message", [
-    (float("nan"), "weight=nan"), ((3, float("inf")), "weight=inf"), ("3", "weight=3"),
-    ((3, 2, 1), "weight=.3, 2, 1. must be a number or a pair")])
-def test_autoguided_refuses_a_weight_that_is_no_number(weight, message):
-    with pytest.raises(ValueError, match=message):
-        autoguided(None, None, weight)
+    with pytest.raises(ValueError, match=f"weight={weight} must be finite; 1 is the denoiser alone"):
+        autoguided(good, good, weight)
 
 
 def test_autoguidance_away_from_a_wider_distribution_narrows_the_samples():

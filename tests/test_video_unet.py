@@ -1,9 +1,11 @@
+import json
+
 import pytest
 import torch
 from conftest import SMALL
 
-from vdiff_lite.models.layers import nonoverlapping_conv_transpose
-from vdiff_lite.models.rotary import clean_mask, rotary_angles, rotate
+from vdiff_lite.models.layers import Context, SpaceTimeBlock, nonoverlapping_conv_transpose
+from vdiff_lite.models.rotary import clean_mask, rotary_angles, rotate, space_time_angles
 from vdiff_lite.models.video_unet import VideoUNet, VideoUNetConfig
 
 
@@ -11,14 +13,17 @@ def clip(b=2, f=5, seed=0):
     return torch.randn(b, 1, f, 16, 16, generator=torch.Generator().manual_seed(seed))
 
 
-def test_tiny_has_about_two_million_parameters():
-    assert 1.5e6 < sum(p.numel() for p in VideoUNet(VideoUNetConfig.preset("tiny")).parameters()) < 2.5e6
+@pytest.mark.parametrize("name, size, millions", [("tiny", 32, 2.0), ("base", 64, 8.3)])
+def test_the_presets_are_as_large_as_they_say(name, size, millions):
+    config = VideoUNetConfig.preset(name)
+    assert config.size == (size, size)
+    assert round(sum(p.numel() for p in VideoUNet(config).parameters()) / 1e6, 1) == millions
 
 
-def test_base_is_for_64_pixels_and_color_is_a_parameter():
-    config = VideoUNetConfig.preset("base")
-    assert config.size == 64
-    assert VideoUNetConfig(**(config.to_dict() | {"in_channels": 3})).in_channels == 3
+def test_a_number_is_the_size_of_a_square_and_a_config_comes_back_from_json():
+    config = VideoUNetConfig(size=16, in_channels=3, channels=[32, 64])
+    assert config == VideoUNetConfig(size=(16, 16), in_channels=3, channels=(32, 64))
+    assert VideoUNetConfig(**json.loads(json.dumps(config.to_dict()))) == config
 
 
 @pytest.mark.parametrize("frames", [1, 3, 16, 21])
@@ -121,9 +126,44 @@ def test_hooks_are_called_at_every_site_and_may_change_it(small_net):
     assert not torch.equal(plain, changed)
     assert sites == ["encoder.0.temporal", "encoder.0", "encoder.1.temporal", "encoder.1",
                      "middle.0.joint", "middle",
-                     "decoder.1.temporal.centre", "decoder.1.temporal", "decoder.1",
-                     "decoder.0.temporal.seen", *(f"decoder.0.temporal.{i}.motion" for i in range(3)),
-                     "decoder.0.temporal.centre", "decoder.0.temporal", "decoder.0"]
+                     "decoder.1.temporal", "decoder.1", "decoder.0.temporal", "decoder.0"]
+
+
+def test_frames_may_be_wider_than_high():
+    torch.manual_seed(0)
+    net = VideoUNet(VideoUNetConfig(size=(8, 24), in_channels=3, channels=(32, 64), num_middle=1))
+    torch.nn.init.normal_(net.unpatchify.weight)
+    shapes = {}
+
+    def hook(site, y):
+        shapes[site] = tuple(y[0].shape if isinstance(y, tuple) else y.shape)
+        return y
+
+    with torch.no_grad():
+        out = net(torch.randn(2, 3, 5, 8, 24), torch.tensor([400, 20]), hook=hook)
+    assert out.shape == (2, 3, 5, 8, 24) and out.std() > 0.1
+    assert shapes["encoder.0"] == (2, 32, 5, 4, 12) and shapes["middle"] == (2, 64, 5, 2, 6)
+    assert shapes["encoder.0.temporal"] == (2, 4 * 12, 5, 32) and shapes["middle.0.joint"] == (2, 2, 60, 32)
+    with pytest.raises(ValueError, match=r"xt has shape .*; this takes \(b, 3, f, 8, 24\)"):
+        net(torch.zeros(1, 3, 5, 24, 8), torch.tensor([1]))
+
+
+def test_rotations_of_joint_attention_are_those_of_each_place():
+    temporal = rotary_angles(torch.arange(2), 16)
+    angles = space_time_angles(temporal, 2, 3).unflatten(0, (2, 2, 3))
+    row, column = (rotary_angles(torch.arange(n), 4, base=10.0) for n in (2, 3))
+    for f in range(2):
+        for y in range(2):
+            for x in range(3):
+                expected = torch.cat([temporal[f, ::2], row[y], column[x]])
+                torch.testing.assert_close(angles[f, y, x], expected)
+    # The same feature everywhere: turned back, every key is the same.
+    block, keys = SpaceTimeBlock(32, 8, 16), []
+    context = Context(1, torch.zeros(2, 8), temporal, hook=lambda site, kv: keys.append(kv[0]) or kv)
+    block(torch.linspace(-1, 1, 32)[None, :, None, None].expand(2, 32, 2, 3), context, "joint")
+    same = rotate(keys[0], -angles.flatten(0, 2))
+    torch.testing.assert_close(same, same[:, :, :1].expand_as(same))
+    assert keys[0].shape == (1, 2, 12, 16) and keys[0].std(dim=2).max() > 0.01
 
 
 def test_rotation_is_a_complex_product_and_so_is_its_gradient():
@@ -148,7 +188,9 @@ def test_mask_of_mixed_levels():
 
 
 @pytest.mark.parametrize("bad, message", [
-    (dict(size=30), "size=30"), (dict(channels=(33,), size=32), "head_channels=32")])
+    (dict(size=30), r"size=\(30, 30\) does not divide"), (dict(size=(16, 20)), "multiples of 8"),
+    (dict(size=(32, 32, 32)), r"choose \(height, width\)"), (dict(size=(0, 32)), r"size=\(0, 32\)"),
+    (dict(channels=(33,), size=32), "head_channels=32")])
 def test_bad_configs_are_refused(bad, message):
     with pytest.raises(ValueError, match=message):
         VideoUNetConfig(**bad)
