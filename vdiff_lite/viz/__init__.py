@@ -1,5 +1,6 @@
 """What a reader looks at: film strips, players, sliders, tables."""
 
+from vdiff_lite.viz.network import network_diagram
 from vdiff_lite.viz.players import (
     check_clip_path,
     encode_gif,
@@ -12,5 +13,5 @@ from vdiff_lite.viz.strips import COLORS, STYLES, film_strip, framed, plot_inter
 from vdiff_lite.viz.tables import show_table
 
 __all__ = ["COLORS", "STYLES", "check_clip_path", "encode_gif", "encode_mp4", "film_strip", "framed",
-           "plot_intervals", "plot_lines", "png_data_url", "save_clip", "show_clips", "show_table",
-           "to_uint8"]
+           "network_diagram", "plot_intervals", "plot_lines", "png_data_url", "save_clip", "show_clips",
+           "show_table", "to_uint8"]
