@@ -1,4 +1,5 @@
 import json
+import re
 import signal
 from dataclasses import asdict
 from pathlib import Path
@@ -8,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from vdiff_lite import BouncingDigits, TrainConfig, checkpoint, cli, commands
+from vdiff_lite import BouncingDigits, NoiseSchedule, TrainConfig, VideoUNetConfig, checkpoint, cli, commands
 from vdiff_lite.cli import main
 from vdiff_lite.data.video_files import read_frames
 from vdiff_lite.diffusion.samplers import SAMPLERS
+from vdiff_lite.evaluation.evaluate import WAYS
 from vdiff_lite.methods import METHODS
 from vdiff_lite.training.recipe import load_recipe, recipe_names
 from vdiff_lite.viz.players import save_clip
@@ -71,20 +73,21 @@ def test_without_a_recipe_there_is_one_set_of_defaults():
     assert cli.Train(out="x").recipe == "tiny" and load_recipe().network == "tiny" and not load_recipe().data
 
 
-def test_recipes_are_those_of_the_shipped_cards():
-    recipes = [asdict(stage) for name in ("digits32", "digits32_begin") for stage in load_recipe(name).stages]
-    shipped = [stage["recipe"] for stage in checkpoint.stages(checkpoint.read_card("digits32_begin"))]
-    newer = dict(self_rollout_steps=0, image_every=0, foresight=0, foresight_after=[])
-    assert json.loads(json.dumps(recipes)) == [newer | recipe for recipe in shipped]
-    assert load_recipe("digits32_begin").start_from == "digits32"
-    card, recipe = checkpoint.read_card("digits32"), load_recipe("digits32")
-    assert str(BouncingDigits(**recipe.data)) == card["data"]
-    assert card["schedule"].items() >= recipe.schedule.items()
+@pytest.mark.parametrize("name", checkpoint.shipped())
+def test_a_shipped_card_has_the_recipe_of_its_name(name):
+    card, recipe = checkpoint.read_card(name), load_recipe(name)
+    assert [stage["recipe"] for stage in checkpoint.stages(card)] == json.loads(json.dumps(
+        [asdict(stage) for stage in recipe.stages]))
+    network = VideoUNetConfig.preset(recipe.network)
+    assert card["unet"] == network.to_dict()
+    assert card["data"] == str(BouncingDigits(size=network.size, **recipe.data))
+    assert card["schedule"] == NoiseSchedule(**recipe.schedule).config()
+    assert card["steps"] == pytest.approx(recipe.stages[-1].steps, rel=0.01)
 
 
-def test_make_trains_by_the_recipes():
-    makefile = (ROOT / "Makefile").read_text()
-    assert all(f"vdiff train --recipe {name} -" in makefile for name in ("digits32", "digits32_begin"))
+def test_make_trains_by_recipes_that_ship():
+    trained = set(re.findall(r"vdiff train --recipe (\w+)", (ROOT / "Makefile").read_text()))
+    assert {"digits32"} <= trained <= set(recipe_names())
 
 
 def test_train_writes_a_checkpoint_that_samples(tmp_path, capsys):
@@ -184,21 +187,13 @@ def test_a_state_wins_over_start_from_and_says_so(tmp_path, capsys):
     assert again["before"] == second["before"] and again["steps"] == 2
 
 
-def test_a_run_can_begin_and_end_with_foresight(tmp_path):
-    out = tmp_path / "mine"
-    assert main(["train", "--out", str(out), *QUICK, "steps=1", "foresight=2", "foresight_after=1,1"]) == 0
-    assert checkpoint.load(out).net.decoder[0].temporal.foresee.taught
-    assert checkpoint.load(out).card["recipe"]["foresight"] == 2
-
-
 @pytest.mark.parametrize("setting, says", [
     ("turbo=3", "turbo is unknown; choose from batch,"), ("noise_mix", "'noise_mix' is no setting"),
-    ("frame_stride=2", "frame_stride=2 must be tuple"), ("noise_mix=1,2", "noise_mix=(1, 2)"),
+    ("betas=2", "betas=2 must be tuple"), ("noise_mix=1,2", "noise_mix=(1, 2)"),
     ("steps=many", "steps='many' must be int"), ("steps=100", "short_steps=1400 and decay=3600 do not fit"),
     ("network=huge", "preset 'huge'"), ("mix=1,0,0,0", "mix is called noise_mix now"),
     ("high=0.4", "high is called high_noise_fraction now"), ("ema=0.9", "ema is called ema_decay now"),
-    ("time_lapse=1,2", "time_lapse is called frame_stride now"),
-    ("own_steps=9", "own_steps is called self_rollout_steps now")])
+    ("digits=2", "digits is called num_digits now"), ("frame_stride=1,2", "frame_stride is unknown")])
 def test_train_names_a_setting_that_does_not_fit(tmp_path, capsys, setting, says):
     assert main(["train", "--out", str(tmp_path / "x"), "--set", setting]) == 2
     assert says in capsys.readouterr().err
@@ -217,7 +212,7 @@ def test_train_on_a_folder_of_videos(tmp_path, capsys):
     save_clip(BouncingDigits().sample(1).video[0], tmp_path / "a.gif", enlarge=1)
     train = lambda *more: main(["train", "--out", str(tmp_path / "mine"), *QUICK, "steps=1", *more])
     assert train("--videos", str(tmp_path)) == 0
-    assert checkpoint.read_card(tmp_path / "mine")["recipe"]["frame_stride"] == [1]
+    assert checkpoint.read_card(tmp_path / "mine")["data"].startswith("VideoFolder(")
     assert train("--videos", str(tmp_path)) == 0 and "going on from step 1" in capsys.readouterr().out
     assert train() == 2 and "data: \"VideoFolder(" in capsys.readouterr().err
 
@@ -239,7 +234,7 @@ def test_extend_says_what_failed_first(tmp_path, capsys, method, says):
     (["sample", "--out", "x.gif", "--eta", "nan"], "eta=nan"),
     (["sample", "--out", "no/x.gif"], "there is no folder no"),
     (["sample", "--out", "x.gif", "--device", "abacus"], "device 'abacus' is not available here;"),
-    (["sample", "--out", "x.gif", "--begin", "digits32"], "--begin is called --first-frame-model now"),
+    (["sample", "--out", "x.gif", "--first", "16"], "first=16 must lie between 1 and 15"),
     (["evaluate", "--clips", "0"], "batch=0"),
     (["extend", "--out", "x.avi"], "unknown ending"),
     (["extend", "--out", "x.gif", "--frames", "0"], "frames=0"),
@@ -259,11 +254,11 @@ def test_extend_says_what_failed_first(tmp_path, capsys, method, says):
     (["sing"], "there is no such command; choose from train,"),
     (["train", "--out", "x", "--videos", "nowhere"], "nowhere is not a folder"),
     (["train", "--out", "x.1"], "without an ending"),
-    (["train", "--out", "x", "--recipe", "cake"], "choose from digits32, digits32_begin, tiny"),
+    (["train", "--out", "x", "--recipe", "cake"], "choose from digits32, digits32_fixed, digits64x2, tiny"),
     (["train", "--out", "x", "--set", "network=base", "--start-from", "digits32"],
      "start_from='digits32': its network is"),
     (["train", "--out", "x", "--steps", "100"], "--steps is called --set steps=N now"),
-    (["train", "--out", "x", "--time-lapse=2"], "--time-lapse is called --set frame_stride=N,N now")])
+    (["train", "--out", "x", "--short-steps=2"], "--short-steps is called --set short_steps=N now")])
 def test_errors_are_one_line(command, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(command) == 2
@@ -276,31 +271,25 @@ def test_errors_are_one_line(command, says, capsys, tmp_path, monkeypatch):
 def test_doctor_finds_checkpoints_and_recipes(capsys):
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
-    assert "checkpoint digits32" in out and "sha256 ok" in out and "digits32, digits32_begin, tiny" in out
+    assert all(f"checkpoint {name} " in out for name in checkpoint.shipped())
+    assert out.count("sha256 ok") == len(checkpoint.shipped()) and ", ".join(recipe_names()) in out
 
 
 def test_evaluate_prints_a_table(tmp_path, capsys):
-    command = ["evaluate", "--clips", "2", "--steps", "2", "--out", str(tmp_path / "x.json")]
-    tables, results = [], []
-    for more in ([], ["--first-frame-model", "digits32"]):  # with the first-frame model, and without one
-        assert main([*command, *more]) == 0
-        tables.append(capsys.readouterr().out)
-        results.append(json.loads((tmp_path / "x.json").read_text()))
-    assert all("PSNR in dB" in table and "two true" in table for table in tables)
-    assert "first-frame model" in tables[0] and "first-frame model" not in tables[1]
-    shipped = checkpoint.read_card("digits32_begin")["sha256"]
-    assert results[0]["first_frame_model_sha256"] == shipped and "first_frame_model_sha256" not in results[1]
-    assert results[1]["command"].endswith("--first-frame-model digits32 --seed 0 --clips 2 --steps 2")
-    other = results[0].pop("with_first_frame_model")
-    assert all(results[0][way] == results[1][way] for way in ("from_noise", "generated", "from_truth"))
-    assert other != results[0]["generated"]
+    out = tmp_path / "x.json"
+    assert main(["evaluate", "--clips", "2", "--steps", "2", "--out", str(out)]) == 0
+    table, result = capsys.readouterr().out, json.loads(out.read_text())
+    assert "PSNR in dB" in table and all(heading in table for heading in (*WAYS.values(), "real clips"))
+    assert result["command"] == "vdiff evaluate --checkpoint digits32 --clips 2 --steps 2 --seed 0"
+    assert result["sha256"] == checkpoint.read_card("digits32")["sha256"] and len(result["psnr"]) == 11
+    assert len({result[way]["intensity"] for way in WAYS}) == 3, "three ways, three kinds of clips"
 
 
-def test_sample_begins_with_the_first_frame_model(tmp_path):
+def test_sample_draws_the_first_frames_alone_or_all_at_once(tmp_path):
     def draw(*options):
         command = ["sample", "--out", str(tmp_path / "x.gif"), "--clips", "1", "--frames", "4"]
         assert main([*command, "--steps", "2", *options]) == 0
         return (tmp_path / "x.gif").read_bytes()
 
-    assert draw() == draw("--first-frame-model", "digits32_begin", "--first", "2")
-    assert draw("--first-frame-model", "digits32") != draw()
+    assert draw() == draw("--first", "1", "--eta", "0.5")
+    assert len({draw("--first", "0"), draw("--first", "1"), draw("--first", "2"), draw("--eta", "0")}) == 4
