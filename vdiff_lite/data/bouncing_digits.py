@@ -1,7 +1,7 @@
 """Bouncing digits: clips with their ground truth, endless and seeded."""
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -74,21 +74,22 @@ class BouncingDigits:
         return self.digit_size + 2 * MARGIN
 
     def sample(self, batch: int, generator: Generator | None = None) -> Batch:
-        """Draw `batch` new clips, on the CPU. Raises ValueError for a batch below 1."""
+        """Draw `batch` new clips, where the generator lives. Raises ValueError for a batch below 1."""
         if batch < 1:
             raise ValueError(f"batch={batch} clips; ask for 1 or more")
-        images, labels = glyphs(self.digit_size, self.split)
+        device = generator.device if generator is not None else torch.device("cpu")
+        rand = partial(torch.rand, generator=generator, device=device)
+        images, labels = (x.to(device) for x in glyphs(self.digit_size, self.split))
         b, n = batch, self.num_digits
-        indices = torch.randint(len(images), (b, n), generator=generator)
+        indices = torch.randint(len(images), (b, n), generator=generator, device=device)
         low, high = self.speed
-        speed = low + (high - low) * torch.rand(b, n, 1, generator=generator)
-        angle = 2 * torch.pi * torch.rand(b, n, 1, generator=generator)
+        speed, angle = low + (high - low) * rand(b, n, 1), 2 * torch.pi * rand(b, n, 1)
         velocity = speed * torch.cat([angle.sin(), angle.cos()], -1)
-        room = torch.tensor(self.size) - self._glyph_size
-        start = room * torch.rand(b, n, 2, generator=generator)
+        room = torch.tensor(self.size, device=device) - self._glyph_size
+        start = room * rand(b, n, 2)
 
-        line = start[:, :, None] + velocity[:, :, None] * torch.arange(self.num_frames)[:, None]
-        phase = torch.remainder(line, 2 * room)
+        frame = torch.arange(self.num_frames, device=device)
+        phase = torch.remainder(start[:, :, None] + velocity[:, :, None] * frame[:, None], 2 * room)
         reflected = phase > room
         corner = torch.where(reflected, 2 * room - phase, phase)
         truth = DigitTruth(positions=corner + (self._glyph_size - 1) / 2,

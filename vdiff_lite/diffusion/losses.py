@@ -1,8 +1,10 @@
 """What training lowers, and at which noise levels: the error of v."""
 
+from collections.abc import Callable
+
 import torch
 from einops import reduce
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from vdiff_lite.diffusion.schedule import NoiseSchedule
 
@@ -15,7 +17,7 @@ WEIGHTINGS = {
 }
 
 
-def v_loss(net: nn.Module, schedule: NoiseSchedule, x0: Tensor, t: Tensor, eps: Tensor, weighting: str = "v",
+def v_loss(net: Callable, schedule: NoiseSchedule, x0: Tensor, t: Tensor, eps: Tensor, weighting: str = "v",
            **model_kwargs) -> Tensor:
     """Mean squared error of v over the frames that are noisy.
 

@@ -56,6 +56,7 @@ class NoiseSchedule:
         alpha_bar = {"linear": _linear, "cosine": _cosine, "sigmoid": _sigmoid}[shape](u)
         alpha_bar = alpha_bar / (alpha_bar + shift**2 * (1 - alpha_bar))
         self.alpha_bar = rescale_zero_terminal_snr(alpha_bar) if zero_terminal_snr else alpha_bar
+        self._copies = {}
 
     def config(self) -> dict:
         """The arguments that make this schedule again, as a dict."""
@@ -130,10 +131,15 @@ class NoiseSchedule:
         t = torch.as_tensor(t)
         if t.dtype.is_floating_point:
             raise ValueError(f"t has dtype {t.dtype}; noise levels are whole numbers to {self.num_timesteps}")
-        if t.numel() and (t.min() < 0 or t.max() > self.num_timesteps):
+        # On a GPU the check would have to wait for it; there, the lookup itself refuses a level too high.
+        unseen = t.is_cuda or torch.compiler.is_compiling()
+        if t.numel() and not unseen and (t.min() < 0 or t.max() > self.num_timesteps):
             raise ValueError(f"t runs from {t.min().item()} to {t.max().item()}; "
                              f"noise levels lie between 0 and {self.num_timesteps}")
-        return self.alpha_bar.to(t.device)[t]
+        if t.device not in self._copies:  # once per device, not in every step
+            kind = torch.float32 if t.device.type == "mps" else torch.float64  # MPS has no float64
+            self._copies[t.device] = self.alpha_bar.to(t.device, kind)
+        return self._copies[t.device][t]
 
     def __repr__(self):
         return "NoiseSchedule(" + ", ".join(f"{k}={v!r}" for k, v in self.config().items()) + ")"

@@ -68,9 +68,10 @@ class _Rotate(torch.autograd.Function):
 def clean_mask(t: Tensor) -> Tensor | None:
     """Which frames may attend to which: (b, f) noise levels -> (b, f, f) bool, or None when all may.
 
-    A frame at t = 0 is known: it does not attend to frames that are still being made.
+    A frame at t = 0 is known: it does not attend to frames that are still being made. On a GPU, whose values
+    would have to be waited for, there is always a mask.
     """
     clean = t == 0
-    if not torch.compiler.is_compiling() and (not clean.any() or clean.all()):
+    if not (t.is_cuda or torch.compiler.is_compiling()) and (not clean.any() or clean.all()):
         return None
     return ~(clean[:, :, None] & ~clean[:, None, :])

@@ -102,8 +102,8 @@ class VideoUNet(nn.Module):
         """
         b, f = self._check(xt)
         t = per_frame(t, b, f).to(xt.device)
-        positions = torch.arange(f) if positions is None else torch.as_tensor(positions)
-        angles = rotary_angles(positions, self.config.head_channels).to(xt)
+        positions = torch.arange(f, device=xt.device) if positions is None else torch.as_tensor(positions)
+        angles = rotary_angles(positions.to(xt.device), self.config.head_channels).to(xt)
         noise = self.noise_embedding(t)
         if condition is not None:
             noise = noise + condition.repeat_interleave(f, dim=0)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from vdiff_lite.training.optimizer import set_lr
+
 
 def lr_factor(step: int, steps: int, warmup: int = 100, decay: int | None = None) -> float:
     """What the learning rates are multiplied by: linear warm-up, 1, then a cosine down to 2%.
@@ -26,21 +28,21 @@ class DivergedError(RuntimeError):
     """The loss is not a number any more."""
 
 
-def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor, factor: float,
-                   clip: float = 1.0) -> Tensor:
-    """One step: gradients of the loss, their norm held to `clip`, learning rates times `factor`.
+def check_finite(step: int, loss: Tensor | float, norm: Tensor | float) -> None:
+    """Raise DivergedError when the loss of a step, or the norm of its gradient, is not finite."""
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise DivergedError(f"step {step}: loss {float(loss)}, gradient norm {float(norm)}")
 
-    Returns the norm before clipping. Raises DivergedError, with the weights as they were, when loss or norm
-    is not finite.
+
+def update(optimizer: torch.optim.Optimizer, loss: Tensor, clip: float = 1.0) -> Tensor:
+    """Gradients of the loss, their norm held to `clip`, an optimizer step. Returns the norm before clipping.
+
+    Reads no value of a tensor: a GPU is never waited for, and a CUDA graph can hold it.
     """
-    params = [p for group in optimizer.param_groups for p in group["params"]]
-    for group in optimizer.param_groups:
-        group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
     optimizer.zero_grad()
     loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(params, clip)
-    if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
-        raise DivergedError(f"loss {loss.item()}, gradient norm {norm.item()}")
+    norm = torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]],
+                                          clip)
     optimizer.step()
     return norm
 
@@ -53,7 +55,9 @@ def fit(optimizer: torch.optim.Optimizer, loss_of: Callable[[int], Tensor], step
     with tqdm(range(steps), disable=not bar, unit="step", desc=name) as shown:
         for step in shown:
             loss = loss_of(step)
-            optimizer_step(optimizer, loss, lr_factor(step, steps, warmup, decay), clip)
+            set_lr(optimizer, lr_factor(step, steps, warmup, decay))
+            norm = update(optimizer, loss, clip)
+            check_finite(step, loss, norm)
             losses.append(loss.item())
             shown.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.4f}")
             if on_step:

@@ -1,7 +1,8 @@
-"""Training: one loss, four kinds of noise levels, an average of the weights, exact resume."""
+"""Training: one loss, four kinds of noise levels, an average of the weights, exact resume; CPU and GPU."""
 
 import copy
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,21 +16,24 @@ from tqdm.auto import tqdm
 
 from vdiff_lite import checkpoint
 from vdiff_lite.data.batch import ClipSource
+from vdiff_lite.data.bouncing_digits import BouncingDigits
 from vdiff_lite.diffusion.denoiser import Denoiser
 from vdiff_lite.diffusion.losses import draw_noise_levels, v_loss
 from vdiff_lite.diffusion.samplers import noise_like
 from vdiff_lite.diffusion.schedule import NoiseSchedule
-from vdiff_lite.training.loop import DivergedError, interruptible, lr_factor, optimizer_step
-from vdiff_lite.training.optimizer import make_optimizer
+from vdiff_lite.training.captured import CapturedStep
+from vdiff_lite.training.loop import DivergedError, check_finite, interruptible, lr_factor, update
+from vdiff_lite.training.optimizer import make_optimizer, set_lr
 from vdiff_lite.training.recipe import TrainConfig
 
+READ_EVERY = 25  # steps after which losses are fetched from a GPU
 
 @dataclass(frozen=True)
 class Progress:
     """What training reports after each step."""
 
     step: int  # steps taken so far
-    loss: float
+    loss: float  # the latest that has been read; nan before that
     clips_per_second: float
     seconds_left: float
 
@@ -38,53 +42,89 @@ class Trainer:
     """Trains a network to predict v; everything that it needs to go on is in `save` and `resume`.
 
     net: any nn.Module called as net(xt, t) that predicts v;  schedule: NoiseSchedule;  data: ClipSource;
-    config: TrainConfig.  The random numbers of step n depend on the seed and n alone, so a run that was cut
-    off and resumed from its last save ends with the same bytes as one that was not.
+    config: TrainConfig;  precision: "float32" or "bf16", which computes the network in bfloat16 by autocast,
+    weights and average staying float32;  compiled: whether by torch.compile. None for either: yes on a GPU.
+    The random numbers of step n depend on the seed and n alone, so a run that was cut off and resumed from
+    its last save ends with the same bytes as one that was not, on the same kind of device.
+
+    On a GPU nothing waits for it: digits are drawn there, the step is one CUDA graph (`CapturedStep`), and
+    losses are read every `READ_EVERY` steps.
     """
 
     def __init__(self, net: nn.Module, schedule: NoiseSchedule, data: ClipSource,
-                 config: TrainConfig | None = None, device: str | torch.device = "cpu"):
-        self.config = config or TrainConfig()
-        self.net, self.schedule, self.data, self.device = net.to(device).train(), schedule, data, device
+                 config: TrainConfig | None = None, device: str | torch.device = "cpu",
+                 precision: str | None = None, compiled: bool | None = None):
+        self.config, self.device = config or TrainConfig(), torch.device(device)
+        self.net, self.schedule, self.data = net.to(device).train(), schedule, data
+        on_gpu = self.device.type == "cuda"
+        self.precision = precision or ("bf16" if on_gpu else "float32")
+        if self.precision not in ("float32", "bf16"):
+            raise ValueError(f"precision={precision!r} is unknown; choose float32 or bf16")
+        self.forward = torch.compile(net, dynamic=False) if compiled or (compiled is None and on_gpu) else net
+        self.captured = CapturedStep(self.update) if on_gpu else self.update
         _, c, _, h, w = data.with_frames(1).sample(1, Generator().manual_seed(0)).video.shape
         self.sample_shape = (c, h, w)
         self.ema = AveragedModel(net, multi_avg_fn=partial(_ema, self.config.ema_decay))
         self.ema.n_averaged += 1  # the average begins with the weights before the first step
         self.optimizer = make_optimizer(net, self.config.lr, self.config.matrix_lr, self.config.betas,
                                         self.config.weight_decay)
-        self.step, self.losses = 0, []
+        self.step, self._losses, self._unread = 0, [], []
         self.before = []  # training stages that the first weights have behind them: `checkpoint.stages`
 
     @property
     def parameters(self) -> int:
         return sum(p.numel() for p in self.net.parameters())
 
-    def train_step(self) -> float:
-        """One optimizer step. Returns the loss. Raises DivergedError when it is not finite."""
-        config, step = self.config, self.step
-        x0, t, eps = self._batch(step)
-        loss = v_loss(self.net, self.schedule, x0, t, eps, config.weighting)
-        try:
-            factor = lr_factor(step, config.steps, config.warmup, config.decay)
-            optimizer_step(self.optimizer, loss, factor, config.clip)
-        except DivergedError as error:
-            raise DivergedError(f"step {step}: {error}; resume from the last save with a lower matrix_lr "
-                                f"than {config.matrix_lr}") from None
+    @property
+    def losses(self) -> list[float]:
+        """The loss of every step so far. Raises DivergedError when one was not finite."""
+        self._read()
+        return self._losses
+
+    def train_step(self) -> None:
+        """One optimizer step. Raises DivergedError when a loss is not finite, on a GPU some steps later."""
+        config = self.config
+        set_lr(self.optimizer, lr_factor(self.step, config.steps, config.warmup, config.decay))
+        self._unread.append(self.captured(*self._batch(self.step)))
         self.ema.update_parameters(self.net)
         self.step += 1
-        self.losses.append(loss.item())
-        return self.losses[-1]
+        if self.device.type != "cuda" or len(self._unread) == READ_EVERY:
+            self._read()
+
+    def update(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """What a step computes: loss, gradients, new weights. Returns (loss, norm of the gradient), (2,)."""
+        loss = v_loss(self._predict, self.schedule, x0, t, eps, self.config.weighting)
+        norm = update(self.optimizer, loss, self.config.clip)
+        return torch.stack([loss.detach(), norm])
+
+    def _predict(self, xt: Tensor, t: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.forward(xt, t)
+
+    def _read(self) -> None:
+        unread, self._unread = self._unread, []
+        for loss, norm in torch.stack(unread).tolist() if unread else []:
+            try:
+                check_finite(len(self._losses), loss, norm)
+            except DivergedError as error:
+                raise DivergedError(f"{error}; resume from the last save with a lower matrix_lr than "
+                                    f"{self.config.matrix_lr}") from None
+            self._losses.append(loss)
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        config = self.config
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        config, seed = self.config, self.config.seed * 1_000_003 + step
+        generator = torch.Generator().manual_seed(seed)
         short = 2 if step < config.short_steps else 1
         batch, frames = config.batch * short, config.frames // short
-        x0 = self.data.with_frames(frames).sample(batch, generator).video
+        on_device = generator
+        if self.device.type == "cuda" and isinstance(self.data, BouncingDigits):
+            on_device = torch.Generator(self.device).manual_seed(seed)
+        x0 = self.data.with_frames(frames).sample(batch, on_device).video
         noise_mix = config.noise_mix if frames > 1 else (1, 0, 0, 0)
         t = draw_noise_levels(batch, frames, self.schedule.num_timesteps, noise_mix,
                               config.high_noise_fraction, generator)
-        return x0.to(self.device), t.to(self.device), noise_like(x0, generator).to(self.device)
+        eps = noise_like(x0, on_device)
+        return tuple(x.to(self.device, non_blocking=True) for x in (x0, t, eps))
 
     def run(self, save_to: str | Path | None = None, save_every: int = 500,
             bar: bool = True) -> Iterator[Progress]:
@@ -97,15 +137,15 @@ class Trainer:
         bar = tqdm(total=steps, initial=first, disable=not bar, unit="step")
         with bar, interruptible(save_to) as interrupts:
             while self.step < steps:
-                loss = self.train_step()
+                self.train_step()
                 per_step = (time.perf_counter() - started) / (self.step - first)
                 speed = self.config.batch / per_step
                 bar.update()
-                recent = self.losses[-50:]
+                recent = self._losses[-50:] or [math.nan]  # what has been read: nobody waits for the rest
                 bar.set_postfix(loss=f"{sum(recent) / len(recent):.4f}", clips_s=f"{speed:.1f}")
                 if save_to and (self.step % save_every == 0 or self.step == steps):
                     self.save(save_to)
-                yield Progress(self.step, loss, speed, per_step * (steps - self.step))
+                yield Progress(self.step, recent[-1], speed, per_step * (steps - self.step))
                 if interrupts:
                     self.save(save_to)
                     raise KeyboardInterrupt(f"stopped after step {self.step}, saved in {save_to}; "
@@ -154,7 +194,7 @@ class Trainer:
             i, key = name.split(".")
             state["state"].setdefault(int(i), {})[key] = value
         self.optimizer.load_state_dict(state)
-        self.step, self.losses, self.before = about["step"], about["losses"], about.get("before", [])
+        self.step, self._losses, self.before = about["step"], about["losses"], about.get("before", [])
         self.ema.n_averaged.fill_(self.step + 1)
         return self
 
