@@ -11,10 +11,10 @@ from vdiff_lite.models.video_unet import VideoUNetConfig
 from vdiff_lite.viz.strips import COLORS
 
 # What a block looks at: its color and its hatch, a second cue.
-KINDS = {"convolutions, within each frame": (COLORS[5], ""),
+LOOKS = {"convolutions, within each frame": (COLORS[5], ""),
          "attention along time, per token": (COLORS[4], "///"),
          "joint attention, all tokens of all frames": (COLORS[3], "xx")}
-CONVOLUTIONS, TEMPORAL, JOINT = KINDS
+CONVOLUTIONS, TEMPORAL, JOINT = LOOKS
 WIDTH, EDGE, STEM = 6.4, 0.1, 0.35  # inches: figure; margin; from an edge to the arrows that go down and up
 WIDEST, TALLEST, LOWEST = 2.1, 1.6, 0.5  # of a box: width of the most channels, height of the finest level
 HEAD, GAP, LEGEND = 1.0, 0.62, 1.75  # above the first level, between levels, under the last box
@@ -53,7 +53,7 @@ def network_diagram(config: VideoUNetConfig) -> Figure:
         bottom = top + height
     _middle(axis, config.num_middle, tops[-1] + 0.1, bottom)
     handles = [Patch(facecolor=color, hatch=hatch, edgecolor="black", label=kind)
-               for kind, (color, hatch) in KINDS.items()]
+               for kind, (color, hatch) in LOOKS.items()]
     handles.append(axis.plot([], [], "k--", label="skip connection: added to what comes from below")[0])
     axis.legend(handles=handles, loc="lower left", frameon=False, fontsize=LARGE, handlelength=1.6,
                 borderaxespad=0, bbox_to_anchor=(0, 0.01))
@@ -79,7 +79,7 @@ def _middle(axis: Axes, number: int, top: float, bottom: float) -> None:
 
 def _box(axis: Axes, x: float, y: float, width: float, height: float, kinds: Sequence[str]) -> None:
     for i, kind in enumerate(kinds):
-        color, hatch = KINDS[kind]
+        color, hatch = LOOKS[kind]
         part = width / len(kinds)
         axis.add_patch(Rectangle((x + i * part, y), part, height, facecolor=color, hatch=hatch,
                                  edgecolor="black", linewidth=1.2))
