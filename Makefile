@@ -7,7 +7,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION = 1
 HALF = OMP_NUM_THREADS=$$($(BIN)/python -c 'import os; print(max(1, os.cpu_count() // 2))')
 
 .DEFAULT_GOAL := help
-.PHONY: help book test unit notebooks lab train first-frame bench study execute lint environment clean
+.PHONY: help book test unit notebooks lab train bench study execute lint environment clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,17 +42,13 @@ lab: .venv/ready  ## open the notebooks in JupyterLab
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab notebooks
 
 train: .venv/ready  ## train digits32 again into data/checkpoints/retrained (goes on where it was cut off)
-	@echo "== training digits32 (about an hour on two cores)"
+	@echo "== training digits32 (minutes on a large GPU, a night on two cores)"
 	@$(BIN)/vdiff train --recipe digits32 --out data/checkpoints/retrained/digits32
-
-first-frame: .venv/ready  ## train digits32's first-frame model, from retrained/digits32 (goes on where it was cut off)
-	@echo "== training digits32_fixed (about two hours on two cores)"
-	@$(BIN)/vdiff train --recipe digits32_fixed --start-from data/checkpoints/retrained/digits32 --out data/checkpoints/retrained/digits32_begin
 
 bench: .venv/ready  ## measure the speed; writes data/results/bench_cpu.json
 	@$(BIN)/python tests/bench.py
 
-study: .venv/ready  ## run the study of chapters 7 to 10 again (about nine hours of one core; goes on where it was cut off)
+study: .venv/ready  ## run the study of chapters 7 to 10 again (some hours of one core; goes on where it was cut off)
 	@$(BIN)/python book/_tools/study.py
 
 execute: .venv/ready  ## run the notebooks and keep their outputs (after editing them)
