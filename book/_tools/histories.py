@@ -27,7 +27,7 @@ from vdiff_lite.training.history import train_history
 
 TABLE = Path(__file__).resolve().parents[2] / "data" / "results" / "histories.csv.gz"
 NEW, CLIPS = 11, 64
-SIZES = (8, 64)
+SIZES = {5: (8, 64), 10: (64,)}  # numbers in the embedding, by the frames that an encoder reads
 READY = """
 from vdiff_lite.methods import history_guidance, history_encoder
 from vdiff_lite.models.history_encoder import HistoryEncoder
@@ -52,7 +52,7 @@ MEMORY = {
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--num-context", type=int, nargs="+", default=[1, 5, 10],
+    parser.add_argument("--num-context", type=int, nargs="+", default=[5, 10],
                         help="lengths of the past; lengths can run side by side")
     steps, lengths = vars(parser.parse_args()).values()
     vd.prepare_cpu()
@@ -64,7 +64,7 @@ def main():
     for k in lengths:
         blocks = range(0, CLIPS, 16)
         truth = torch.cat([true_clips(first, 16, k + NEW) for first in blocks])  # those of `vdiff compare`
-        for size in SIZES:
+        for size in SIZES[k]:
             path = checkpoint.folder() / "history" / f"digits32_{k}_{size}"
             setting = f"frames={k} size={size}"
             if not is_trained(path, base, steps):
