@@ -23,7 +23,7 @@ class Train:
     example:
       vdiff train --out data/checkpoints/mine --videos my_clips/ --set steps=6000 batch=16"""
     out: str  # checkpoint to write, without ending; the run's state lies beside it
-    recipe: str = "tiny"  # a shipped one (tiny, digits32, digits32_fixed) or a .toml file
+    recipe: str = "tiny"  # a shipped one (tiny, digits32, digits32_fixed, digits64x2) or a .toml file
     # NAME=VALUE ...: change the recipe; network, arguments of BouncingDigits and NoiseSchedule, and settings
     # of TrainConfig, in every stage
     set: tuple[str, ...] = ()
@@ -32,6 +32,10 @@ class Train:
     start_from: str | None = None  # begin with the weights of this checkpoint; a state that is there wins
     anyway: bool = False  # go on from a state of another recipe or of other data
     samples_every: int = 1000  # draw clips on the way, into OUT.samples/; 0: none
+    precision: Literal["float32", "bf16"] | None = None  # the default is bf16 on a GPU, else float32
+    accumulate: int = 1  # take each batch in so many parts, one after the other: less memory
+    recompute: bool = False  # compute activations again in the backward pass: still less memory, more time
+    log: Literal["tensorboard"] | None = None  # besides OUT.log.csv; into the folder of OUT
     device: str | None = None  # cuda, mps or cpu; the default is cuda if there is one, else cpu
 
 
@@ -103,6 +107,8 @@ class Compare(WithPast):
 @dataclass(kw_only=True)
 class Evaluate(Model):
     """Print the table a checkpoint is judged by, on held-out digits.
+
+    The digits are of the kind that it was trained on: one in 32x32 for digits32, two in 64x64 for digits64x2.
 
     example:
       vdiff evaluate --checkpoint digits32 --clips 64"""

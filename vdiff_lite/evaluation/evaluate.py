@@ -1,43 +1,50 @@
 """What a checkpoint is judged by: how well it continues a clip, and what its clips from noise are like."""
 
+import ast
 import math
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from pandas import DataFrame
+from scipy.stats import binomtest
 from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
+from vdiff_lite.data.batch import Batch, ClipSource
 from vdiff_lite.data.bouncing_digits import BouncingDigits
 from vdiff_lite.diffusion.denoiser import Denoiser
 from vdiff_lite.diffusion.samplers import ddim, noise_like, run_sampler, sample
 from vdiff_lite.evaluation import digit_metrics, video_metrics
 from vdiff_lite.evaluation.feature_net import clip_features, frechet, real_clip_features
+from vdiff_lite.evaluation.two_digits import score_two_digits
 from vdiff_lite.methods import history_guidance
 from vdiff_lite.rollout import generate
 
 
-def prediction(denoiser: Denoiser, clips: int = 64, num_context: int = 5, frames: int = 16, steps: int = 25,
-               seed: int = 0, bar: bool = False) -> tuple[Tensor, Tensor]:
-    """Continue held-out clips, the past in the window, and compare with the true future.
+def held_out_digits(denoiser: Denoiser) -> BouncingDigits:
+    """Held-out digits of the kind that a network was trained on, by its card; without one, one in 32x32."""
+    data = getattr(denoiser, "card", {}).get("data", "")
+    if not data.startswith("BouncingDigits("):
+        return BouncingDigits(split="test")
+    keywords = ast.parse(data, mode="eval").body.keywords
+    arguments = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
+    return BouncingDigits(**arguments | dict(split="test", num_frames=16))
 
-    Returns (clips, frames - num_context) twice: PSNR in dB of each new frame, and the same for the last
-    context frame repeated.
-    """
+
+def continue_clips(denoiser: Denoiser, data: ClipSource, clips: int = 64, num_context: int = 5,
+                   steps: int = 25, seed: int = 0, bar: bool = False) -> tuple[Tensor, Batch]:
+    """Continue clips of `data`, the past in the window: the clips made, past included, and the true ones."""
     generator = Generator().manual_seed(seed)
-    truth = BouncingDigits(num_frames=frames, split="test").sample(clips, generator).video
-    xt = noise_like(truth, generator)
+    true = data.sample(clips, generator)
+    xt = noise_like(true.video, generator)
     made = []
-    batches = list(zip(truth.split(16), xt.split(16)))
+    batches = list(zip(true.video.split(16), xt.split(16)))
     for x, noise in tqdm(batches, disable=not bar, desc="continuing clips"):
         method = history_guidance(denoiser, x[:, :, :num_context].to(denoiser.device))
         with torch.no_grad():
             made.append(run_sampler(ddim(method, noise.to(denoiser.device), denoiser.schedule, steps)).cpu())
-    future = truth[:, :, num_context:]
-    still = truth[:, :, num_context - 1:num_context].expand_as(future)
-    return (video_metrics.psnr(torch.cat(made)[:, :, num_context:].clamp(-1, 1), future),
-            video_metrics.psnr(still, future))
+    return torch.cat(made).clamp(-1, 1), true
 
 
 def draw_clips(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0, bar: bool = False,
@@ -81,13 +88,32 @@ WAYS = dict(from_noise="all at once, eta 0", noisy="all at once, eta 0.5",
 
 
 def evaluate(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0, bar: bool = False) -> dict:
-    """Both parts as one dict of plain numbers: what `vdiff evaluate` prints."""
-    model, still = prediction(denoiser, clips, steps=steps, seed=seed, bar=bar)
+    """All parts as one dict of plain numbers: what `vdiff evaluate` prints.
+
+    Clips from noise are left out but for one digit in 32x32: the measures of them are made for that.
+    """
+    data, num_context = held_out_digits(denoiser), 5
+    made, true = continue_clips(denoiser, data, clips, num_context, steps, seed, bar)
+    still = true.video[:, :, num_context - 1:num_context].expand_as(true.video)
+    model, copied = (video_metrics.psnr(x, true.video)[:, num_context:] for x in (made, still))
+    result = dict(clips=clips, steps=steps, seed=seed, num_context=num_context, psnr=model.mean(0).tolist(),
+                  psnr_standard_error=(model.std(0) / clips**0.5).tolist(),
+                  psnr_copy_last=copied.mean(0).tolist())
+    if data.num_digits == 2:
+        shown = {"model": made, "copy the last frame": still, "true clips": true.video}
+        return result | dict(two_digits={name: _two_digits(clip, true, num_context, data.digit_size)
+                                         for name, clip in shown.items()})
+    if (data.num_digits, data.size) != (1, (32, 32)):
+        return result
     ways = dict(from_noise=sample, noisy=partial(sample, eta=0.5), generated=generate)
-    scores = {way: from_noise(denoiser, clips, steps, seed, bar, draw) for way, draw in ways.items()}
-    return dict(clips=clips, steps=steps, seed=seed, num_context=5, psnr=model.mean(0).tolist(),
-                psnr_standard_error=(model.std(0) / clips**0.5).tolist(),
-                psnr_copy_last=still.mean(0).tolist(), **scores)
+    return result | {way: from_noise(denoiser, clips, steps, seed, bar, draw) for way, draw in ways.items()}
+
+
+def _two_digits(clip: Tensor, true: Batch, num_context: int, digit_size: int) -> dict:
+    """Counts of clips by `score_two_digits`, and the intensity of new frames relative to the truth's."""
+    counts = score_two_digits(clip, true.truth, num_context, digit_size)
+    made, real = (digit_metrics.intensity(x)[:, num_context:].mean() for x in (clip, true.video))
+    return {name: count.sum().item() for name, count in counts.items()} | dict(intensity=(made / real).item())
 
 
 def noise_table(result: dict) -> tuple[DataFrame, DataFrame]:
@@ -107,21 +133,51 @@ def noise_table(result: dict) -> tuple[DataFrame, DataFrame]:
     return titles(table), titles(errors.drop("real clips"))
 
 
+def two_digits_table(result: dict) -> DataFrame:
+    """What became of the two digits, of the dict of `evaluate`, one row per measure of `score_two_digits`.
+
+    clips: how many the fraction is of;  low, high: the 95% interval of the model's (Wilson 1927; scipy).
+    intensity: of new frames, relative to the truth's.
+    """
+    scores = DataFrame(result["two_digits"])
+    counts = scores.loc[["identity", "crossing", "swapped"]]
+    clips = scores.loc[["clear", "crosses", "crosses"], "model"].to_numpy(int)
+    intervals = [binomtest(int(count), n).proportion_ci(method="wilson") if n else (math.nan, math.nan)
+                 for count, n in zip(counts["model"], clips)]
+    table = counts.div(clips, axis=0).assign(clips=clips)
+    table[["low", "high"]] = intervals
+    table = table[["clips", "model", "low", "high", *counts.columns[1:]]]
+    table.loc["intensity"] = scores.loc["intensity"]
+    return table.fillna({"clips": result["clips"]}).astype({"clips": int})
+
+
 def report(result: dict) -> str:
     """The dict of `evaluate` as text."""
-    table, errors = noise_table(result)
-    for name in errors:
-        table.insert(table.columns.get_loc(name) + 1, "+-", errors[name], allow_duplicates=True)
     psnr = DataFrame({"model": result["psnr"], "+-": result["psnr_standard_error"],
                       "copy the last frame": result["psnr_copy_last"]})
     psnr = psnr.set_axis(range(1, len(psnr) + 1)).rename_axis("new frame")
-    return "\n".join([
-        f"{result['clips']} held-out clips, {result['num_context']} context frames, DDIM {result['steps']} "
-        f"steps, seed {result['seed']}", "PSNR in dB against the true future (+-: standard errors)",
-        psnr.round(1).to_string(), "", "clips from noise (+-: standard errors)",
-        table.round(3).to_string(na_rep=""), "speed, intensity: relative to the data's",
-        "same digit (as read), same shape: fractions of clips that end as they begin",
-        "frechet: distance from real clips, in the features of a small network"])
+    lines = [f"{result['clips']} held-out clips, {result['num_context']} context frames, "
+             f"DDIM {result['steps']} steps, seed {result['seed']}",
+             "PSNR in dB against the true future (+-: standard errors)", psnr.round(1).to_string(), ""]
+    if "two_digits" in result:
+        lines += ["the two digits at the end of the clip (low, high: 95% interval of the model)",
+                  two_digits_table(result).round(2).to_string(na_rep=""),
+                  "identity: fraction of clips in which both are themselves, on their own paths",
+                  "crossing: the same where they met and parted;  swapped: on each other's paths there",
+                  "intensity: of new frames, relative to the truth's"]
+    return "\n".join([*lines, *_noise_lines(result)])
+
+
+def _noise_lines(result):
+    if "from_noise" not in result:
+        return ["clips from noise: left out, their measures are for one digit in 32x32"]
+    table, errors = noise_table(result)
+    for name in errors:
+        table.insert(table.columns.get_loc(name) + 1, "+-", errors[name], allow_duplicates=True)
+    return ["clips from noise (+-: standard errors)",
+            table.round(3).to_string(na_rep=""), "speed, intensity: relative to the data's",
+            "same digit (as read), same shape: fractions of clips that end as they begin",
+            "frechet: distance from real clips, in the features of a small network"]
 
 
 def neighbors(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0) -> DataFrame:
