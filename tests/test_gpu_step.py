@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vdiff_lite import NoiseSchedule, TrainConfig, Trainer
-from vdiff_lite.training import captured
+from vdiff_lite.training.compute import WARM_UP, CapturedStep, Compute
 from vdiff_lite.training.loop import DivergedError
 
 READS = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "_is_all_true", "masked_select", "unique")
@@ -25,9 +25,10 @@ class NoReads(TorchDispatchMode):
 
 
 def trainer(net, data, **settings):
-    how = {name: settings.pop(name) for name in ("precision", "compiled") if name in settings}
+    how = {name: settings.pop(name) for name in ("precision", "compiled", "accumulate", "recompute")
+           if name in settings}
     config = TrainConfig(**dict(steps=12, batch=2, frames=4, short_steps=0, warmup=1, decay=6) | settings)
-    return Trainer(copy.deepcopy(net).train(), NoiseSchedule(), data, config, **how)
+    return Trainer(copy.deepcopy(net).train(), NoiseSchedule(), data, config, compute=Compute(**how))
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
@@ -85,8 +86,10 @@ def test_losses_that_are_read_later_are_the_same_and_a_divergence_is_found_when_
     with torch.no_grad():
         next(late.net.parameters()).fill_(float("nan"))
     late.train_step()
-    with pytest.raises(DivergedError, match="step 4: loss nan.*lower matrix_lr than 0.015"):
+    with pytest.raises(DivergedError, match=r"step 4: loss nan.*lower matrix_lr than 0\.015"):
         late.losses  # noqa: B018
+    with pytest.raises(DivergedError):
+        late.save("never.safetensors")
 
 
 def test_a_captured_step_runs_as_it_is_then_captures_once_per_shape_and_replays():
@@ -103,22 +106,38 @@ def test_a_captured_step_runs_as_it_is_then_captures_once_per_shape_and_replays(
 
     with mock.patch.multiple("torch.cuda", CUDAGraph=Graph, graph=mock.MagicMock(), Stream=mock.MagicMock(),
                              stream=mock.MagicMock(), current_stream=mock.MagicMock()):
-        quick = captured.CapturedStep(step)
-        for _ in range(captured.WARM_UP + 2):
+        quick = CapturedStep(step)
+        for _ in range(WARM_UP + 2):
             quick(torch.ones(2))
         quick(torch.ones(3))
-    assert calls == ["step"] * (captured.WARM_UP + 1) + ["replay", "replay", "step"]
+    assert calls == ["step"] * (WARM_UP + 1) + ["replay", "replay", "step"]
     _, (held,), _ = quick.graphs[(2,)]
     assert torch.equal(held, torch.ones(2))
+
+
+@pytest.mark.parametrize("how", [dict(accumulate=2), dict(recompute=True),
+                                 dict(accumulate=4, recompute=True)])
+def test_parts_and_recomputing_change_memory_alone(small_net, small_data, how):
+    plain, other = (trainer(small_net, small_data, batch=4, **kw) for kw in ({}, how))
+    for run in (plain, other):
+        list(run.run(bar=False))
+    torch.testing.assert_close(torch.tensor(other.losses), torch.tensor(plain.losses), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(other.by_level, plain.by_level, rtol=1e-3, atol=1e-4)
+    assert other.by_level[1].sum() > 0
+
+
+def test_a_batch_must_divide(small_net, small_data):
+    with pytest.raises(ValueError, match="batch=2 does not divide into 1 processes with accumulate=3"):
+        trainer(small_net, small_data, accumulate=3)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="wants a GPU")
 def test_on_a_gpu_the_captured_step_has_the_losses_of_one_that_is_not(small_net, small_data):
     config = TrainConfig(steps=12, batch=2, frames=4, short_steps=0, warmup=1, decay=6)
     make = lambda: Trainer(copy.deepcopy(small_net).train(), NoiseSchedule(), small_data, config, "cuda",
-                           "float32", False)
+                           Compute("float32", False))
     quick, plain = make(), make()
-    plain.captured = plain.update
+    plain.run_update = plain.update
     for run in (quick, plain):
         list(run.run(bar=False))
     torch.testing.assert_close(torch.tensor(quick.losses), torch.tensor(plain.losses), rtol=1e-3, atol=1e-4)

@@ -22,6 +22,7 @@ from vdiff_lite.evaluation.scores import score_clips
 from vdiff_lite.export import export
 from vdiff_lite.models.video_unet import VideoUNetConfig
 from vdiff_lite.rollout import generate
+from vdiff_lite.training.compute import Compute, launched
 from vdiff_lite.training.recipe import load_recipe, recipe_names
 from vdiff_lite.training.run import run_recipe
 from vdiff_lite.viz.players import check_clip_path, save_clip
@@ -40,8 +41,17 @@ def run_train(args) -> None:
         data = VideoFolder(args.videos, size=network.size, channels=network.in_channels)
     elif args.moving_mnist:
         data = MovingMNIST(args.moving_mnist, size=network.size)
+    out = Path(args.out)
+    accelerator = launched(args.log, str(out.parent))
+    if args.log:
+        accelerator.init_trackers(out.name)
+    compute = Compute(args.precision, None, args.accumulate, args.recompute, accelerator)
     path = run_recipe(recipe, args.out, data, args.start_from or "", pick_device(args.device), args.anyway,
-                      partial(draw_samples, every=args.samples_every))
+                      partial(draw_samples, every=args.samples_every), compute)
+    if accelerator:
+        accelerator.end_training()
+    if not compute.is_main:
+        return
     draw = shlex.join(["vdiff", "sample", "--checkpoint", str(path), "--out", "clip.gif"])
     print(f"wrote {path} and its card; draw from it with: {draw}")
 

@@ -17,24 +17,47 @@ WEIGHTINGS = {
 }
 
 
+def v_errors(net: Callable, schedule: NoiseSchedule, x0: Tensor, t: Tensor, eps: Tensor,
+             **model_kwargs) -> Tensor:
+    """Squared error of v, mean over each frame: x0, eps (b, c, f, h, w), t (b, f) long -> (b, f)."""
+    error = (net(schedule.add_noise(x0, t, eps), t, **model_kwargs) - schedule.v(x0, t, eps)) ** 2
+    return reduce(error, "b c f h w -> b f", "mean")
+
+
 def v_loss(net: Callable, schedule: NoiseSchedule, x0: Tensor, t: Tensor, eps: Tensor, weighting: str = "v",
            **model_kwargs) -> Tensor:
     """Mean squared error of v over the frames that are noisy.
 
         L = E || v_hat(x_t, t) - v ||^2                                      (Salimans and Ho 2022, App. D)
 
+    x0, eps: (b, c, f, h, w);  t: (b, f) long;  weighting: as in `mean_error`;  model_kwargs: what else the
+    network takes. Returns a scalar.
+    """
+    return mean_error(v_errors(net, schedule, x0, t, eps, **model_kwargs), schedule, t, weighting)
+
+
+def mean_error(error: Tensor, schedule: NoiseSchedule, t: Tensor, weighting: str = "v",
+               count: Tensor | None = None) -> Tensor:
+    """Weighted mean of squared errors of v over noisy frames: (b, f) twice -> scalar.
+
     Given frames (t = 0) hold no noise and teach nothing: they do not count. An error of v is an error of x_0
     times sqrt(snr + 1), so a frame's weight says what counts:
       "v"        1: as it stands; low noise counts most
       "x0"       1 / (snr + 1): the squared error of x_0; high noise, where motion is decided, counts most
       "min_snr"  min(snr, 5) / (snr + 1)                                          (Hang et al. 2023, Sec. 3.4)
-    x0, eps: (b, c, f, h, w);  t: (b, f) long;  model_kwargs: what else the network takes. Returns a scalar.
+    count: noisy frames to divide by, where this is part of a larger batch; None: those of t.
     """
-    error = (net(schedule.add_noise(x0, t, eps), t, **model_kwargs) - schedule.v(x0, t, eps)) ** 2
-    error = reduce(error, "b c f h w -> b f", "mean")
     noisy = t > 0
+    count = noisy.sum().clamp(min=1) if count is None else count
     snr = schedule.snr(torch.where(noisy, t, 1)).to(error)
-    return (noisy * WEIGHTINGS[weighting](snr) * error).sum() / noisy.sum().clamp(min=1)
+    return (noisy * WEIGHTINGS[weighting](snr) * error).sum() / count
+
+
+def errors_by_level(error: Tensor, t: Tensor, num_timesteps: int, bins: int = 5) -> Tensor:
+    """Squared errors of v sorted by noise level: (b, f) twice -> (2, bins), sums and how many frames."""
+    level = torch.where(t > 0, (t - 1) * bins // num_timesteps, bins)
+    inside = level[..., None] == torch.arange(bins, device=t.device)
+    return torch.stack([(error[..., None] * inside).sum((0, 1)), inside.sum((0, 1)).to(error)])
 
 
 def draw_noise_levels(batch: int, frames: int, num_timesteps: int, noise_mix: tuple,

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vdiff_lite.diffusion.denoiser import per_frame
 from vdiff_lite.models.layers import (
@@ -84,6 +85,7 @@ class VideoUNet(nn.Module):
         self.norm_out = nn.GroupNorm(8, widths[0])
         self.unpatchify = nn.ConvTranspose2d(widths[0], config.in_channels, config.patch, stride=config.patch)
         nn.init.zeros_(self.unpatchify.weight)
+        self.recompute = False  # in training: compute the inside of each stage again in the backward pass
         self.to(memory_format=torch.channels_last)
 
     def forward(self, xt: Tensor, t: Tensor, hook: Callable | None = None, positions: Tensor | None = None,
@@ -111,19 +113,24 @@ class VideoUNet(nn.Module):
 
         x = rearrange(xt, "b c f h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
         x = self.patchify(x)
-        skips = []
+        skips, run = [], self._run
         for i, stage in enumerate(self.encoder):
-            x = stage(x, context, f"encoder.{i}")
+            x = run(stage, x, context, f"encoder.{i}")
             skips.append(x)
             x = self.down[i](x) if i < len(self.down) else x
         for i, block in enumerate(self.middle):
-            x = block(x, context, f"middle.{i}.joint")
+            x = run(block, x, context, f"middle.{i}.joint")
         x = context.call_hook("middle", x)
         for i in reversed(range(len(self.decoder))):
-            x = self.decoder[i](x + skips[i], context, f"decoder.{i}")
+            x = run(self.decoder[i], x + skips[i], context, f"decoder.{i}")
             x = nonoverlapping_conv_transpose(self.up[i - 1], x) if i > 0 else x
         x = nonoverlapping_conv_transpose(self.unpatchify, F.silu(self.norm_out(x)))
         return rearrange(x, "(b f) c h w -> b c f h w", b=b)
+
+    def _run(self, stage: nn.Module, *args) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(stage, *args, use_reentrant=False)
+        return stage(*args)
 
     def _check(self, xt: Tensor) -> tuple[int, int]:
         c, (h, w) = self.config.in_channels, self.config.size

@@ -3,7 +3,7 @@
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,21 +28,22 @@ class DivergedError(RuntimeError):
     """The loss is not a number any more."""
 
 
-def check_finite(step: int, loss: Tensor | float, norm: Tensor | float) -> None:
+def check_finite(step: int, loss: float, norm: Tensor | float) -> None:
     """Raise DivergedError when the loss of a step, or the norm of its gradient, is not finite."""
     if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise DivergedError(f"step {step}: loss {float(loss)}, gradient norm {float(norm)}")
+        raise DivergedError(f"step {step}: loss {loss}, gradient norm {float(norm)}")
 
 
-def update(optimizer: torch.optim.Optimizer, loss: Tensor, clip: float = 1.0) -> Tensor:
-    """Gradients of the loss, their norm held to `clip`, an optimizer step. Returns the norm before clipping.
+def update(optimizer: torch.optim.Optimizer, losses: Iterable[Tensor], clip: float = 1.0) -> Tensor:
+    """Gradients of the sum of losses, their norm held to `clip`, an optimizer step. Returns that norm before.
 
     Reads no value of a tensor: a GPU is never waited for, and a CUDA graph can hold it.
     """
     optimizer.zero_grad()
-    loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]],
-                                          clip)
+    for loss in losses:
+        loss.backward()
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(params, clip)
     optimizer.step()
     return norm
 
@@ -56,9 +57,9 @@ def fit(optimizer: torch.optim.Optimizer, loss_of: Callable[[int], Tensor], step
         for step in shown:
             loss = loss_of(step)
             set_lr(optimizer, lr_factor(step, steps, warmup, decay))
-            norm = update(optimizer, loss, clip)
-            check_finite(step, loss, norm)
+            norm = update(optimizer, [loss], clip)
             losses.append(loss.item())
+            check_finite(step, losses[-1], norm)
             shown.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.4f}")
             if on_step:
                 on_step(step + 1, losses[-1])

@@ -11,35 +11,41 @@ from vdiff_lite.data.batch import ClipSource
 from vdiff_lite.data.bouncing_digits import BouncingDigits
 from vdiff_lite.diffusion.schedule import NoiseSchedule
 from vdiff_lite.models.video_unet import VideoUNet, VideoUNetConfig
+from vdiff_lite.training.compute import Compute
+from vdiff_lite.training.log import TrainLog
 from vdiff_lite.training.recipe import Recipe, TrainConfig
 from vdiff_lite.training.trainer import Trainer
 
 
 def run_recipe(recipe: Recipe, out: str | Path, data: ClipSource | None = None, start_from: str | Path = "",
                device: str | torch.device = "cpu", anyway: bool = False,
-               on_step: Callable[[Trainer, Path], None] | None = None) -> Path:
+               on_step: Callable[[Trainer, Path], None] | None = None,
+               compute: Compute | None = None) -> Path:
     """Train by a recipe, or go on where that was cut off. Returns the path of the weights.
 
     Stage n of several is the checkpoint `out`_stage<n>, the last one `out`; its state lies beside it.
     data: None means BouncingDigits as the recipe says.  start_from: a checkpoint instead of the recipe's; a
     state that is there wins over it.  anyway: as in `Trainer.resume`.  on_step(trainer, path) ends each step.
+    compute: precision, parts, processes. What `TrainLog` writes lies in `out`.log.csv.
     Raises ValueError when start_from holds another network, CheckpointError when a state is of another run.
     """
     out, network = Path(out), VideoUNetConfig.preset(recipe.network)
     if out.suffix:
         raise ValueError(f"out={str(out)!r}: give the name without an ending, and without a dot")
-    data = data or BouncingDigits(size=network.size, **recipe.data)
+    data, compute = data or BouncingDigits(size=network.size, **recipe.data), compute or Compute()
     start = start_from or recipe.start_from
     for number, config in enumerate(recipe.stages, 1):
         last = number == len(recipe.stages)
         path = out if last else out.with_name(f"{out.name}_stage{number}")
-        print(f"stage {number} of {len(recipe.stages)}: {path}")
-        start = _run_stage(recipe, config, network, data, path, start, device, anyway, on_step)
+        if compute.is_main:
+            print(f"stage {number} of {len(recipe.stages)}: {path}")
+        start = _run_stage(recipe, config, network, data, path, start, device, anyway, on_step, compute)
+        compute.wait()
     return start
 
 
 def _run_stage(recipe: Recipe, config: TrainConfig, network: VideoUNetConfig, data: ClipSource, path: Path,
-               start: str | Path, device, anyway: bool, on_step: Callable | None) -> Path:
+               start: str | Path, device, anyway: bool, on_step: Callable | None, compute: Compute) -> Path:
     state = path.with_name(path.name + ".state.safetensors")
     torch.manual_seed(config.seed)
     net, schedule, before = VideoUNet(network), NoiseSchedule(**recipe.schedule), []
@@ -49,18 +55,23 @@ def _run_stage(recipe: Recipe, config: TrainConfig, network: VideoUNetConfig, da
             raise ValueError(f"start_from={str(start)!r}: its network is {first.net.config}, not {network}")
         net.load_state_dict(first.net.state_dict())
         before = checkpoint.stages(first.card)
-    trainer = Trainer(net, schedule, data, config, device)
+    trainer = Trainer(net, schedule, data, config, device, compute)
+    say = print if compute.is_main else lambda text: None
     trainer.before = before
     if state.exists():
         trainer.resume(state, anyway)
-        print(f"going on from step {trainer.step} of {state}" + f", not from {start}" * bool(start))
+        say(f"going on from step {trainer.step} of {state}" + f", not from {start}" * bool(start))
         if _finished(path, trainer):
             return path.with_suffix(".safetensors")
-    print(f"{trainer.parameters / 1e6:.1f} M parameters on {device}; {config.steps - trainer.step} steps of "
-          f"{config.batch} clips")
-    for _ in trainer.run(save_to=state):
-        if on_step:
+    say(f"{trainer.parameters / 1e6:.1f} M parameters on {compute.process[1]} x {trainer.device}, "
+        f"{trainer.precision}; {config.steps - trainer.step} steps of {config.batch} clips")
+    log = TrainLog(path.with_name(path.name + ".log.csv"), trainer)
+    for progress in trainer.run(save_to=state):
+        log.note(progress)
+        if on_step and compute.is_main:
             on_step(trainer, path)
+    if not compute.is_main:
+        return path.with_suffix(".safetensors")
     return checkpoint.save(path, trainer.ema_denoiser().net, schedule, recipe=asdict(config),
                            steps=trainer.step, data=str(data), loss_curve=loss_curve(trainer.losses),
                            before=trainer.before)

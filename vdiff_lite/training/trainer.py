@@ -18,15 +18,16 @@ from vdiff_lite import checkpoint
 from vdiff_lite.data.batch import ClipSource
 from vdiff_lite.data.bouncing_digits import BouncingDigits
 from vdiff_lite.diffusion.denoiser import Denoiser
-from vdiff_lite.diffusion.losses import draw_noise_levels, v_loss
+from vdiff_lite.diffusion.losses import draw_noise_levels, errors_by_level, mean_error, v_errors
 from vdiff_lite.diffusion.samplers import noise_like
 from vdiff_lite.diffusion.schedule import NoiseSchedule
-from vdiff_lite.training.captured import CapturedStep
+from vdiff_lite.training.compute import CapturedStep, Compute
 from vdiff_lite.training.loop import DivergedError, check_finite, interruptible, lr_factor, update
 from vdiff_lite.training.optimizer import make_optimizer, set_lr
 from vdiff_lite.training.recipe import TrainConfig
 
 READ_EVERY = 25  # steps after which losses are fetched from a GPU
+LEVELS = 5  # bins of noise levels that a loss is told by
 
 @dataclass(frozen=True)
 class Progress:
@@ -42,26 +43,33 @@ class Trainer:
     """Trains a network to predict v; everything that it needs to go on is in `save` and `resume`.
 
     net: any nn.Module called as net(xt, t) that predicts v;  schedule: NoiseSchedule;  data: ClipSource;
-    config: TrainConfig;  precision: "float32" or "bf16", which computes the network in bfloat16 by autocast,
-    weights and average staying float32;  compiled: whether by torch.compile. None for either: yes on a GPU.
-    The random numbers of step n depend on the seed and n alone, so a run that was cut off and resumed from
-    its last save ends with the same bytes as one that was not, on the same kind of device.
+    config: TrainConfig;  compute: precision, parts, processes. The random numbers of step n depend on the
+    seed and n alone, so a run that was cut off and resumed from its last save ends with the same bytes as one
+    that was not, on the same kind of device.
 
-    On a GPU nothing waits for it: digits are drawn there, the step is one CUDA graph (`CapturedStep`), and
-    losses are read every `READ_EVERY` steps.
+    On a GPU nothing waits for it: digits are drawn there, the step is one CUDA graph (`CapturedStep`, for one
+    process), and losses are read every `READ_EVERY` steps. Raises ValueError for a batch that does not divide
+    among processes and parts.
     """
 
     def __init__(self, net: nn.Module, schedule: NoiseSchedule, data: ClipSource,
                  config: TrainConfig | None = None, device: str | torch.device = "cpu",
-                 precision: str | None = None, compiled: bool | None = None):
-        self.config, self.device = config or TrainConfig(), torch.device(device)
-        self.net, self.schedule, self.data = net.to(device).train(), schedule, data
-        on_gpu = self.device.type == "cuda"
-        self.precision = precision or ("bf16" if on_gpu else "float32")
-        if self.precision not in ("float32", "bf16"):
-            raise ValueError(f"precision={precision!r} is unknown; choose float32 or bf16")
+                 compute: Compute | None = None):
+        self.config, self.compute, self.device = config or TrainConfig(), compute or Compute(), device
+        accelerator, (_, processes) = self.compute.accelerator, self.compute.process
+        self.device = torch.device(accelerator.device if accelerator else device)
+        if self.config.batch % (processes * self.compute.accumulate):
+            raise ValueError(f"batch={self.config.batch} does not divide into {processes} processes with "
+                             f"accumulate={self.compute.accumulate} parts each")
+        self.net, self.schedule, self.data = net.to(self.device).train(), schedule, data
+        if self.compute.recompute:
+            net.recompute = True
+        on_gpu, compiled = self.device.type == "cuda", self.compute.compiled
+        self.precision = self.compute.precision or ("bf16" if on_gpu else "float32")
         self.forward = torch.compile(net, dynamic=False) if compiled or (compiled is None and on_gpu) else net
-        self.captured = CapturedStep(self.update) if on_gpu else self.update
+        if processes > 1:
+            self.forward = accelerator.prepare_model(self.forward)
+        self.run_update = CapturedStep(self.update) if on_gpu and processes == 1 else self.update
         _, c, _, h, w = data.with_frames(1).sample(1, Generator().manual_seed(0)).video.shape
         self.sample_shape = (c, h, w)
         self.ema = AveragedModel(net, multi_avg_fn=partial(_ema, self.config.ema_decay))
@@ -69,6 +77,8 @@ class Trainer:
         self.optimizer = make_optimizer(net, self.config.lr, self.config.matrix_lr, self.config.betas,
                                         self.config.weight_decay)
         self.step, self._losses, self._unread = 0, [], []
+        self._diverged = ""
+        self.by_level = torch.zeros(2, LEVELS)  # errors by noise level, sums and counts, since it was emptied
         self.before = []  # training stages that the first weights have behind them: `checkpoint.stages`
 
     @property
@@ -85,17 +95,29 @@ class Trainer:
         """One optimizer step. Raises DivergedError when a loss is not finite, on a GPU some steps later."""
         config = self.config
         set_lr(self.optimizer, lr_factor(self.step, config.steps, config.warmup, config.decay))
-        self._unread.append(self.captured(*self._batch(self.step)))
+        self._unread.append(self.run_update(*self._batch(self.step)))
         self.ema.update_parameters(self.net)
         self.step += 1
         if self.device.type != "cuda" or len(self._unread) == READ_EVERY:
             self._read()
 
-    def update(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        """What a step computes: loss, gradients, new weights. Returns (loss, norm of the gradient), (2,)."""
-        loss = v_loss(self._predict, self.schedule, x0, t, eps, self.config.weighting)
-        norm = update(self.optimizer, loss, self.config.clip)
-        return torch.stack([loss.detach(), norm])
+    def update(self, x0: Tensor, t: Tensor, eps: Tensor, count: Tensor) -> Tensor:
+        """What a step computes: loss, gradients, new weights.
+
+        count: noisy frames to divide the loss by. Returns loss, norm of the gradient, and `errors_by_level`,
+        as one vector.
+        """
+        errors, losses = [], []
+
+        def parts():
+            for part in zip(*(x.chunk(self.compute.accumulate) for x in (x0, t, eps))):
+                errors.append(v_errors(self._predict, self.schedule, *part))
+                losses.append(mean_error(errors[-1], self.schedule, part[1], self.config.weighting, count))
+                yield losses[-1]
+
+        norm = update(self.optimizer, parts(), self.config.clip)
+        by_level = errors_by_level(torch.cat(errors).detach(), t, self.schedule.num_timesteps, LEVELS)
+        return torch.cat([torch.stack([sum(losses).detach(), norm]), by_level.flatten()])
 
     def _predict(self, xt: Tensor, t: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
@@ -103,13 +125,21 @@ class Trainer:
 
     def _read(self) -> None:
         unread, self._unread = self._unread, []
-        for loss, norm in torch.stack(unread).tolist() if unread else []:
-            try:
-                check_finite(len(self._losses), loss, norm)
-            except DivergedError as error:
-                raise DivergedError(f"{error}; resume from the last save with a lower matrix_lr than "
-                                    f"{self.config.matrix_lr}") from None
-            self._losses.append(loss)
+        if unread:
+            rows = torch.stack(unread)
+            if self.compute.process[1] > 1:
+                rows = self.compute.accelerator.reduce(rows, "mean")
+            for loss, norm, *by_level in rows.tolist() if not self._diverged else []:
+                try:
+                    check_finite(len(self._losses), loss, norm)
+                except DivergedError as error:
+                    self._diverged = f"{error}; resume from the last save with a lower matrix_lr than " \
+                                     f"{self.config.matrix_lr}"
+                    break
+                self._losses.append(loss)
+                self.by_level += torch.tensor(by_level).view(2, LEVELS)
+        if self._diverged:  # from here on, always: such weights are never saved
+            raise DivergedError(self._diverged)
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         config, seed = self.config, self.config.seed * 1_000_003 + step
@@ -124,7 +154,10 @@ class Trainer:
         t = draw_noise_levels(batch, frames, self.schedule.num_timesteps, noise_mix,
                               config.high_noise_fraction, generator)
         eps = noise_like(x0, on_device)
-        return tuple(x.to(self.device, non_blocking=True) for x in (x0, t, eps))
+        process, processes = self.compute.process  # each draws the whole batch, and keeps its part
+        count = (t > 0).sum().clamp(min=1) / processes
+        return tuple(x.to(self.device, non_blocking=True)
+                     for x in (*(x[process::processes] for x in (x0, t, eps)), count))
 
     def run(self, save_to: str | Path | None = None, save_every: int = 500,
             bar: bool = True) -> Iterator[Progress]:
@@ -134,7 +167,7 @@ class Trainer:
         so. A second one does not wait.
         """
         started, first, steps = time.perf_counter(), self.step, self.config.steps
-        bar = tqdm(total=steps, initial=first, disable=not bar, unit="step")
+        bar = tqdm(total=steps, initial=first, disable=not (bar and self.compute.is_main), unit="step")
         with bar, interruptible(save_to) as interrupts:
             while self.step < steps:
                 self.train_step()
@@ -158,13 +191,16 @@ class Trainer:
 
     def save(self, path: str | Path) -> None:
         """Write all that training needs to go on: weights, average, optimizer, step, losses, identity."""
+        losses = self.losses  # read by all processes together, and checked before anything is written
+        if not self.compute.is_main:
+            return
         tensors = {f"ema.{name}": value for name, value in self.ema.module.state_dict().items()}
         tensors |= {f"net.{name}": value for name, value in self.net.state_dict().items()}
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(value) for name, value in state.items()}
         tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
         checkpoint.write_tensors(path, tensors, run=self.identity(), step=self.step,
-                                 losses=self.losses, before=self.before)
+                                 losses=losses, before=self.before)
 
     def identity(self) -> dict:
         """Which run this is: network, recipe with its seed, data. A run is resumed under the same ones."""
