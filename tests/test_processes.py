@@ -1,4 +1,4 @@
-"""Several processes by accelerate: two of them on the CPU have the losses of one, and write what it writes."""
+"""Several processes by accelerate: two of them on the CPU have the losses of one, and its weights."""
 
 import csv
 import os

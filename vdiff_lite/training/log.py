@@ -7,12 +7,12 @@ from vdiff_lite.training.trainer import LEVELS, Progress, Trainer
 
 
 class TrainLog:
-    """Rows of a run in `path` (csv): step, loss, clips per second, learning rate, loss by noise level.
+    """Rows of a run in `path` (csv): step, loss, clips per second, learning rate, loss by level.
 
-    A row every `every` steps: loss is the mean of the steps since the last row, loss_level_1 .. _5 that of the
-    frames in each fifth of the noise levels, from nearly clean to nearly pure noise (empty where there were
-    none). Rows after the step that a resumed run goes on from are dropped. accelerator: with trackers begun
-    (`accelerate.Accelerator.init_trackers`); they get the same numbers.
+    A row every `every` steps: loss is the mean of the steps since the last row, loss_level_1 .. _5 that of
+    the frames in each fifth of the noise levels, from nearly clean to nearly pure noise (empty where there
+    were none). Rows after the step that a resumed run goes on from are dropped. Trackers of the run's
+    accelerator, where it has some, get the same numbers.
     """
 
     def __init__(self, path: str | Path, trainer: Trainer, every: int = 50):
