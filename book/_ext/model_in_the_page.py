@@ -28,9 +28,9 @@ def export_model(folder, name):
     """Export when the checkpoint, or the code that the graph is made of, is another than last time."""
     from vdiff_lite import checkpoint, export
     from vdiff_lite.diffusion import schedule
-    from vdiff_lite.models import follow, layers, rotary, video_unet
+    from vdiff_lite.models import layers, rotary, video_unet
 
-    modules = (export, schedule, video_unet, layers, follow, rotary)
+    modules = (export, schedule, video_unet, layers, rotary)
     code = b"".join(Path(module.__file__).read_bytes() for module in modules)
     source = checkpoint.read_card(name)["sha256"] + hashlib.sha256(code).hexdigest()
     card = folder / "model.json"

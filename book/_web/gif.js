@@ -1,18 +1,18 @@
-// A gray animated gif, written by hand: 32 shades, LZW, for ever. frames: arrays of size * size numbers in [-1, 1].
-export function gif(frames, size, { enlarge = 4, fps = 10 } = {}) {
-  const side = size * enlarge, bytes = [], bits = 5;
+// A gray animated gif, written by hand: 32 shades, LZW, for ever. frames: arrays of h * w numbers in [-1, 1].
+export function gif(frames, w, { enlarge = 4, fps = 10 } = {}) {
+  const h = frames[0].length / w, [width, height] = [w * enlarge, h * enlarge], bytes = [], bits = 5;
   const word = (n) => bytes.push(n & 255, n >> 8);
   const text = (s) => [...s].forEach((c) => bytes.push(c.charCodeAt(0)));
-  text("GIF89a"); word(side); word(side); bytes.push(0x80 | (bits - 1), 0, 0);
+  text("GIF89a"); word(width); word(height); bytes.push(0x80 | (bits - 1), 0, 0);
   for (let i = 0; i < 1 << bits; i++) { const gray = Math.round((255 * i) / 31); bytes.push(gray, gray, gray); }
   bytes.push(0x21, 0xff, 11); text("NETSCAPE2.0"); bytes.push(3, 1, 0, 0, 0);
   for (const frame of frames) {
     bytes.push(0x21, 0xf9, 4, 4); word(Math.round(100 / fps)); bytes.push(0, 0);
-    bytes.push(0x2c); [0, 0, side, side].forEach(word); bytes.push(0);
-    const shades = new Uint8Array(side * side);
-    for (let y = 0; y < side; y++) for (let x = 0; x < side; x++) {
-      const value = frame[Math.floor(y / enlarge) * size + Math.floor(x / enlarge)];
-      shades[y * side + x] = Math.round(31 * Math.min(1, Math.max(0, (value + 1) / 2)));
+    bytes.push(0x2c); [0, 0, width, height].forEach(word); bytes.push(0);
+    const shades = new Uint8Array(width * height);
+    for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) {
+      const value = frame[Math.floor(y / enlarge) * w + Math.floor(x / enlarge)];
+      shades[y * width + x] = Math.round(31 * Math.min(1, Math.max(0, (value + 1) / 2)));
     }
     const packed = lzw(shades, bits);
     bytes.push(bits);

@@ -1,5 +1,5 @@
 // The sampler and the two methods of this page: a twin of vdiff_lite's diffusion/samplers.py and methods/, in plain JavaScript.
-// A clip is a Float32Array of f * size * size numbers in [-1, 1]. Nothing here knows about pages or workers;
+// A clip is a Float32Array of f * h * w numbers in [-1, 1]. Nothing here knows about pages or workers;
 // `model` is a card (model.json) and `run(xt, t, blend, cache) -> {v, cache}` the network.
 
 // Noise levels of a run: t_i = round(T (1 - i / steps)), i = 0 .. steps. Halves go to the even side, as Python rounds.
@@ -30,7 +30,7 @@ export function normals(seed, count) {
   return out;
 }
 
-const framePixels = (model) => model.channels * model.size * model.size;
+export const framePixels = ({ channels, size: [h, w] }) => channels * h * w;
 const emptyCache = (model) => model.cache.map(({ shape }) => new Float32Array(shape.reduce((a, b) => a * b, 1)));
 const levels = (model, t, past = t) => Array.from({ length: model.frames }, (_, i) => (i < model.overlap ? past : t));
 

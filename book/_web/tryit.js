@@ -1,5 +1,5 @@
 // The page "Try it": buttons and sliders on one side, the worker that runs the model on the other.
-import { normals } from "./sampler.js";
+import { framePixels, normals } from "./sampler.js";
 import { gif } from "./gif.js";
 
 const KEPT = 480; // frames that stay in memory; older ones are forgotten, the count goes on
@@ -28,6 +28,7 @@ function begin() {
 const answers = {
   ready({ model: card }) {
     model = card;
+    [get("frame").height, get("frame").width] = model.size;
     status("Ready. Start a clip: the model draws it from noise.");
     get("start").disabled = false;
     box.dataset.ready = "yes";
@@ -75,11 +76,10 @@ function ask(request) {
   }).finally(() => { if (state.busy === id) state.busy = 0; controls(); });
 }
 
-const pixels = () => model.channels * model.size[0] * model.size[1];
-const noise = () => normals(Number(get("seed").value) * 1000003 + state.windows, model.frames * pixels());
+const noise = () => normals(Number(get("seed").value) * 1000003 + state.windows, model.frames * framePixels(model));
 
 function keep(clip, from) {
-  const n = pixels();
+  const n = framePixels(model);
   if (from) state.joins.add(state.forgotten + state.frames.length);
   for (let i = from; i < model.frames; i++) state.frames.push(clip.slice(i * n, (i + 1) * n));
   state.windows++;
@@ -102,7 +102,7 @@ async function goOn() {
   while (state.forever) {
     // Not further ahead of what is shown than a reader can wait for.
     if (state.playing && state.frames.length - state.shown > 60) { await new Promise((r) => setTimeout(r, 200)); continue; }
-    const n = pixels(), past = new Float32Array(model.overlap * n);
+    const n = framePixels(model), past = new Float32Array(model.overlap * n);
     state.frames.slice(-model.overlap).forEach((frame, i) => past.set(frame, i * n));
     const made = await ask({ ...settings(), noise: noise(), past });
     if (!made) return;
@@ -126,8 +126,8 @@ setInterval(() => {
 }, 100);
 
 function paint(context, frame, x, y) {
-  const [n] = model.size, image = context.createImageData(n, n);
-  for (let i = 0; i < n * n; i++) {
+  const [h, w] = model.size, image = context.createImageData(w, h);
+  for (let i = 0; i < h * w; i++) {
     image.data.fill(Math.round(255 * Math.min(1, Math.max(0, (frame[i] + 1) / 2))), 4 * i, 4 * i + 3);
     image.data[4 * i + 3] = 255;
   }
@@ -136,22 +136,22 @@ function paint(context, frame, x, y) {
 
 function draw() {
   if (!model) return;
-  const n = pixels(), [size] = model.size, coming = [];
+  const n = framePixels(model), [h, w] = model.size, coming = [];
   if (state.preview) for (let i = state.preview.from; i < model.frames; i++) coming.push(state.preview.clip.subarray(i * n, (i + 1) * n));
   const current = state.frames[state.shown] || coming[0];
   if (current) paint(get("frame").getContext("2d"), current, 0, 0);
   get("count").textContent = `frame ${state.forgotten + state.shown + (state.frames.length ? 1 : 0)} of ${state.forgotten + state.frames.length}`;
-  const strip = get("strip"), columns = 16, gap = 4, cell = size + gap;
+  const strip = get("strip"), columns = 16, gap = 4;
   const made = state.frames.slice(-48), first = state.frames.length - made.length, all = [...made, ...coming];
-  strip.width = columns * cell;
-  strip.height = Math.max(1, Math.ceil(all.length / columns)) * cell;
+  strip.width = columns * (w + gap);
+  strip.height = Math.max(1, Math.ceil(all.length / columns)) * (h + gap);
   const context = strip.getContext("2d");
   all.forEach((frame, i) => {
-    const x = (i % columns) * cell + gap, y = Math.floor(i / columns) * cell + gap / 2;
+    const x = (i % columns) * (w + gap) + gap, y = Math.floor(i / columns) * (h + gap) + gap / 2;
     paint(context, frame, x, y);
-    if (i < made.length && state.joins.has(state.forgotten + first + i)) { context.fillStyle = "#D55E00"; context.fillRect(x - gap + 1, y, 2, size); }
-    if (i >= made.length) { context.strokeStyle = "#999999"; context.setLineDash([2, 2]); context.strokeRect(x - 0.5, y - 0.5, size + 1, size + 1); context.setLineDash([]); }
-    if (first + i === state.shown) { context.strokeStyle = "#0072B2"; context.lineWidth = 2; context.strokeRect(x - 1, y - 1, size + 2, size + 2); context.lineWidth = 1; }
+    if (i < made.length && state.joins.has(state.forgotten + first + i)) { context.fillStyle = "#D55E00"; context.fillRect(x - gap + 1, y, 2, h); }
+    if (i >= made.length) { context.strokeStyle = "#999999"; context.setLineDash([2, 2]); context.strokeRect(x - 0.5, y - 0.5, w + 1, h + 1); context.setLineDash([]); }
+    if (first + i === state.shown) { context.strokeStyle = "#0072B2"; context.lineWidth = 2; context.strokeRect(x - 1, y - 1, w + 2, h + 2); context.lineWidth = 1; }
   });
   const position = get("position");
   position.max = Math.max(0, state.frames.length - 1);
@@ -177,7 +177,7 @@ get("position").oninput = () => { play(false); state.shown = Number(get("positio
 for (const id of ["weight", "blend"]) get(id).oninput = () => { get(`${id}-value`).textContent = get(id).value; };
 get("save").onclick = () => {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(gif(state.frames, model.size[0]));
+  link.href = URL.createObjectURL(gif(state.frames, model.size[1]));
   link.download = `clip-seed-${get("seed").value}.gif`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);

@@ -19,9 +19,9 @@ async function load() {
 }
 
 async function run(xt, t, blend, cache) {
-  const { channels, frames, size } = model;
+  const { channels, frames, size: [h, w] } = model;
   const inputs = {
-    xt: new ort.Tensor("float32", xt, [1, channels, frames, size, size]),
+    xt: new ort.Tensor("float32", xt, [1, channels, frames, h, w]),
     t: new ort.Tensor("int64", BigInt64Array.from(t, BigInt), [1, frames]),
     blend: new ort.Tensor("float32", Float32Array.of(blend), []),
   };
