@@ -174,7 +174,8 @@ table.round(2)
 # %% [markdown]
 # ## They compose
 #
-# What wraps a denoiser is a denoiser: clipping, guidance by a worse network, a method bound to a past.
+# What wraps a denoiser is a denoiser: clipping, autoguidance, a method bound to a past. Autoguidance {cite:p}`karras2024guiding` goes from the
+# estimate of a worse network past that of the better one, $\hat x_\text{worse} + w\,(\hat x_\text{good} - \hat x_\text{worse})$.
 
 # %%
 less_sure = lambda xt, t: recall(xt, t, sharpness=0.1)  # of which film it is
@@ -195,8 +196,8 @@ pd.Series({name: rmse(clip) for name, clip in clips.items()}, name="RMSE").round
 # `Trainer` takes any `nn.Module` called as `net(xt, t)`. It trains $v$ with the loss of chapter 4. `t` comes as `(b, f)`, one level per frame,
 # because a network that has seen clean frames beside noisy ones in training can use a clean past later. Here is one in a few lines, trained
 # for thirty steps. That is enough to see the loss fall and far too little for a digit. Of the settings,
-# `short_steps` is how many steps train on clips of half the length first, `frame_stride` takes every frame (1) or skips some, and
-# `noise_mix` (below) gives the fractions of clips with one level for all frames, a level per frame, a clean past, and a past of pure noise.
+# `short_steps` is how many steps train on clips of half the length first, and `noise_mix` (below) gives the fractions of clips with one level
+# for all frames, a level per frame, a clean past, and a past of pure noise.
 
 # %%
 class TinyNet(nn.Module):
@@ -214,8 +215,7 @@ class TinyNet(nn.Module):
 
 
 torch.manual_seed(0)
-config = vd.TrainConfig(steps=30, batch=4, frames=8, short_steps=0, warmup=5, decay=20, frame_stride=(1,),
-                        lr=3e-3)
+config = vd.TrainConfig(steps=30, batch=4, frames=8, short_steps=0, warmup=5, decay=20, lr=3e-3)
 trainer = vd.Trainer(TinyNet(), schedule, vd.BouncingDigits(), config)
 for progress in trainer.run(bar=False):
     pass
@@ -296,7 +296,7 @@ torch.manual_seed(0)
 unet = UNet2DModel(sample_size=32, in_channels=8, out_channels=8, block_out_channels=(32, 64),
                    down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
                    layers_per_block=1, norm_num_groups=8)
-config = vd.TrainConfig(steps=40, batch=8, frames=8, short_steps=0, warmup=5, decay=30, frame_stride=(1,),
+config = vd.TrainConfig(steps=40, batch=8, frames=8, short_steps=0, warmup=5, decay=30,
                         noise_mix=(1, 0, 0, 0))
 trainer = vd.Trainer(FramesAsChannels(unet), schedule, vd.BouncingDigits(), config)
 for progress in trainer.run(bar=False):
