@@ -293,3 +293,13 @@ def test_sample_draws_the_first_frames_alone_or_all_at_once(tmp_path):
 
     assert draw() == draw("--first", "1", "--eta", "0.5")
     assert len({draw("--first", "0"), draw("--first", "1"), draw("--first", "2"), draw("--eta", "0")}) == 4
+
+
+def test_extend_draws_the_digits_of_the_checkpoint_and_compare_refuses_two(tmp_path, capsys):
+    out = tmp_path / "two.gif"
+    assert main(["extend", "--checkpoint", "digits64x2", "--frames", "1", "--steps", "1", "--window", "3",
+                 "--overlap", "2", "--out", str(out)]) == 0
+    assert Image.open(out).n_frames == 3 and "scores are left out" in capsys.readouterr().out
+    for command in (["neighbors"], ["compare", "--methods", "copy_last", "--out", str(tmp_path / "t.csv.gz")]):
+        assert main([*command, "--checkpoint", "digits64x2"]) == 2
+        assert "was trained on BouncingDigits(num_digits=2" in capsys.readouterr().err

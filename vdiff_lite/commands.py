@@ -15,7 +15,7 @@ from vdiff_lite.data import BouncingDigits, MovingMNIST, VideoFolder
 from vdiff_lite.device import pick_device, prepare_cpu
 from vdiff_lite.diffusion.samplers import SAMPLERS, ddim, sample
 from vdiff_lite.evaluation.compare import compare, extend, measure_memory
-from vdiff_lite.evaluation.evaluate import evaluate, neighbors, report
+from vdiff_lite.evaluation.evaluate import evaluate, held_out_digits, neighbors, report
 from vdiff_lite.evaluation.method_text import parse_setting
 from vdiff_lite.evaluation.results import print_results
 from vdiff_lite.evaluation.scores import score_clips
@@ -80,26 +80,28 @@ def run_sample(args) -> None:
 def run_extend(args) -> None:
     check_clip_path(args.out)
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
-    data = BouncingDigits(split="test", num_frames=args.overlap + args.frames)
+    data = held_out_digits(denoiser).with_frames(args.overlap + args.frames)
     truth = data.sample(1, Generator().manual_seed(args.seed)).video
     made, cost = extend(denoiser, args.method, truth[:, :, :args.overlap], args.frames, args.window,
                         args.overlap, args.sampler, args.steps, args.seed, bar=True)
     save_clip(_side_by_side(torch.cat([truth, made]) if args.truth else made), args.out)
+    print(f"wrote {args.out}: {args.overlap} frames given, {args.frames} made by {args.method}, "
+          f"{cost['seconds']:.2f} s each")
+    if data.with_frames(16) != BouncingDigits(split="test"):
+        return print("scores are left out, they are for one digit in 32x32")
     scores = score_clips(made, truth, args.overlap, args.window - args.overlap)
     scores = {metric: value for _, frame, metric, value in scores if frame is None}
     lasted = int(scores.pop("time_to_first_failure"))
     failed = next(metric for metric in scores if metric.startswith("failed:"))
     del scores[failed]
     reason = failed.removeprefix("failed:")
-    print(f"wrote {args.out}: {args.overlap} frames given, {args.frames} made by {args.method}, "
-          f"{cost['seconds']:.2f} s each")
     print("  ".join(f"{metric} {value:.2f}" for metric, value in scores.items()))
     print(f"first failure: {reason}, at new frame {lasted + 1}" if reason
           else f"no failure in {lasted} new frames")
 
 
 def run_compare(args) -> None:
-    denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
+    denoiser = _load_for_one_digit(args)
     setting = args.window, args.overlap, args.sampler
     about = dict(command=_command(args), checkpoint=args.checkpoint, sha256=denoiser.card["sha256"])
     compare(denoiser, args.out, args.methods, args.clips, args.seeds, args.frames, *setting, args.steps,
@@ -119,7 +121,7 @@ def run_evaluate(args) -> None:
 
 
 def run_neighbors(args) -> None:
-    denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
+    denoiser = _load_for_one_digit(args)
     table = neighbors(denoiser, args.clips, seed=args.seed)
     print("distance to the nearest training glyph (root mean squared intensity, 0 is a copy)")
     print(table.round(3).to_string())
@@ -147,6 +149,14 @@ def run_doctor(args) -> None:
         lines["checkpoints"] = f"none in {checkpoint.folder()}"
     for name, value in lines.items():
         print(f"{name:26} {value}")
+
+
+def _load_for_one_digit(args):
+    denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
+    if held_out_digits(denoiser) != BouncingDigits(split="test"):
+        raise ValueError(f"{args.checkpoint} was trained on {denoiser.card['data']}; this measures "
+                         "one digit in 32x32, as of digits32; for two see vdiff evaluate")
+    return denoiser
 
 
 def _side_by_side(clips):

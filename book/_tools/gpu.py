@@ -4,7 +4,7 @@
 
 Prints, and writes to FOLDER/gpu.txt: the trainer beside the same steps in float32, not compiled and not
 captured; whether its loss follows theirs; peak memory and clips per second of every recipe; then trains
-digits32, digits32_fixed and digits64x2 in turn, each by its recipe as long as its share of the seconds allows,
+digits32, digits32_fixed and digits64x2 in turn, by its recipe, each for its share of the seconds,
 and evaluates it. Saved on the way: a run that is cut off goes on from FOLDER. --small: a few tiny steps of
 each, to try it where there is no GPU.
 """
