@@ -300,6 +300,7 @@ def test_extend_draws_the_digits_of_the_checkpoint_and_compare_refuses_two(tmp_p
     assert main(["extend", "--checkpoint", "digits64x2", "--frames", "1", "--steps", "1", "--window", "3",
                  "--overlap", "2", "--out", str(out)]) == 0
     assert Image.open(out).n_frames == 3 and "scores are left out" in capsys.readouterr().out
-    for command in (["neighbors"], ["compare", "--methods", "copy_last", "--out", str(tmp_path / "t.csv.gz")]):
+    table = str(tmp_path / "t.csv.gz")
+    for command in (["neighbors"], ["compare", "--methods", "copy_last", "--out", table]):
         assert main([*command, "--checkpoint", "digits64x2"]) == 2
         assert "was trained on BouncingDigits(num_digits=2" in capsys.readouterr().err

@@ -108,6 +108,18 @@ def load_recipe(name: str | Path = "tiny", /, **settings) -> Recipe:
         raise ValueError(f"recipe {name}: {error}") from error
 
 
+def differing(old: dict, new: dict, prefix: str = "") -> dict:
+    """What two nested dicts do not share: {"recipe.steps": (old, new), ...}."""
+    differences = {}
+    for key in [*old, *(key for key in new if key not in old)]:
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            differences |= differing(a, b, f"{prefix}{key}.")
+        elif a != b:
+            differences[prefix + key] = (a, b)
+    return differences
+
+
 def _refuse(unknown: set, known: set, where: str | Path) -> None:
     for name in sorted(unknown):
         if name in RENAMED:

@@ -24,7 +24,7 @@ from vdiff_lite.diffusion.schedule import NoiseSchedule
 from vdiff_lite.training.compute import CapturedStep, Compute
 from vdiff_lite.training.loop import DivergedError, check_finite, interruptible, lr_factor, update
 from vdiff_lite.training.optimizer import make_optimizer, set_lr
-from vdiff_lite.training.recipe import TrainConfig
+from vdiff_lite.training.recipe import TrainConfig, differing
 
 READ_EVERY = 25  # steps after which losses are fetched from a GPU
 LEVELS = 5  # bins of noise levels that a loss is told by
@@ -233,18 +233,6 @@ class Trainer:
         self.step, self._losses, self.before = about["step"], about["losses"], about.get("before", [])
         self.ema.n_averaged.fill_(self.step + 1)
         return self
-
-
-def differing(old: dict, new: dict, prefix: str = "") -> dict:
-    """What two nested dicts do not share: {"recipe.steps": (old, new), ...}."""
-    differences = {}
-    for key in [*old, *(key for key in new if key not in old)]:
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            differences |= differing(a, b, f"{prefix}{key}.")
-        elif a != b:
-            differences[prefix + key] = (a, b)
-    return differences
 
 
 def _ema(decay: float, averages: list, params: list, num_averaged: Tensor) -> None:
