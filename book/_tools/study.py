@@ -24,7 +24,6 @@ LONG = ["copy_last", "independent", "replacement", RECONSTRUCTION, WINDOW, GUIDE
 ANCESTRAL = [WINDOW, GUIDED, "injection:fraction=0.8"]  # injected at 800 of the 1000 steps
 TEN_FRAMES = ("--window", 15, "--frames", 10)
 WEIGHTS = [f"history_guidance:weight={w}" for w in (0, 0.5, 1, 1.5, 2, 3, 4, 8)]
-WEIGHTS_OF_ONE = [f"history_guidance:weight={w}" for w in (1, 2, 4, 8)]  # with one context frame
 ENCODERS = {5: (8, 64), 10: (64,)}  # context frames: sizes of the embedding
 TUNING = {
     "history": [f"history_guidance:weight={w}" for w in (0.5, 1, 1.25, 1.5, 2, 3)],
@@ -52,7 +51,6 @@ def main():
     run("main", MAIN, "--clips", 32, "--features")
     run("fixed", FIXED, "--clips", 32, "--checkpoint", "digits32_fixed")
     run("weights", WEIGHTS, "--clips", 16, "--details")
-    run("weights_1", WEIGHTS_OF_ONE, "--clips", 16, "--overlap", 1, "--frames", 15, "--details")
     for k, sizes in ENCODERS.items():  # the past in the window, and as an embedding
         encoders = [f"history_encoder:encoder=digits32_{k}_{size}{weight}"
                     for size in sizes for weight in ("", ",weight=2")]

@@ -6,7 +6,7 @@ from torch import Tensor
 from vdiff_lite.diffusion.denoiser import Denoiser, DenoiserWrapper, per_frame, require_positions
 from vdiff_lite.methods.history_guidance import history_guidance
 
-DISTANCE = 12  # frames: what the recipe of digits32 has put between an anchor and the window
+DISTANCE = 12  # frames between the anchor and the window
 
 
 def anchored_history(denoiser: Denoiser, past: Tensor, anchor: Tensor, weight: float = 1.0,
@@ -15,8 +15,9 @@ def anchored_history(denoiser: Denoiser, past: Tensor, anchor: Tensor, weight: f
 
     A window that sees only the last frames copies a copy of a copy, and small errors add up. The anchor is
     the original: clean frames in front of the window, at positions `distance` frames before its first. They
-    are really older; the network is told a distance that it knows from training, and takes from them what
-    does not depend on it. (An anchor frame for long videos: Henschel et al. 2024.)
+    are really older; the network is told a shorter distance, and takes from them what does not depend on it.
+    That has to be trained: to a network that has seen windows alone it does harm (chapter 7). (An anchor
+    frame for long videos: Henschel et al. 2024.)
 
     past: (b, c, k, h, w) in [-1, 1], the first k frames of the window;  anchor: (b, c, n, h, w), usually the
     frames that were given at the start;  weight: as in `history_guidance`, of the past alone, since both
