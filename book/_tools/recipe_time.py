@@ -1,11 +1,14 @@
-"""How long do `make train` and `make first-frame` take here? Writes data/results/recipe_cpu.txt (_cuda.txt).
+"""How long do recipes take here? Writes data/results/recipe_cpu.txt, or recipe_cuda.txt.
 
-    python book/_tools/recipe_time.py            (some minutes on two cores)
+    python book/_tools/recipe_time.py            (a few minutes on two cores)
 
-The recipes are the files that these commands read. The speed of each part is measured, and multiplied.
+A few steps of each part of a recipe are timed, and multiplied. On a CPU that is CPU time per thread: elapsed
+time where nothing else runs. Other programs add less to it than to elapsed time.
 """
 
 import argparse
+import os
+import resource
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,75 +16,67 @@ from pathlib import Path
 import torch
 
 import vdiff_lite as vd
-from vdiff_lite.training import foresight
 from vdiff_lite.training.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPES = ("digits32", "digits32_begin")
+ON_CPU = ("tiny", "digits32", "digits32_fixed")  # digits64x2 takes more memory than most computers have
 
 
 def minutes(recipe, config, device, steps):
-    """Parts of a stage, by name: minutes they take here."""
-    net = vd.VideoUNet(vd.VideoUNetConfig.preset(recipe.network))
-    schedule = vd.NoiseSchedule(**recipe.schedule)
-    data = vd.BouncingDigits(size=net.config.size, **recipe.data)
-    net.load_state_dict(vd.load("digits32").net.state_dict())
-    parts = {}
-    if config.foresight:  # as in `vdiff train`: on the CPU, before the network moves to the device
-        parts["foresight before"] = foresight_seconds(net, schedule, data, config.foresight, steps)
-    net.to(device)
-    short = config.short_steps
-    for name, count in (("short clips", short), ("steps", config.steps - short)):
+    """Minutes that a stage takes here."""
+    network = vd.VideoUNetConfig.preset(recipe.network)
+    data = vd.BouncingDigits(size=network.size, **recipe.data)
+    seconds = 0
+    for short, count in ((True, config.short_steps), (False, config.steps - config.short_steps)):
         if count:
-            part = replace(config, short_steps=config.steps * (name == "short clips"))
-            trainer = vd.Trainer(net, schedule, data, part, device)
-            parts[name] = count * each(trainer.train_step, steps)
-    if config.foresight_after:
-        clips = foresight.clips_to_watch(config.foresight_after)
-        watch = each(lambda: foresight.watch(net, schedule, data, clips=16, bar=False), max(4, steps // 10))
-        after = (foresight_seconds(net, schedule, data, stage, steps) for stage in config.foresight_after)
-        parts["foresight after"] = clips / 16 * watch + sum(after)
-    return {name: seconds / 60 for name, seconds in parts.items()}
+            part = replace(config, short_steps=config.steps * short)
+            schedule = vd.NoiseSchedule(**recipe.schedule)
+            trainer = vd.Trainer(vd.VideoUNet(network), schedule, data, part, device)
+            seconds += count * seconds_of(trainer.train_step, steps, device)
+    return seconds / 60
 
 
-def foresight_seconds(net, schedule, data, stage, steps):
-    """Seconds that a stage of foresight takes: drawing 64 batches of trajectories, and its steps."""
-    time_of = lambda n: each(lambda: foresight.teach(net, schedule, data, n, bar=False), 1, warm_up=0)
-    few, more = time_of(64), time_of(64 + steps)
-    return few + (stage - 64) * (more - few) / steps
-
-
-def each(work, times, warm_up=8):
-    """Seconds that one call takes, over some calls."""
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
-    for _ in range(warm_up):
+def seconds_of(work, times, device):
+    """Seconds that one call takes, over some calls, when it has been called some times before."""
+    on_gpu = device.type == "cuda"
+    clock = time.perf_counter if on_gpu else lambda: time.process_time() / torch.get_num_threads()
+    wait = torch.cuda.synchronize if on_gpu else lambda: None
+    for _ in range(10 if on_gpu else 1):  # a GPU compiles first
         work()
     wait()
-    started = time.perf_counter()
+    started = clock()
     for _ in range(times):
         work()
     wait()
-    return (time.perf_counter() - started) / times
+    return (clock() - started) / times
+
+
+def peak(device):
+    """GB of memory that were needed so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # in kB, on Linux
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=60, help="how many steps of each part are timed")
-    steps, device = parser.parse_args().steps, vd.pick_device()
+    parser.add_argument("recipes", nargs="*", help=f"on a CPU {', '.join(ON_CPU)}; on a GPU digits64x2 too")
+    parser.add_argument("--steps", type=int, help="how many steps of each part are timed; 3, on a GPU 200")
+    args, device = parser.parse_args(), vd.pick_device()
     vd.prepare_cpu()
-    cpu = f"{torch.get_num_threads()} threads of a CPU"
-    machine = torch.cuda.get_device_name() if device.type == "cuda" else cpu
-    lines = [f"{machine}, torch {torch.__version__}; {steps} steps of each part timed, and multiplied"]
-    lines += [f"{'':42}minutes"]
-    for name in RECIPES:
+    on_gpu = device.type == "cuda"
+    steps = args.steps or (200 if on_gpu else 3)
+    cpu = (f"CPU time per thread, threads: {torch.get_num_threads()}, other programs that ran as well: "
+           f"{os.getloadavg()[0]:.0f}")
+    machine = torch.cuda.get_device_name() if on_gpu else cpu
+    lines = [f"{machine}, torch {torch.__version__}; {steps} steps of each part timed, and multiplied",
+             f"{'recipe':16}{'minutes':>9}{'peak memory (GB)':>18}"]
+    for name in args.recipes or (*ON_CPU, *["digits64x2"] * on_gpu):
         recipe = load_recipe(name)
-        for number, config in enumerate(recipe.stages, 1):
-            parts = minutes(recipe, config, device, steps)
-            parts |= dict(together=sum(parts.values()))
-            lines += [f"{f'{name} stage {number}':24}{part:17}{value:8.1f}" for part, value in parts.items()]
-    text = "\n".join(lines)
-    print(text)
-    (ROOT / "data" / "results" / f"recipe_{device.type}.txt").write_text(text + "\n")
+        took = sum(minutes(recipe, config, device, steps) for config in recipe.stages)
+        lines.append(f"{name:16}{took:9.0f}{peak(device):18.1f}")
+        print("\n".join(lines), flush=True)
+    (ROOT / "data" / "results" / f"recipe_{device.type}.txt").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

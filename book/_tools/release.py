@@ -1,23 +1,31 @@
-"""Write what the book says of a checkpoint into data/: tables, samples, the clip of README and site.
+"""Write what the book says of the checkpoints into data/: tables, samples, the clip of README and site.
 
-    python book/_tools/release.py            (some minutes on two cores)
+    python book/_tools/release.py [NAME ...]            (some minutes for each, on two cores)
+    python book/_tools/release.py --tiny data/checkpoints/retrained/tiny
+
+The second writes data/results/tiny_run.json of a network that `vdiff train --recipe tiny` has trained.
 """
 
+import argparse
 import contextlib
 import io
 import json
+import tempfile
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import torch
 
 import vdiff_lite as vd
-from vdiff_lite import cli, viz
-from vdiff_lite.evaluation import digit_metrics
-from vdiff_lite.evaluation.evaluate import draw_clips
+from vdiff_lite import checkpoint, cli, viz
+from vdiff_lite.training.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-NAME = "digits32"
+RESULTS = ROOT / "data" / "results"
+AT_ONCE = partial(vd.sample, eta=0.5)
+SAMPLES = {"digits32": (32, vd.generate), "digits32_fixed": (16, AT_ONCE), "digits64x2": (8, AT_ONCE)}
+EVALUATED = {"digits32": 64, "digits32_fixed": 64, "digits64x2": 32}  # clips
 
 
 def printed(*command):
@@ -27,65 +35,27 @@ def printed(*command):
     return out.getvalue()
 
 
-def main():
-    results = ROOT / "data" / "results"
-    out = ("--out", str(results / f"{NAME}.json"))
-    (results / f"{NAME}.txt").write_text(printed("evaluate", "--checkpoint", NAME, "--clips", "64", *out))
-    near = printed("neighbors", "--checkpoint", NAME, "--clips", "64")
-    (results / f"{NAME}_neighbors.txt").write_text(near)
-    denoiser, first_frame_model = vd.checkpoint.load_with_first_frame_model(NAME, device=vd.pick_device())
-    made, _ = draw_clips(denoiser, 32, draw=partial(vd.generate, first_frame_model=first_frame_model))
-    figure = viz.film_strip(made, num_context=0, scale=0.45)
-    figure.savefig(results / f"{NAME}_samples.png", dpi=100)
-    if first_frame_model:
-        measured = first_frames(denoiser, first_frame_model)
-        (results / f"{NAME}_begin.json").write_text(json.dumps(measured, indent=1) + "\n")
-    hero(denoiser)
+def tables(name):
+    out, clips = ("--out", str(RESULTS / f"{name}.json")), ("--clips", str(EVALUATED[name]))
+    (RESULTS / f"{name}.txt").write_text(printed("evaluate", "--checkpoint", name, *clips, *out))
+    if name == "digits32":
+        near = printed("neighbors", "--checkpoint", name)
+        (RESULTS / f"{name}_neighbors.txt").write_text(near)
 
 
-ETA_AND_STEPS = ((0, 25), (0.5, 25), (1, 25), (1, 50), (1, 100))
-WEIGHTS = (1, 1.5, 3, (3, 1), (3, 1.5))  # of autoguidance: everywhere, or above and below its level `EARLY`
+def samples(name):
+    """Clips from noise, one row per clip, not picked."""
+    clips, draw = SAMPLES[name]
+    generator = torch.Generator().manual_seed(0)
+    denoiser = vd.load(name, vd.pick_device())
+    made = torch.cat([draw(denoiser, n, steps=25, generator=generator).cpu() for n in [8] * (clips // 8)])
+    figure = viz.film_strip(made, scale=0.45)
+    figure.savefig(RESULTS / f"{name}_samples.png", dpi=100)
 
 
-def first_frames(denoiser, first_frame_model, clips=512, batch=64):
-    """What two frames from noise are like, by network and sampler, relative to the data."""
-    real = vd.BouncingDigits(split="test", num_frames=2).sample(2048, torch.Generator().manual_seed(0)).video
-    intensity, speed = (measure(real).mean() for measure in (digit_metrics.intensity, digit_metrics.speed))
-    spread = lambda clip: torch.pdist(digit_metrics.centered_frames(clip[:clips, :, [0]]).flatten(1)).mean()
-    error = lambda value: value.std().item() / clips**0.5
-
-    def measures(clip):
-        intensities = digit_metrics.intensity(clip).mean(1) / intensity
-        speeds = digit_metrics.speed(clip)[:, 0] / speed
-        return dict(intensity=intensities.mean().item(), intensity_standard_error=error(intensities),
-                    speed=speeds.mean().item(), speed_standard_error=error(speeds),
-                    distance=digit_metrics.nearest_glyph(clip)[0].median().item(),
-                    diversity=(spread(clip) / spread(real)).item())
-
-    networks = {NAME: denoiser, f"{NAME}_begin": first_frame_model}
-
-    def alone(name, eta, steps):
-        generator, sampler = torch.Generator().manual_seed(0), partial(vd.ddim, eta=eta)
-        made = [vd.sample(networks[name], batch, 2, sampler, steps, generator) for _ in range(clips // batch)]
-        return dict(network=name, eta=eta, steps=steps) | measures(torch.cat(made).cpu())
-
-    def guided(weight):
-        """What `generate` draws: its first two frames, and whether the clip of sixteen ends as it begins."""
-        draw = partial(vd.generate, denoiser, batch, generator=torch.Generator().manual_seed(0),
-                       first_frame_model=first_frame_model, first_frame_weight=weight)
-        made = torch.cat([draw().cpu() for _ in range(clips // batch)])
-        same = digit_metrics.same_digit(made).float()
-        return dict(weight=weight, same_digit=same.mean().item(),
-                    same_digit_standard_error=error(same)) | measures(made[:, :, :2])
-
-    sha256 = {name: network.card["sha256"] for name, network in networks.items()}
-    drawn = [alone(name, *how) for name in networks for how in ETA_AND_STEPS]
-    return dict(sha256=sha256, clips=clips, drawn=drawn,
-                guided=[guided(weight) for weight in WEIGHTS], real=measures(real[:clips]))
-
-
-def hero(denoiser, clips=4, frames=75):
+def hero(name="digits32", clips=4, frames=75):
     """A long continuation of held-out clips, side by side: a gif for the README, a video for the site."""
+    denoiser = vd.load(name, vd.pick_device())
     past = vd.BouncingDigits(split="test").sample(clips, torch.Generator().manual_seed(21)).video[:, :, :5]
     past = past.to(denoiser.device)
     made = vd.rollout(denoiser, past, frames, generator=torch.Generator().manual_seed(0))
@@ -97,6 +67,35 @@ def hero(denoiser, clips=4, frames=75):
     html = viz.show_clips([wide], [""], alt=alt, fps=10, height=144).data
     html = html.replace("min-width:144px", "max-width:100%") + "\n"
     (ROOT / "book" / "_assets" / "hero.html").write_text(html)
+
+
+def tiny_run(path):
+    """The loss curve of a run of the recipe tiny, and how near its network's new frames are to true ones."""
+    card = checkpoint.read_card(path)
+    stage = json.loads(json.dumps(asdict(load_recipe("tiny").stages[-1])))
+    assert (card["recipe"], card["steps"]) == (stage, stage["steps"]), f"{path} is not of the recipe tiny"
+    out = Path(tempfile.mkdtemp()) / "scores.json"
+    printed("evaluate", "--checkpoint", str(path), "--out", str(out))
+    scores = json.loads(out.read_text())
+    about = {key: card[key] for key in ("sha256", "parameters", "recipe", "steps", "data", "loss_curve")}
+    about |= {key: scores[key] for key in ("clips", "num_context", "psnr", "psnr_standard_error")}
+    about |= dict(origin="vdiff train --recipe tiny, on two CPU cores")
+    checkpoint.write_json(RESULTS / "tiny_run.json", about)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help=f"checkpoints, of {', '.join(SAMPLES)}; all of them if none")
+    parser.add_argument("--tiny", help="write tiny_run.json of this checkpoint, and nothing else")
+    args = parser.parse_args()
+    vd.prepare_cpu()
+    if args.tiny:
+        return tiny_run(args.tiny)
+    for name in args.names or SAMPLES:
+        tables(name)
+        samples(name)
+    if not args.names or "digits32" in args.names:
+        hero()
 
 
 if __name__ == "__main__":
