@@ -65,8 +65,9 @@ def test_frames_as_channels_are_of_fixed_number():
 @every_peer
 def test_a_peer_learns(make):
     torch.manual_seed(0)
-    config = TrainConfig(steps=24, batch=2, short_steps=0, warmup=2, decay=4, noise_mix=(1, 0, 0, 0))
-    trainer = Trainer(make(), NoiseSchedule(), BouncingDigits(), config)
+    config = TrainConfig(steps=24, batch=2, frames=4, short_steps=0, warmup=2, decay=4)
+    net = UNet2D(frames=4) if make is UNet2D else make()
+    trainer = Trainer(net, NoiseSchedule(), BouncingDigits(), config)
     for _ in trainer.run(bar=False):
         pass
     assert sum(trainer.losses[-6:]) < 0.75 * sum(trainer.losses[:6])
