@@ -234,11 +234,11 @@ show_table(gains, "Differences of PSNR (dB), clip by clip, with their 95% interv
 #
 # Not more than that. At new frame 11 on `digits32_fixed` all methods are near independent windows, and
 # reconstruction guidance is a little below some injections. No injection there is clearly better than
-# replacement at frame 1. (To overwrite keys and values there gives the same clips as to prepend them.) This
-# is one seed, one window, and one network of each kind. Guidance with $w > 1$ and a compressed past were
-# measured on `digits32` alone. There the embedding of the past, of 8 numbers, keeps something of the path and
-# loses the digit: its identity is that of independent windows. The anchor, with which `digits32` was never
-# trained, makes it worse.
+# replacement at frame 1. (At the same level, to overwrite keys and values gives the same clips as to prepend
+# them.) This is one seed, one window, and one network of each kind. Guidance with $w > 1$ and a compressed
+# past were measured on `digits32` alone. There the embedding of the past, of 8 numbers, keeps something of
+# the path and loses the digit: its identity is that of independent windows. The anchor, with which `digits32`
+# was never trained, makes it worse.
 
 # %% mystnb={"image": {"alt": "Two panels of PSNR by new frame, digits32 and digits32_fixed; on digits32 the window, guided and not, stays high for all eleven frames and the other methods fall; on digits32_fixed all fall to one level, and reconstruction guidance begins highest."}, "figure": {"caption": "PSNR against the true future by lead time, held-out clips, K = 5 of F = 16. Injection of clean keys and values lies on the line of the window. Guidance with w = 1.5 was measured on digits32 alone."}}
 LINES = ("independent windows", "copy the last frame", "replacement", "reconstruction, w = 10",
