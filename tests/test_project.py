@@ -151,13 +151,13 @@ def test_code_is_clean():
 
 LIBRARY = sorted((ROOT / "vdiff_lite").rglob("*.py"))
 ORDER = ["data", "diffusion", "device", "models", "checkpoint", "training", "rollout", "methods",
-         "evaluation", "viz", "export", "commands", "cli"]  # the order of the chapters
+         "evaluation", "viz", "export", "commands", "cli", "__main__"]  # the order of the chapters
 
 
 def test_modules_and_the_library_are_short():
     lines = {path.relative_to(ROOT).as_posix(): len(path.read_text().split("\n")) for path in LIBRARY}
     assert {name: n for name, n in lines.items() if n > 251} == {}
-    assert sum(lines.values()) <= 5600, "the library is too long: take something out"
+    assert sum(lines.values()) <= 5850, "the library is too long: take something out"
 
 
 @pytest.mark.parametrize("name", ["vdiff_lite", "vdiff_lite.data", "vdiff_lite.methods", "vdiff_lite.viz"])
@@ -244,7 +244,7 @@ def test_nothing_names_a_machine():
 def test_the_repository_is_light():
     sizes = {path.relative_to(ROOT).as_posix(): path.stat().st_size for path in tracked()}
     assert {name: size for name, size in sizes.items() if size > 17e6} == {}
-    assert sum(sizes.values()) <= 55e6
+    assert sum(sizes.values()) <= 45e6
 
 
 RESULTS = sorted([*(ROOT / "data" / "results").glob("*.json"), *(ROOT / "data" / "results").glob("*.csv.gz")])

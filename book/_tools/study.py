@@ -21,8 +21,6 @@ FIXED = ["independent", "copy_last", "replacement", RECONSTRUCTION, "reconstruct
 BY_STEPS = ["replacement", RECONSTRUCTION, WINDOW, GUIDED, "anchored_history", "injection"]
 LONG = ["copy_last", "independent", "replacement", RECONSTRUCTION, WINDOW, GUIDED, "anchored_history",
         "injection"]
-ANCESTRAL = [WINDOW, GUIDED, "injection:fraction=0.8"]  # injected at 800 of the 1000 steps
-TEN_FRAMES = ("--window", 15, "--frames", 10)
 WEIGHTS = [f"history_guidance:weight={w}" for w in (0, 0.5, 1, 1.5, 2, 3, 4, 8)]
 ENCODERS = {5: (8, 64), 10: (64,)}  # context frames: sizes of the embedding
 TUNING = {
@@ -60,8 +58,6 @@ def main():
     for steps in (6, 12, 25, 50):
         run(f"steps_{steps}", BY_STEPS, "--clips", 16, "--steps", steps)
     run("long", LONG, "--clips", 16, "--frames", 200, "--steps", 12, "--features")
-    # The reference setting, ten new frames and five of overlap, with few steps.
-    run("reference_25", [*ANCESTRAL, "injection"], *TEN_FRAMES, "--clips", 16)
 
 
 if __name__ == "__main__":
