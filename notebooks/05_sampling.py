@@ -179,7 +179,7 @@ for mine, twin in ((my_ddim(xt, 6), ddim), (my_ddpm(xt, 6, seeded()), ddpm), (my
 # ## 1000, 800 or 100 network evaluations
 #
 # DDPM {cite:p}`ho2020denoising` evaluates the network at all 1000 levels. We do it once, for a clip of 8 frames, and compare with a subset of
-# 800 and of 100 levels.
+# 800 and of 100 levels. (Eight frames, half a window, to save time.)
 
 # %%
 made, seconds = {}, {}
@@ -191,31 +191,31 @@ made["DDIM 25"] = my_ddim(noise(1, 8, seed=4), 25)[0]
 made["DPM++ 12"] = my_dpmpp(noise(1, 8, seed=4), 12)[0]
 print("time of DDPM relative to 100 steps:", {n: round(s / seconds[100], 1) for n, s in seconds.items()})
 
-# %% mystnb={"image": {"alt": "Film strips of eight frames made by DDPM with 1000, 800 and 100 steps, DDIM with 25 and DPM-Solver plus plus with 12; each shows one shape that moves, not all of them are digits, and the last two are nearly the same."}, "figure": {"caption": "The same starting noise. The ancestral samplers draw fresh noise on the way, so each arrives at another clip."}}
+# %% mystnb={"image": {"alt": "Film strips of eight frames made by DDPM with 1000, 800 and 100 steps, DDIM with 25 and DPM-Solver plus plus with 12; each shows one shape that moves. With 1000 and 800 steps it is a bright 2, with 25 and 12 it is faint and no digit."}, "figure": {"caption": "The same starting noise. The ancestral samplers draw fresh noise on the way, so each arrives at another clip."}}
 viz.film_strip(list(made.values()), list(made));
 
 # %% [markdown]
-# Each strip shows one shape that moves, and with 1000 evaluations it is no better a digit than with 25 or 12. So tens of evaluations
-# make a clip. What they cost is measured next.
+# Each strip shows one shape that moves, so tens of evaluations make a clip. But it is faint, and with hundreds it is not. One clip is no
+# measurement. What few steps cost is measured next.
 #
 # ## Quality against steps, measured
 #
-# DDIM and DPM-Solver++ follow the same trajectory, so we can say exactly how far off a coarse solution is. Take a fine one (64 steps)
+# DDIM and DPM-Solver++ follow the same trajectory, so we can say exactly how far off a coarse solution is. Take a fine one (128 steps)
 # from the same noise and measure the root mean squared distance at the end. As a yardstick, the distance between two clips of
 # different digits.
 
 # %%
 start = noise(4, seed=6)
 with torch.no_grad():
-    fine = vd.run_sampler(vd.dpmpp_2m(denoiser, start, schedule, 64))
+    fine = vd.run_sampler(vd.dpmpp_2m(denoiser, start, schedule, 128))
 rms = lambda difference: difference.square().mean().sqrt().item()
-counts = [2, 4, 8, 16, 32]
+counts = [4, 8, 16, 32, 64]
 coarse = {steps: my_ddim(start, steps) for steps in counts}
 distances = {"DDIM": [rms(coarse[steps] - fine) for steps in counts],
              "DPM-Solver++(2M)": [rms(my_dpmpp(start, steps) - fine) for steps in counts]}
 unrelated = rms(fine - fine.roll(1, 0))
 
-# %% mystnb={"image": {"alt": "Distance to the fine solution against the number of steps on logarithmic axes; both fall, the second-order solver lies below DDIM for many steps."}, "figure": {"caption": "Root mean squared distance to a solution of 64 steps. The dotted line is the distance between two unrelated clips."}}
+# %% mystnb={"image": {"alt": "Distance to the fine solution against the number of steps on logarithmic axes; both fall, the second-order solver lies below DDIM for many steps."}, "figure": {"caption": "Root mean squared distance to a solution of 128 steps. The dotted line is the distance between two unrelated clips."}}
 figure, axis = plt.subplots(figsize=(6, 3))
 viz.plot_lines(axis, counts, distances, marker="o")
 axis.axhline(unrelated, color="#666666", ls=":")
@@ -249,7 +249,7 @@ show_table(table, "Four clips of sixteen frames, drawn by DDIM")
 # %% [markdown]
 # Four clips are a small sample: read differences of a tenth as noise. `vdiff evaluate` does it with 64.
 #
-# The intensity is too low, even with many steps. Where is it lost? **Predict:** is the estimate too faint at some level? Evaluate the
+# The intensity is too low, and the fewer the steps, the lower. Where is it lost? **Predict:** is the estimate too faint at some level? Evaluate the
 # network at each level twice: on real clips under noise, and on what the sampler has made so far.
 
 # %% mystnb={"image": {"alt": "Intensity of the estimate against the noise level. For real clips under noise the line stays close to one. Along the trajectory it starts at one, falls while the noise is high and goes on falling slowly to the end."}, "figure": {"caption": "Intensity of the estimate $\\hat x_0$ by noise level: for eight real clips under noise, relative to their own, and along the trajectory of 25 DDIM steps that draws eight clips of 16 frames, relative to the data's. Read from right to left."}}
@@ -270,7 +270,7 @@ axis.axhline(1, color="#666666", lw=0.5)
 axis.set(xlabel="noise level t", ylabel="intensity (1 is right)");
 
 # %% [markdown]
-# At each level by itself the estimate is right, within about seven hundredths. Along the trajectory the network is given its own output:
+# At each level by itself the estimate is right, within four hundredths. Along the trajectory the network is given its own output:
 # strokes fainter than any that it was trained on, and each step makes faint strokes fainter. An estimate that is right on
 # the data need not be right on the sampler's own output. Nothing in the loss requires that, and fewer, larger steps make it worse.
 #
@@ -334,12 +334,15 @@ ways = {way: clips.cpu() for way, clips in ways.items()} | {"real clips": real}
 table = pd.DataFrame({way: check_digit(clips) for way, clips in ways.items()}).T
 show_table(table, "16 clips per way, and 256 real ones", digits=dict.fromkeys(table, 2) | {"distance to glyphs": 3})
 
-# %% mystnb={"image": {"alt": "Film strips of twelve clips drawn from noise. In the upper four, drawn all at once, strokes are thin and faint. The middle four, with fresh noise, are a little brighter. In the lower four, with the first frame first, strokes are bright and thick. Some shapes of each kind are no digits."}, "figure": {"caption": "Clips from noise, every second frame, not picked: four drawn all at once, four with fresh noise in 50 steps, four with the first frame first."}}
+# %% mystnb={"image": {"alt": "Film strips of twelve clips drawn from noise. In the upper four, drawn all at once, strokes are thin and faint. The middle four, with fresh noise, are a little brighter. In the lower four, with the first frame first, strokes are bright and thick. Some shapes of each kind are no digits."}, "figure": {"caption": "Clips from noise, every second frame, not picked: four drawn all at once, four with fresh noise in 50 steps, four with the first frame first (eta 0.5)."}}
 shown = [*ways["all at once"][:4], *ways["all at once, eta 1, 50 steps"][:4], *ways["first frame first"][:4]]
 viz.film_strip(shown, ["at once"] * 4 + ["eta 1"] * 4 + ["first first"] * 4, every=2);
 
 # %% [markdown]
-# TEXT1
+# All at once, the clips are too faint. With fresh noise and twice as many steps they are less so. With the first frame first they are too
+# bright, since the single frame is: the network goes on from what it is given. Their strokes are thick, and farther from the training
+# glyphs. With three frames first the clips hardly move, since three frames by themselves do not. And in each row the shapes are farther from
+# the glyphs than those of real clips: some are no digits. (With 16 clips, read differences of a tenth in *same digit* as noise.)
 #
 # **Predict:** suppose the first frame is not drawn but taken from a real clip. How much of what is wrong is still wrong?
 
@@ -354,7 +357,9 @@ table = pd.DataFrame(rows).T
 show_table(table, "16 clips", digits=dict.fromkeys(table, 2) | {"distance to glyphs": 3})
 
 # %% [markdown]
-# TEXT2
+# With one true frame the clips are about as bright, as fast and as near to the glyphs as real ones. So most of what is wrong comes with the
+# first frame. To continue a frame is another task than to invent it, and most of the training clips had a clean past (chapter 4). Some large
+# models divide the work: Emu Video {cite:p}`girdhar2024emu` has a still drawn first, and gives it to the video model as its first frame.
 #
 # ## Three ways, 64 clips
 #
@@ -374,7 +379,15 @@ caption = f"{results['clips']} clips per row, {results['steps']} steps; in brack
 show_table(table, caption, half=errors)
 
 # %% [markdown]
-# TEXT3
+# Speed is right in all three rows, within about a standard error. For the rest each way trades one thing for another. *All at once*, without
+# fresh noise, the clips are a tenth too faint and farthest from real ones. *With fresh noise* they are nearer, and more of them keep their
+# digit, by less than two standard errors; they are no brighter. *With the first frame first* the intensity is right within five hundredths and
+# the Frechet distance smallest, but no more clips keep their digit than without. None is right in everything: in real clips the digit is
+# nearly always kept. Since the shape is kept in every clip, what is missing is a shape that is one digit. A shape between two may be
+# read as one on the first frame and as the other on the last.
+#
+# `vd.sample` draws all at once, `vd.generate` and `vdiff sample` the first frame first. In Part II the first frames are given, and there this
+# network is at its best.
 #
 # ## Denoisers compose
 #
@@ -391,7 +404,6 @@ with torch.no_grad():
         print(f"{name:8} largest |x0_hat|: {max(step.x0_hat.abs().max().item() for step in steps):.2f}")
 
 # %% [markdown]
-# ## Play
 # ## Play
 #
 # One noise, more and more steps of DDIM; another seed is another noise.
@@ -431,19 +443,20 @@ with torch.no_grad():
     from_top = vd.run_sampler(vd.ddim(denoiser, noise(8, seed=6), schedule, steps=20)).cpu()
     from_900 = vd.run_sampler(vd.ddim(denoiser, noise(8, seed=6), schedule, steps=late_levels)).cpu()
 rows = {"started at 1000": check_digit(from_top), "started at 900": check_digit(from_900)}
-show_table(pd.DataFrame(rows).T, "8 clips")
+table = pd.DataFrame(rows).T
+show_table(table, "8 clips", digits=dict.fromkeys(table, 2) | {"distance to glyphs": 3})
 
-# %% mystnb={"image": {"alt": "Film strips of four pairs of clips from the same noise, started at level 1000 and at level 900. Those started at 1000 show one shape each; those started at 900 are brighter blobs that change from frame to frame."}, "figure": {"caption": "Four clips, every second frame, and the same noise told that it is at t = 900."}}
+# %% mystnb={"image": {"alt": "Film strips of four pairs of clips from the same noise, started at level 1000 and at level 900. Those started at 1000 show one shape each; those started at 900 are brighter, the holes in them are smaller, and the last is another shape."}, "figure": {"caption": "Four clips, every second frame, and the same noise told that it is at t = 900."}}
 pairs = [clip for pair in zip(from_top[:4], from_900[:4]) for clip in pair]
 viz.film_strip(pairs, ["from 1000", "from 900"] * 4, every=2);
 
 # %% [markdown]
 # ## Recap
 #
-# A sampler is a rule for going from one level to the next, given the estimate of the clean clip. DDPM adds fresh noise and needs many
-# levels; DDIM keeps the noise and needs tens; a second-order step comes as close with fewer. All start at pure noise, and the number of
-# network evaluations is the price. An estimate that is right on the data need not be right on the sampler's own output: clips from noise
-# are fainter, or their shapes less like digits, than clips that continue a true frame.
+# A sampler is a rule for going from one level to the next, given the estimate of the clean clip; all start at pure noise, and the number of
+# network evaluations is the price. DDPM adds fresh noise at every step, DDIM keeps the noise, and a second-order solver comes nearer to
+# the same clip where steps are many. An estimate that is right on the data need not be right on the sampler's own output: clips from noise
+# are faint, or their shapes no digits, while a true first frame is continued well.
 #
 # ## Exercises
 #
