@@ -21,7 +21,7 @@ from torch import nn
 import vdiff_lite as vd
 
 RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
-THREADS, MINUTES, CLIPS = 2, 4, 16  # of a CPU;  of rounds;  at once, in a training step too
+THREADS, MINUTES, CLIPS = 2, 3, 16  # of a CPU;  of rounds;  at once, in a training step too
 CALLS = {"forward": 0.3, "forward_batch": 1.0, "step": 1.5}  # seconds that a turn takes at least
 
 
