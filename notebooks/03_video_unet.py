@@ -71,7 +71,7 @@ viz.film_strip([xt[0], x0_hat[0], real[0]], ["input, t=650", "estimate", "truth"
 # ## The picture
 #
 # All of it on one page, drawn from the network's own config. The rest of the chapter builds these boxes. (For the larger network
-# of the book, try `viz.network_diagram(vd.VideoUNetConfig.preset("base"))`.)
+# of the book, try `network_diagram` of `VideoUNetConfig.preset("base")`.)
 
 # %% mystnb={"image": {"alt": "A diagram in the shape of the letter U. On the left three encoder stages go down, from 32 channels at 16 by 16 tokens over 64 channels at 8 by 8 to 128 channels at 4 by 4. Below stand three middle blocks of joint attention. On the right three decoder stages of the same sizes go up. Dashed arrows lead from each encoder stage across to its decoder stage. Each encoder and decoder stage has a part for convolutions within each frame and a part for attention along time."}, "figure": {"caption": "The network of this chapter. A box is as tall as its level is fine and as wide as it has channels. Each level halves the grid of tokens, and the channels grow instead."}}
 viz.network_diagram(net.config);

@@ -96,6 +96,8 @@ def test_sliders_change_the_picture(browser, address, page):
             if handle.get_attribute("value") == handle.get_attribute("max"):
                 there, back, key = down, up, Keys.ARROW_LEFT
             there.click()
+            if pictures() == before:  # clips may be the same: clean keys and values are the window itself
+                there.click()  # one further; from here on, the step between the two that differ
             after = pictures()
             assert after[i] != before[i] and after[:i] + after[i + 1:] == before[:i] + before[i + 1:]
             back.click()
