@@ -2,8 +2,7 @@
 
     python book/_tools/recipe_time.py            (a few minutes on two cores)
 
-A few steps of each part of a recipe are timed, and multiplied. On a CPU that is CPU time per thread: elapsed
-time where nothing else runs. Other programs add less to it than to elapsed time.
+Steps of each part of a recipe are timed, and multiplied. Run it on a machine that has nothing else to do.
 """
 
 import argparse
@@ -22,33 +21,32 @@ ROOT = Path(__file__).resolve().parents[2]
 ON_CPU = ("tiny", "digits32", "digits32_fixed")  # digits64x2 takes more memory than most computers have
 
 
-def minutes(recipe, config, device, steps):
+def minutes(recipe, config, device, seconds):
     """Minutes that a stage takes here."""
     network = vd.VideoUNetConfig.preset(recipe.network)
     data = vd.BouncingDigits(size=network.size, **recipe.data)
-    seconds = 0
+    took = 0
     for short, count in ((True, config.short_steps), (False, config.steps - config.short_steps)):
         if count:
             part = replace(config, short_steps=config.steps * short)
             schedule = vd.NoiseSchedule(**recipe.schedule)
             trainer = vd.Trainer(vd.VideoUNet(network), schedule, data, part, device)
-            seconds += count * seconds_of(trainer.train_step, steps, device)
-    return seconds / 60
+            took += count * each(trainer.train_step, seconds, device)
+    return took / 60
 
 
-def seconds_of(work, times, device):
-    """Seconds that one call takes, over some calls, when it has been called some times before."""
-    on_gpu = device.type == "cuda"
-    clock = time.perf_counter if on_gpu else lambda: time.process_time() / torch.get_num_threads()
-    wait = torch.cuda.synchronize if on_gpu else lambda: None
-    for _ in range(10 if on_gpu else 1):  # a GPU compiles first
-        work()
+def each(step, seconds, device):
+    """Seconds that one step takes: the mean over as many as take so long, three or more."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    for _ in range(10 if device.type == "cuda" else 2):  # a GPU compiles first
+        step()
     wait()
-    started = clock()
-    for _ in range(times):
-        work()
+    started, count = time.perf_counter(), 0
+    while count < 3 or time.perf_counter() - started < seconds:
+        step()
+        count += 1
     wait()
-    return (clock() - started) / times
+    return (time.perf_counter() - started) / count
 
 
 def peak(device):
@@ -61,19 +59,17 @@ def peak(device):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipes", nargs="*", help=f"on a CPU {', '.join(ON_CPU)}; on a GPU digits64x2 too")
-    parser.add_argument("--steps", type=int, help="how many steps of each part are timed; 3, on a GPU 200")
+    parser.add_argument("--seconds", type=float, default=15, help="how long the steps of each part are timed")
     args, device = parser.parse_args(), vd.pick_device()
     vd.prepare_cpu()
     on_gpu = device.type == "cuda"
-    steps = args.steps or (200 if on_gpu else 3)
-    cpu = (f"CPU time per thread, threads: {torch.get_num_threads()}, other programs that ran as well: "
-           f"{os.getloadavg()[0]:.0f}")
+    cpu = f"{torch.get_num_threads()} threads of a CPU, on which {os.getloadavg()[0]:.0f} other programs ran"
     machine = torch.cuda.get_device_name() if on_gpu else cpu
-    lines = [f"{machine}, torch {torch.__version__}; {steps} steps of each part timed, and multiplied",
+    lines = [f"{machine}, torch {torch.__version__}; steps timed for {args.seconds:.0f} s, and multiplied",
              f"{'recipe':16}{'minutes':>9}{'peak memory (GB)':>18}"]
     for name in args.recipes or (*ON_CPU, *["digits64x2"] * on_gpu):
         recipe = load_recipe(name)
-        took = sum(minutes(recipe, config, device, steps) for config in recipe.stages)
+        took = sum(minutes(recipe, config, device, args.seconds) for config in recipe.stages)
         lines.append(f"{name:16}{took:9.0f}{peak(device):18.1f}")
         print("\n".join(lines), flush=True)
     (ROOT / "data" / "results" / f"recipe_{device.type}.txt").write_text("\n".join(lines) + "\n")

@@ -1,31 +1,24 @@
 """Write what the book says of the checkpoints into data/: tables, samples, the clip of README and site.
 
     python book/_tools/release.py [NAME ...]            (some minutes for each, on two cores)
-    python book/_tools/release.py --tiny data/checkpoints/retrained/tiny
-
-The second writes data/results/tiny_run.json of a network that `vdiff train --recipe tiny` has trained.
 """
 
 import argparse
 import contextlib
 import io
-import json
-import tempfile
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import torch
 
 import vdiff_lite as vd
-from vdiff_lite import checkpoint, cli, viz
-from vdiff_lite.training.recipe import load_recipe
+from vdiff_lite import cli, viz
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "data" / "results"
 AT_ONCE = partial(vd.sample, eta=0.5)
 SAMPLES = {"digits32": (32, vd.generate), "digits32_fixed": (16, AT_ONCE), "digits64x2": (8, AT_ONCE)}
-EVALUATED = {"digits32": 64, "digits32_fixed": 64, "digits64x2": 32}  # clips
+EVALUATED = {"digits32": 64, "digits32_fixed": 32, "digits64x2": 32}  # clips
 
 
 def printed(*command):
@@ -69,28 +62,11 @@ def hero(name="digits32", clips=4, frames=75):
     (ROOT / "book" / "_assets" / "hero.html").write_text(html)
 
 
-def tiny_run(path):
-    """The loss curve of a run of the recipe tiny, and how near its network's new frames are to true ones."""
-    card = checkpoint.read_card(path)
-    stage = json.loads(json.dumps(asdict(load_recipe("tiny").stages[-1])))
-    assert (card["recipe"], card["steps"]) == (stage, stage["steps"]), f"{path} is not of the recipe tiny"
-    out = Path(tempfile.mkdtemp()) / "scores.json"
-    printed("evaluate", "--checkpoint", str(path), "--out", str(out))
-    scores = json.loads(out.read_text())
-    about = {key: card[key] for key in ("sha256", "parameters", "recipe", "steps", "data", "loss_curve")}
-    about |= {key: scores[key] for key in ("clips", "num_context", "psnr", "psnr_standard_error")}
-    about |= dict(origin="vdiff train --recipe tiny, on two CPU cores")
-    checkpoint.write_json(RESULTS / "tiny_run.json", about)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help=f"checkpoints, of {', '.join(SAMPLES)}; all of them if none")
-    parser.add_argument("--tiny", help="write tiny_run.json of this checkpoint, and nothing else")
     args = parser.parse_args()
     vd.prepare_cpu()
-    if args.tiny:
-        return tiny_run(args.tiny)
     for name in args.names or SAMPLES:
         tables(name)
         samples(name)
