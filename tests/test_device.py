@@ -63,3 +63,16 @@ print((small * 1e-10).count_nonzero().item(), (small * 1e-7).count_nonzero().ite
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["0", "4000000"]  # 1e-40 is denormal, 1e-37 is not
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' wheels bring another OpenMP")
+@pytest.mark.parametrize("chosen, spins", [("", "0"), ("active", "30000000000")])
+def test_threads_sleep_while_they_wait_unless_told_otherwise(chosen, spins, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("OMP_DISPLAY_ENV", "verbose")  # OpenMP prints its settings when it is loaded
+    if chosen:
+        monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
+    done = subprocess.run([sys.executable, "-c", "import vdiff_lite"], capture_output=True, text=True, check=True)
+    if "GOMP_SPINCOUNT" not in done.stderr:
+        pytest.skip("this torch computes without GNU's OpenMP")
+    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr

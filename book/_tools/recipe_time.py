@@ -2,11 +2,10 @@
 
     python book/_tools/recipe_time.py            (a few minutes on two cores)
 
-Steps of each part of a recipe are timed, and multiplied. Run it on a machine that has nothing else to do.
+Steps of each part of a recipe are timed, and the shortest is multiplied.
 """
 
 import argparse
-import os
 import resource
 import time
 from dataclasses import replace
@@ -36,17 +35,21 @@ def minutes(recipe, config, device, seconds):
 
 
 def each(step, seconds, device):
-    """Seconds that one step takes: the mean over as many as take so long, three or more."""
+    """Seconds that one step takes: the shortest of as many as take so long, three or more.
+
+    Other work on the machine only ever adds.
+    """
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     for _ in range(10 if device.type == "cuda" else 2):  # a GPU compiles first
         step()
-    wait()
-    started, count = time.perf_counter(), 0
-    while count < 3 or time.perf_counter() - started < seconds:
+    times = []
+    while len(times) < 3 or sum(times) < seconds:
+        wait()
+        started = time.perf_counter()
         step()
-        count += 1
-    wait()
-    return (time.perf_counter() - started) / count
+        wait()
+        times.append(time.perf_counter() - started)
+    return min(times)
 
 
 def peak(device):
@@ -63,9 +66,8 @@ def main():
     args, device = parser.parse_args(), vd.pick_device()
     vd.prepare_cpu()
     on_gpu = device.type == "cuda"
-    cpu = f"{torch.get_num_threads()} threads of a CPU, on which {os.getloadavg()[0]:.0f} other programs ran"
-    machine = torch.cuda.get_device_name() if on_gpu else cpu
-    lines = [f"{machine}, torch {torch.__version__}; steps timed for {args.seconds:.0f} s, and multiplied",
+    machine = torch.cuda.get_device_name() if on_gpu else f"{torch.get_num_threads()} threads of a CPU"
+    lines = [f"{machine}, torch {torch.__version__}; the shortest step of {args.seconds:.0f} s, multiplied",
              f"{'recipe':16}{'minutes':>9}{'peak memory (GB)':>18}"]
     for name in args.recipes or (*ON_CPU, *["digits64x2"] * on_gpu):
         recipe = load_recipe(name)
