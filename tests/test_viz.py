@@ -44,6 +44,26 @@ def test_a_strip_marks_where_windows_join(clip):
     assert marked == [False] * 5 + [True]  # the truth is not joined; frame 3 is not shown, 4 is
 
 
+def test_a_strip_breaks_its_lines_and_smooths_nothing(clip):
+    tall = clip[:, :3].repeat_interleave(4, -1).repeat_interleave(4, -2)  # of another size
+    figure = viz.film_strip([clip, tall], ["a", "b"], columns=4)
+    out = io.BytesIO()
+    figure.savefig(out, format="png")
+    picture = np.asarray(Image.open(out).convert("L")).astype(int)
+    boxes = [np.round(axis.get_window_extent().extents).astype(int) for axis in figure.axes]
+    assert len({box[0] for box in boxes}) == 3 and len({box[1] for box in boxes}) == 3  # two lines of three
+    for (x0, y0, x1, y1), frame in zip(boxes, viz.to_uint8(clip)[[0, 0, 1, 1, 2, 2, 3, 4, 5]]):
+        drawn, frame = picture[::-1][y0:y1, x0:x1][::-1], frame.repeat(4, 0).repeat(4, 1)
+        assert drawn.shape == (128, 128)
+        assert np.abs(drawn - frame)[4:-4, 4:-4].max() <= 2  # but for the border
+
+
+def test_points_of_several_lines_have_markers_of_their_own():
+    axis, lines = matplotlib.figure.Figure().subplots(), {"a": [0, 1], "b": [1, 0]}
+    viz.plot_lines(axis, [0, 1], lines, marker="o")
+    assert [line.get_marker() for line in axis.lines] == ["o", "s"]
+
+
 def test_a_border_tells_given_frames_from_made_ones(clip):
     out = viz.framed(clip, num_context=2, joins=[4, 9])
     assert torch.equal(out[:, :, 2:-2, 2:-2], clip) and out.shape[1:] == (6, 36, 36)
@@ -79,6 +99,8 @@ def test_clips_are_shown_with_controls_and_text(clip):
     assert "a &lt;digit&gt;" in html and "&quot;moves&quot;" in html
     assert "<video loop muted" in html and 'aria-label="Play or pause: ' in html and "autoplay" not in html
     assert 'src="data:video/mp4;base64,' in html and 'poster="data:image/png;base64,' in html
+    assert "width:128px;max-width:100%;height:auto" in html  # 4 x 32
+    assert "width:144px" in viz.show_clips([viz.framed(clip)], alt="x").data  # 4 x 36
 
 
 def test_a_clip_is_saved_by_its_ending_and_what_cannot_be_is_refused(clip, tmp_path):

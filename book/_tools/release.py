@@ -42,7 +42,7 @@ def samples(name):
     generator = torch.Generator().manual_seed(0)
     denoiser = vd.load(name, vd.pick_device())
     made = torch.cat([draw(denoiser, n, steps=25, generator=generator).cpu() for n in [8] * (clips // 8)])
-    figure = viz.film_strip(made, scale=0.45)
+    figure = viz.film_strip(made, columns=16)
     figure.savefig(RESULTS / f"{name}_samples.png", dpi=100)
 
 

@@ -21,7 +21,7 @@ _PRESS = "const v = this.parentNode.querySelector('video'); v.paused ? v.play() 
 _PLAYER = (
     '<figure style="margin:0;text-align:center">'
     '<video loop muted playsinline preload="metadata" poster="{poster}" aria-label="{alt}" onclick="{press}" '
-    'style="height:{height}px;min-width:{height}px;image-rendering:pixelated;border:1px solid #8888;'
+    'style="width:{width}px;max-width:100%;height:auto;image-rendering:pixelated;border:1px solid #8888;'
     'display:block" src="{video}"></video>'
     '<button type="button" aria-label="Play or pause: {alt}" onclick="{press}" '
     'style="min-height:2.2em;margin-top:2px">&#9654; / &#10074;&#10074;</button>'
@@ -33,15 +33,17 @@ def show_clips(clips: Sequence[Tensor] | Tensor, labels: Sequence[str] | None = 
     """Clips to play in a notebook, side by side, each with a button; still until played.
 
     clips: list of (c, f, h, w) in [-1, 1];  labels: a caption for each;  alt: one sentence that says what is
-    seen;  height: in pixels, on the page.
+    seen;  height: in pixels on the page, about: each pixel of a clip is a square of whole pixels.
     """
     players = []
     for clip, label in zip(clips, labels or [""] * len(clips)):
         text = alt or label or "a short clip"
         text = f"{text} ({label})" if label not in text else text
-        players.append(_PLAYER.format(alt=html.escape(text), label=html.escape(label), height=height,
+        enlarge = max(1, round(height / clip.shape[-2]))
+        players.append(_PLAYER.format(alt=html.escape(text), label=html.escape(label),
+                                      width=enlarge * clip.shape[-1],
                                       press=_PRESS, poster=png_data_url(clip, 0),
-                                      video=data_url("video/mp4", encode_mp4(clip, fps))))
+                                      video=data_url("video/mp4", encode_mp4(clip, fps, enlarge))))
     style = "display:flex;flex-wrap:wrap;gap:10px;margin:0.5em 0"
     return HTML(f'<div style="{style}">{"".join(players)}</div>')
 

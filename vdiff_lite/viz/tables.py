@@ -58,9 +58,13 @@ def show_table(frame: DataFrame, caption: str, best: Mapping[str, str | float] |
                  for column, text in row.items()]
         heading = f'<th scope="row" style="text-align:left">{escape(str(name))}</th>'
         rows.append(f"<tr>{heading}{''.join(parts)}</tr>")
-    corner = f'<th scope="col" style="text-align:left">{escape(str(frame.index.name or ""))}</th>'
-    html = ('<div style="overflow-x:auto"><table class="dataframe" style="font-variant-numeric:tabular-nums">'
-            f'<caption style="caption-side:top;text-align:left">{escape(caption + note)}</caption>'
+    corner = f'<th scope="col" style="text-align:left">{escape(str(frame.index.name))}</th>'
+    corner = corner if frame.index.name else "<td></td>"
+    stays = "position:sticky;left:0;max-width:min(46em,84vw)"  # where a wide table scrolls
+    html = (f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="{escape(caption)}">'
+            '<table class="dataframe" style="font-variant-numeric:tabular-nums">'
+            '<caption style="caption-side:top;text-align:left">'
+            f'<div style="{stays}">{escape(caption + note)}</div></caption>'
             f'<thead><tr>{corner}{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>')
     for column, won in winners.items():
         cells[column] = [MARK + x if best_one else x for x, best_one in zip(cells[column], won)]
