@@ -1,136 +1,199 @@
-"""Clips from a reader's own files: a folder of videos."""
+"""Clips from a reader's own videos: decoded on demand, kept on disk as small frames, never all in memory."""
 
 import copy
+import hashlib
+import os
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from torch import Generator, Tensor
+from tqdm.auto import tqdm
 
 from vdiff_lite.data.batch import Batch, DataError, height_width
+from vdiff_lite.data.decode import display_matrix, fit, frames_at, picture
+from vdiff_lite.data.find import find_videos, split_spans
+from vdiff_lite.data.frame_cache import FrameCache, default_folder
+from vdiff_lite.data.video_index import open_video
 
-VIDEO_ENDINGS, IMAGE_ENDINGS = (".mp4", ".webm", ".gif"), (".png", ".jpg", ".jpeg")
-LUMA = torch.tensor([0.299, 0.587, 0.114])  # gray from RGB (ITU-R BT.601)
-
-
-def read_frames(path: str | Path) -> np.ndarray:
-    """All frames of one clip: an mp4, webm or gif file, or a folder of images in order of name.
-
-    Returns (f, h, w, 3) uint8, upright. Raises DataError that names the file when it is missing, empty, of an
-    unknown ending, cannot be read, or holds frames of different sizes.
-    """
-    import av
-
-    path = Path(path)
-    if not path.exists():
-        raise DataError(f"{path} does not exist")
-    if not path.is_dir() and path.suffix.lower() not in VIDEO_ENDINGS:
-        raise DataError(f"{path} has an unknown ending; expected one of {', '.join(VIDEO_ENDINGS)}, "
-                        "or a folder of images")
-    try:
-        frames = [np.asarray(frame) for frame in _decode(path)]
-    except (av.FFmpegError, OSError, EOFError, SyntaxError) as error:
-        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if not frames:
-        raise DataError(f"{path} holds no frames; expected {', '.join(VIDEO_ENDINGS)} or images "
-                        f"{', '.join(IMAGE_ENDINGS)}")
-    sizes = sorted({frame.shape[1::-1] for frame in frames})
-    if len(sizes) > 1:
-        raise DataError(f"{path} holds frames of different sizes: {sizes[0]} and {sizes[-1]}; "
-                        "they must be one size")
-    return np.stack(frames)
+PART = 256  # frames that are decoded and kept together
 
 
-def _decode(path: Path) -> Iterator:
-    """The frames of a file or folder in RGB, one after the other: Pillow images or arrays (h, w, 3)."""
-    import av
-    from PIL import Image, ImageSequence
+@dataclass(frozen=True)
+class ClipOrigin:
+    """Where each clip of a batch is from: its file, seconds at its first frame, its class (sub-folder)."""
 
-    if path.is_dir():
-        yield from (Image.open(file).convert("RGB") for file in _images(path))
-    elif path.suffix.lower() == ".gif":
-        yield from (frame.convert("RGB") for frame in ImageSequence.Iterator(Image.open(path)))
-    else:
-        with av.open(path) as container:
-            for stream in container.streams.video[:1]:
-                for frame in container.decode(stream):
-                    yield np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+    paths: list[str]
+    seconds: list[float]
+    labels: list[str]
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_ENDINGS)
-
-
+@dataclass(eq=False, repr=False)
 class VideoFolder:
-    """A reader's own clips: every mp4, webm and gif in a folder, and every sub-folder of images.
+    """A reader's own clips: one video, or a folder of video files and of folders of images, nested or not.
 
-    Frames are cut to their middle, as much of it as has the shape of `size`, shrunk to that, and kept in
-    memory as uint8: h w bytes per frame and channel. `sample` draws a clip and a starting frame at random.
-    size: (h, w), or a number for a square;  channels: 1 (gray) or 3;  every: keep each n-th frame. Files that
-    cannot be used are counted in one warning. Raises DataError when none is left, or the folder is missing.
+    Frames are cut to their middle, as much of it as has the shape of `size`, and shrunk to that. They are
+    decoded when a clip needs them and kept on disk (`FrameCache`): h w channels bytes per frame. `sample`
+    draws each clip of `num_frames` frames with the same probability; its class is the sub-folder it lies in.
+
+    size: (h, w), or a number for a square;  channels: 1 (gray) or 3;  fps: frames per second to resample all
+    videos to; None means each one's own (`Video.fps`);  every: keep each n-th frame of these;  split: "all",
+    "train" or "test", see `split_spans`;  background: what transparent pixels are composited on (red, green,
+    blue in 0..255);  cache: folder for the small frames, None means `default_folder()`;  cache_gb: what it
+    may hold. Files that cannot be used are counted in one warning. Raises DataError when none is left.
     """
 
-    def __init__(self, path: str | Path, num_frames: int = 16, size: int | tuple = 32,
-                 channels: int = 1, every: int = 1):
-        path = Path(path)
-        if not path.is_dir():
-            raise DataError(f"{path} is not a folder; expected one with {', '.join(VIDEO_ENDINGS)} files")
-        if channels not in (1, 3):
-            raise DataError(f"channels={channels} is unknown; choose 1 (gray) or 3 (color)")
-        self.path, self.num_frames, self.size, self.channels = path, num_frames, height_width(size), channels
-        self.clips, errors = [], []
-        files = [f for f in sorted(path.iterdir())
-                 if f.suffix.lower() in VIDEO_ENDINGS or (f.is_dir() and _images(f))]
+    path: str | Path
+    num_frames: int = 16
+    size: int | tuple = 32
+    channels: int = 1
+    fps: float | None = None
+    every: int = 1
+    split: str = "all"
+    background: tuple[int, int, int] = (0, 0, 0)
+    cache: str | Path | None = None
+    cache_gb: float = 20.0
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise DataError(f"channels={self.channels} is unknown; choose 1 (gray) or 3 (color)")
+        if self.split not in ("all", "train", "test"):
+            raise DataError(f"split={self.split!r} is unknown; choose 'all', 'train' or 'test'")
+        if self.every < 1 or (self.fps is not None and not self.fps > 0):
+            raise DataError(f"fps={self.fps}, every={self.every}: fps must be above 0, every 1 or more")
+        self.path, self.size = Path(self.path), height_width(self.size)
+        self._cache = FrameCache(Path(self.cache or default_folder()), self.cache_gb * 1e9)
+        self.videos, self.labels, self._indices, self._damaged = [], [], [], {}
+        files, notes = find_videos(self.path)
         for file in files:
             try:
-                self.clips.append(self._prepare(file, read_frames(file)[::every]))
+                self._add(file)
             except DataError as error:
-                errors.append(str(error))
-        if not self.clips:
-            raise DataError(f"{path} holds no usable clip: " + (errors[0] if errors else
-                            f"found no {', '.join(VIDEO_ENDINGS)} file and no folder of images"))
-        if errors:
-            warnings.warn(f"{path}: left out {len(errors)} of {len(files)} clips; the first: {errors[0]}",
-                          stacklevel=2)
+                notes.append(str(error))
+        if not self.videos:
+            raise DataError(f"{self.path} holds no usable clip: {notes[0]}")
+        notes += [video.note for video in self.videos if video.note]
+        if notes:
+            warnings.warn(f"{self.path}: {len(notes)} files left out, or part of them; the first: {notes[0]}",
+                          stacklevel=3)
+        self._spans = split_spans(self.labels, [len(indices) for indices in self._indices], self.split)
+        self._num_clips()
 
-    def _prepare(self, file: Path, frames: np.ndarray) -> Tensor:
-        if len(frames) < self.num_frames:
-            raise DataError(f"{file} has {len(frames)} frames; num_frames={self.num_frames} needs that many")
-        h, w = frames.shape[1:3]
-        scale = min(h / self.size[0], w / self.size[1])
-        height, width = (max(1, round(scale * n)) for n in self.size)
-        y, x = (h - height) // 2, (w - width) // 2
-        video = rearrange(torch.tensor(frames[:, y:y + height, x:x + width]), "f h w c -> f c h w").float()
-        video = F.interpolate(video, self.size, mode="bilinear", antialias=True)
-        if self.channels == 1:
-            video = (video * LUMA[:, None, None]).sum(1, keepdim=True)
-        return rearrange(video, "f c h w -> c f h w").round().clamp(0, 255).byte()
+    def _add(self, file: Path) -> None:
+        video = open_video(file)
+        indices = video.frames_shown(self.fps)[::self.every]
+        if len(indices) < self.num_frames:
+            raise DataError(f"{file} has {len(indices)} frames; num_frames={self.num_frames} needs that many")
+        label = "" if file == self.path else file.parent.relative_to(self.path).as_posix()
+        self.videos.append(video)
+        self._indices.append(indices)
+        self.labels.append("" if label == "." else label)
+
+    def _num_clips(self) -> np.ndarray:
+        """How many clips of `num_frames` frames each video holds, in this part. Raises DataError for none."""
+        numbers = np.maximum(0, np.diff(self._spans, axis=1)[:, 0] - self.num_frames + 1)
+        if not numbers.any():
+            longest = int(np.diff(self._spans, axis=1).max())
+            raise DataError(f"{self.path}, split={self.split!r}: num_frames={self.num_frames} needs as many "
+                            f"frames in a row, and there are {longest}; give more or longer videos")
+        return numbers
 
     def sample(self, batch: int, generator: Generator | None = None) -> Batch:
-        """Draw clips and starting frames at random: a Batch of (batch, channels, num_frames, h, w)."""
-        video = []
-        for i in torch.randint(len(self.clips), (batch,), generator=generator):
-            clip = self.clips[i]
-            start = torch.randint(clip.shape[1] - self.num_frames + 1, (1,), generator=generator).item()
-            video.append(clip[:, start:start + self.num_frames])
-        return Batch(torch.stack(video).float() / 127.5 - 1)
+        """Draw clips: a Batch of (batch, channels, num_frames, h, w), with their `ClipOrigin` as truth."""
+        if batch < 1:
+            raise ValueError(f"batch={batch} clips; ask for 1 or more")
+        numbers = self._num_clips()
+        ends = np.cumsum(numbers)
+        draws = torch.randint(int(ends[-1]), (batch,), generator=generator).numpy()
+        videos = np.searchsorted(ends, draws, side="right")
+        starts = self._spans[videos, 0] + draws - (ends - numbers)[videos]
+        self._decode({part for i, start in zip(videos, starts) for part in self._parts(i, start)})
+        video = torch.stack([self.clip(i, start) for i, start in zip(videos, starts)])
+        seconds = [float(self.videos[i].times[self._indices[i][start]]) for i, start in zip(videos, starts)]
+        return Batch(video, ClipOrigin([str(self.videos[i].path) for i in videos], seconds,
+                                       [self.labels[i] for i in videos]))
+
+    def clip(self, video: int, start: int = 0, num_frames: int | None = None) -> Tensor:
+        """Frames of one video, resampled, from index `start` on: (channels, f, h, w) in [-1, 1]."""
+        last = start + (num_frames or self.num_frames)
+        if not 0 <= start < last <= len(self._indices[video]):
+            raise ValueError(f"start={start}, num_frames={last - start}: {self.videos[video].path} has "
+                             f"{len(self._indices[video])} frames")
+        parts = self._parts(video, start, last)
+        frames = np.concatenate([self._part(*part) for part in parts])[start - parts[0][1]:last - parts[0][1]]
+        return torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1
 
     def with_frames(self, num_frames: int) -> "VideoFolder":
-        """The same files, with clips of another length (at most the length they were read for)."""
-        if num_frames > self.num_frames:
-            raise DataError(f"num_frames={num_frames}: {self.path} was read for clips of {self.num_frames}; "
-                            "read it again")
+        """The same files, with clips of another length. Raises DataError when no video is that long."""
         other = copy.copy(self)
         other.num_frames = num_frames
+        other._num_clips()
         return other
 
+    def decode_all(self, bar: bool = True) -> None:
+        """Decode everything now, as far as the cache holds it, so that training never waits for it."""
+        every = [part for i, indices in enumerate(self._indices) for part in self._parts(i, 0, len(indices))]
+        size = self.size[0] * self.size[1] * self.channels
+        room = np.cumsum([(last - first) * size for _, first, last in every]) <= self._cache.limit
+        self._decode([part for part, fits in zip(every, room) if fits], bar)
+
+    def _parts(self, video: int, start: int, last: int | None = None) -> list[tuple[int, int, int]]:
+        """The parts (video, first, last) that hold these frames. What cannot be sought in is one part."""
+        total = len(self._indices[video])
+        seekable = self.videos[video].seekable or self.videos[video].images
+        size, last = PART if seekable else total, last or start + self.num_frames
+        return [(int(video), first, min(first + size, total))
+                for first in range(start // size * size, last, size)]
+
+    def _decode(self, parts, bar: bool = False) -> None:
+        """Decode those of the parts that are not there, in threads, and warn of frames that are damaged."""
+        missing = [part for part in parts if not self._cache.path(self._name(*part)).exists()]
+        if missing:
+            with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+                for _ in tqdm(pool.map(lambda part: self._part(*part), missing), total=len(missing),
+                              disable=not bar, desc="decoding", unit="part"):
+                    pass
+        damaged = {path: sorted(frames) for path, frames in self._damaged.items()}
+        self._damaged.clear()
+        for path, frames in damaged.items():
+            warnings.warn(f"{path}: {len(frames)} frames damaged, number {frames[0]} first; each is replaced "
+                          "by the frame before", stacklevel=3)
+
+    def _part(self, video: int, first: int, last: int) -> np.ndarray:
+        """Frames first..last - 1 of one video, small, from disk: (f, h, w, channels) uint8."""
+        name = self._name(video, first, last)
+        frames = self._cache.read(name)
+        if frames is None:
+            shape = (last - first, *self.size, self.channels)
+            frames = self._cache.write(name, self._small_frames(video, first, last), shape)
+        return frames
+
+    def _small_frames(self, number: int, first: int, last: int) -> Iterator[np.ndarray]:
+        video, indices, shown = self.videos[number], self._indices[number][first:last], None
+        matrix = None
+        for index, (i, frame) in zip(indices, frames_at(video, indices)):
+            if i != index:
+                self._damaged.setdefault(video.path, set()).add(int(index))
+            if i != shown:
+                matrix = display_matrix(frame) if matrix is None else matrix
+                image, aspect = picture(video, frame, matrix, self.background)
+                small, shown = fit(image, self.size, aspect, self.channels), i
+            yield small
+
+    def _name(self, video: int, first: int, last: int) -> str:
+        """What a part is called on disk: another name when the file or a setting is another."""
+        settings = (self.videos[video].identity(), self.size, self.channels, self.fps, self.every,
+                    self.background, first, last)
+        return hashlib.sha256(repr(settings).encode()).hexdigest()[:32]
+
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(self.videos)
 
     def __repr__(self) -> str:
-        size, channels, clips = self.size, self.channels, len(self)
-        return f"VideoFolder({str(self.path)!r}, {size=}, {channels=}, {clips=})"
+        names = ("size", "channels", "fps", "every", "split", "background")
+        settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"VideoFolder({str(self.path)!r}, {settings}, clips={len(self)})"
