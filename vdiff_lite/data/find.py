@@ -30,7 +30,8 @@ def find_videos(path: str | Path) -> tuple[list[Path], list[str]]:
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(f"{path} is not a folder or a file; expected a video, or a folder of videos or images")
+        raise DataError(f"{path} is not a folder or a file; expected a video, or a folder of videos "
+                        "or images")
     if path.is_file():
         return [path], []
     videos, hidden, endings = [], [], Counter()
