@@ -3,8 +3,8 @@
     python book/_tools/execute.py notebooks/02_noise_schedule.py [...]
 
 Outputs are made small and repeatable: no execution times, no progress bars, figures as PNG alone. A figure's
-alt text and caption stand in its cell's metadata, in the py file. An .ipynb that was edited by hand stops everything
-before anything runs.
+alt text and caption stand in its cell's metadata, in the py file. An .ipynb that was edited by hand stops
+everything before anything runs.
 """
 
 import hashlib
