@@ -5,6 +5,10 @@ export JUPYTER_PLATFORM_DIRS = 1
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 # Beside other programs, threads that sleep while they wait are far faster (vdiff_lite/__init__.py).
 export OMP_WAIT_POLICY ?= passive
+# What pip has installed already is not installed again.
+HAS_ALL = from importlib.util import find_spec as f; assert all(map(f, "vdiff_lite jupyter_book jupyterlab_myst nbval diffusers axe_core_python".split()))
+# JupyterLab shows notebooks without their .py twins, and runs as root where it must.
+LAB_FLAGS := --ContentsManager.hide_globs=*.py $(if $(filter 0,$(shell id -u)),--allow-root)
 # Tests run two at a time, each with half of the cores.
 HALF = OMP_NUM_THREADS=$$($(BIN)/python -c 'import os; print(max(1, os.cpu_count() // 2))')
 
@@ -15,10 +19,11 @@ help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 .venv/ready: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and f"Python 3.10 or later is needed; $(PYTHON) is {v[0]}.{v[1]}. Try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
-	@echo "== setting up .venv (once; some minutes, about 2 GB on a machine without a GPU)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,dev,bench]'
+	@if [ -e $@ ] || ! $(BIN)/python -c '$(HAS_ALL)' 2>/dev/null; then \
+	  $(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and f"Python 3.10 or later is needed; $(PYTHON) is {v[0]}.{v[1]}. Try: make PYTHON=python3.11 $(MAKECMDGOALS)")' && \
+	  echo "== setting up .venv (once; some minutes, about 2 GB on a machine without a GPU)" && \
+	  { test -x $(BIN)/python || $(PYTHON) -m venv .venv; } && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,dev,bench]'; fi
 	@touch $@
 
 book: .venv/ready  ## build the site from the executed notebooks, and say which page to open
@@ -41,7 +46,8 @@ notebooks: .venv/ready  ## run every notebook as a test (nbval)
 
 lab: .venv/ready  ## open the notebooks in JupyterLab
 	@echo "== opening JupyterLab; open a notebook of the folder notebooks/"
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab notebooks
+	@$(BIN)/jupyter trust notebooks/*.ipynb >/dev/null
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab notebooks $(LAB_FLAGS)
 
 train: .venv/ready  ## train digits32 again into data/checkpoints/retrained (goes on where it was cut off)
 	@echo "== training digits32 (minutes on a large GPU, 15 hours on two cores)"
