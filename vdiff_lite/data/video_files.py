@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
+from vdiff_lite.checks import number, one_of, whole
 from vdiff_lite.data.batch import Batch, DataError, height_width
 from vdiff_lite.data.decode import display_matrix, fit, frames_at, picture
 from vdiff_lite.data.find import find_videos, split_spans
@@ -59,12 +60,10 @@ class VideoFolder:
     cache_gb: float = 20.0
 
     def __post_init__(self) -> None:
-        if self.channels not in (1, 3):
-            raise DataError(f"channels={self.channels} is unknown; choose 1 (gray) or 3 (color)")
-        if self.split not in ("all", "train", "test"):
-            raise DataError(f"split={self.split!r} is unknown; choose 'all', 'train' or 'test'")
-        if self.every < 1 or (self.fps is not None and not self.fps > 0):
-            raise DataError(f"fps={self.fps}, every={self.every}: fps must be above 0, every 1 or more")
+        one_of((1, 3), channels=self.channels)
+        one_of(("all", "train", "test"), split=self.split)
+        whole(num_frames=self.num_frames, every=self.every)
+        number(above=0, fps=1 if self.fps is None else self.fps, cache_gb=self.cache_gb)
         self.path, self.size = Path(self.path), height_width(self.size)
         self._cache = FrameCache(Path(self.cache or default_folder()), self.cache_gb * 1e9)
         self.videos, self.labels, self._indices, self._damaged = [], [], [], {}
@@ -104,8 +103,7 @@ class VideoFolder:
 
     def sample(self, batch: int, generator: Generator | None = None) -> Batch:
         """Draw clips: a Batch of (batch, channels, num_frames, h, w), with their `ClipOrigin` as truth."""
-        if batch < 1:
-            raise ValueError(f"batch={batch} clips; ask for 1 or more")
+        whole(batch=batch)
         numbers = self._num_clips()
         ends = np.cumsum(numbers)
         draws = torch.randint(int(ends[-1]), (batch,), generator=generator).numpy()
