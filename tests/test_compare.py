@@ -1,5 +1,6 @@
 import gzip
 import math
+import os
 import shlex
 import sys
 
@@ -7,11 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from vdiff_lite import Denoiser, NoiseSchedule, VideoUNet, VideoUNetConfig, checkpoint
+from vdiff_lite import Denoiser, NoiseSchedule, VideoUNet, VideoUNetConfig, checkpoint, files
 from vdiff_lite.cli import main
 from vdiff_lite.data.bouncing_digits import BouncingDigits
 from vdiff_lite.device import peak_memory
-from vdiff_lite.evaluation import results
+from vdiff_lite.evaluation import video_metrics
 from vdiff_lite.evaluation.compare import compare, extend, true_clips
 from vdiff_lite.evaluation.feature_net import clip_features, load_features
 from vdiff_lite.evaluation.method_text import bind, parse_method
@@ -64,7 +65,7 @@ def test_methods_are_read_from_text():
 
 @pytest.mark.parametrize("text, message", [
     ("magic", "method 'magic'"), ("injection:fast", "'fast'"), ("replacement:repeats=0", "repeats=0"),
-    ("copy_last:start=a", "start=a"), ("reconstruction:record=1", "no setting record"),
+    ("copy_last:start=a", "start='a'"), ("reconstruction:record=1", "no setting record"),
     ("injection:fraction=much", "fraction='much' must be a number"),
     ("injection:prepend=1", "prepend=1 must be True"), ("injection:sites=3", "sites=3 must be a name"),
     ("history_guidance:weight=True", "weight=True must be a number"),
@@ -253,7 +254,7 @@ def test_a_kill_during_a_rewrite_leaves_the_old_table(tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(results.os, "replace", killed)
+    monkeypatch.setattr(files.os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         open_results(path, dict(frames=4, command="more"))
     assert path.read_bytes() == before
@@ -272,10 +273,35 @@ def test_a_table_of_other_settings_is_not_added_to(denoiser, tmp_path):
         compare(denoiser, tmp_path / "t.csv.gz", ["copy_last"], **(SETTINGS | dict(steps=3)))
 
 
-def test_a_block_of_clips_does_not_grow(denoiser, tmp_path):
-    compare(denoiser, tmp_path / "t.csv.gz", ["copy_last"], **(SETTINGS | dict(clips=3)))
+def test_a_block_of_clips_grows_and_ends_as_if_it_had_been_asked_for_at_once(denoiser, tmp_path):
+    whole, grown = tmp_path / "whole.csv.gz", tmp_path / "grown.csv.gz"
+    compare(denoiser, whole, ["replacement:fresh=True"], **SETTINGS)
+    for clips in (1, 3, 4, 2):  # and asking for fewer takes nothing away
+        compare(denoiser, grown, ["replacement:fresh=True"], **(SETTINGS | dict(clips=clips)))
+    a, b = (per_clip(read_results(path), "psnr") for path in (whole, grown))
+    assert len(a) == 4 and (a - b.loc[a.index]).abs().max().max() < 1e-3
+    assert read_results(grown).attrs["header"]["noise"] == "per clip"
+
+
+def test_a_table_of_an_earlier_version_goes_on_with_the_noise_it_was_made_with(denoiser, tmp_path):
+    path = tmp_path / "t.csv.gz"
+    settings = {name: SETTINGS[name] for name in ("frames", "window", "overlap", "steps")}
+    start_results(path, settings | dict(sampler="ddim", split="test"))
+    compare(denoiser, path, ["history_guidance"], **(SETTINGS | dict(seeds=1, clips=3)))
+    truth = true_clips(0, 2, SETTINGS["overlap"] + SETTINGS["frames"])
+    made, _ = extend(denoiser, "history_guidance", truth[:, :, :SETTINGS["overlap"]], seed=0, **settings)
+    psnr = video_metrics.psnr(made.clamp(-1, 1), truth)[:, SETTINGS["overlap"]:]
+    stored = read_results(path).query("metric == 'psnr' and clip < 2").value.to_numpy()
+    assert abs(stored.reshape(2, -1) - psnr.numpy()).max() < 1e-3
     with pytest.raises(ValueError, match="holds 1 clips from clip 2 on, not 2"):
-        compare(denoiser, tmp_path / "t.csv.gz", ["copy_last"], **SETTINGS)
+        compare(denoiser, path, ["history_guidance"], **(SETTINGS | dict(seeds=1)))
+
+
+def test_another_run_of_the_same_table_is_refused(denoiser, tmp_path):
+    path = tmp_path / "t.csv.gz"
+    with files.only_writer(path), pytest.raises(ValueError, match=rf"another run \(process {os.getpid()}\)"):
+        compare(denoiser, path, ["copy_last"], **SETTINGS)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_explosion_is_reported_and_the_rest_goes_on(denoiser, tmp_path, capsys):

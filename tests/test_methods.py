@@ -20,6 +20,7 @@ from vdiff_lite.methods import (
     replacement,
     temporal_history_guidance,
 )
+from vdiff_lite.methods.injection import LEVELS_KEPT
 from vdiff_lite.rollout import generate, rollout
 
 
@@ -311,7 +312,7 @@ def test_rollout_without_end_is_lazy(small_denoiser):
 
 @pytest.mark.parametrize("options, message", [
     (dict(overlap=6), "overlap=6 does not fit a window of 6"), (dict(overlap=0), "overlap=0"),
-    (dict(overlap=4), "k >= 4"), (dict(n=-1), "num_frames=-1"),
+    (dict(overlap=4), "past has 3 frames; overlap=4 wants 4 or more"), (dict(n=-1), "num_frames=-1"),
     (dict(method=partial(history_guidance, weight=float("inf"))), "weight=inf")])
 def test_bad_settings_of_rollout_come_before_any_work(options, message):
     with pytest.raises(ValueError, match=message):
@@ -368,3 +369,15 @@ def test_the_anchor_changes_the_new_frames(small_denoiser):
 def test_a_bad_anchor_is_refused(small_denoiser, anchor, options, message):
     with pytest.raises(ValueError, match=message):
         anchored_history(small_denoiser, clip(2), anchor, **options)
+
+
+def test_features_of_a_long_trajectory_do_not_pile_up(small_denoiser):
+    past, levels = torch.zeros(1, 1, 2, 16, 16), range(1, LEVELS_KEPT + 9)
+    cache = FeatureCache(small_denoiser, past, torch.Generator().manual_seed(0))
+    first = cache.at(1)
+    for t in levels:
+        cache.at(t)
+    assert len(cache._cached) == LEVELS_KEPT
+    assert cache.at(levels[-1]) is cache.at(levels[-1]) and cache.nfe == len(levels)
+    again = cache.at(1)  # the same noise as before
+    assert all(torch.equal(x, y) for x, y in zip(first["encoder.0"], again["encoder.0"]))

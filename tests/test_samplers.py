@@ -154,7 +154,7 @@ def test_autoguided_ends_at_the_good_and_at_the_weak_estimate(weight, expected):
 @pytest.mark.parametrize("weight", [float("nan"), float("inf"), "3"])
 def test_autoguided_refuses_a_weight_that_is_no_number(weight):
     good = function(lambda xt, t: xt)
-    with pytest.raises(ValueError, match=f"weight={weight} must be finite; 1 is the denoiser alone"):
+    with pytest.raises(ValueError, match=f"weight={weight!r} must be a finite number"):
         autoguided(good, good, weight)
 
 

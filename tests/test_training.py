@@ -160,7 +160,7 @@ run = Trainer(VideoUNet(SMALL), NoiseSchedule(), BouncingDigits(size=16, digit_s
 state = Path(sys.argv[1])
 if state.exists():
     run.resume(state)
-for progress in run.run(save_to=state, save_every=2, bar=False):
+for progress in run.run(save_to=state, save_every=0, bar=False):
     print(progress.step, flush=True)
 """
 
@@ -212,7 +212,7 @@ def test_a_second_ctrl_c_does_not_wait(small_data, tmp_path, default_sigint):
 def test_nan_stops_training_names_the_step_and_is_not_saved(small_data, tmp_path):
     state, run = tmp_path / "state.safetensors", trainer(small_data)
     with pytest.raises(DivergedError, match=r"step 1: loss nan.* lower matrix_lr than 0\.015"):
-        for _ in run.run(save_to=state, save_every=1, bar=False):
+        for _ in run.run(save_to=state, save_every=0, bar=False):
             with torch.no_grad():
                 run.net.patchify.weight.fill_(float("nan"))
     resumed = trainer(small_data).resume(state)
@@ -223,7 +223,7 @@ def test_nan_stops_training_names_the_step_and_is_not_saved(small_data, tmp_path
 
 def test_a_state_of_another_network_is_refused(small_data, tmp_path):
     trainer(small_data).save(tmp_path / "state.safetensors")
-    other = Trainer(VideoUNet(), NoiseSchedule(), small_data)
+    other = Trainer(VideoUNet(), NoiseSchedule(), BouncingDigits())
     message = r"another run \(network\.size: \[16, 16\] there, \[32, 32\] here"
     with pytest.raises(checkpoint.CheckpointError, match=message):
         other.resume(tmp_path / "state.safetensors")
@@ -296,8 +296,8 @@ def test_ema_is_the_exponential_average_with_a_ramp(small_data):
     (dict(steps=0), "steps=0"), (dict(lr=-1), "lr=-1"), (dict(clip=0), "clip=0"),
     (dict(noise_mix=(1, 0)), "noise_mix"), (dict(noise_mix=(0, 0, 0, 0)), "noise_mix"),
     (dict(weighting="eps"), "weighting='eps'"),
-    (dict(betas=0.9), "betas=0.9 must be tuple"), (dict(short_steps=9999), "short_steps=9999"),
-    (dict(seed=True), "seed=True must be int")])
+    (dict(betas=0.9), "betas=0.9 must be several numbers"), (dict(short_steps=9999), "short_steps=9999"),
+    (dict(seed=True), "seed=True must be a whole number")])
 def test_bad_recipes_are_refused(bad, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig(**bad)

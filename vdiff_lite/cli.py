@@ -31,6 +31,7 @@ class Train:
     moving_mnist: str | None = None  # the published mnist_test_seq.npy instead of digits
     start_from: str | None = None  # begin with the weights of this checkpoint; a state that is there wins
     anyway: bool = False  # go on from a state of another recipe or of other data
+    save_every: float = 5  # minutes between two saves of the state, which a run that was cut off goes on from
     samples_every: int = 1000  # draw clips on the way, into OUT.samples/; 0: none
     precision: Literal["float32", "bf16"] | None = None  # the default is bf16 on a GPU, else float32
     accumulate: int = 1  # take each batch in so many parts, one after the other: less memory
@@ -56,9 +57,9 @@ class Sample(Model):
     frames: int = 16
     first: int = 1  # so many frames are drawn first, the rest with these as their past; 0: all at once
     sampler: SamplerName = "ddim"
-    eta: float = 0.5  # fresh noise on the way, for ddim: 0 none, 1 as much as ddpm
+    eta: float | None = None  # fresh noise on the way, for ddim: 0 none, 1 as much as ddpm; default 0.5
     steps: int = 25
-    seed: int = 0
+    seed: int = 0  # of the first clip; the next ones have the seeds after it
 
 
 @dataclass(kw_only=True)
@@ -177,9 +178,15 @@ def main(argv: list[str] | None = None) -> int:
         from vdiff_lite import commands
 
         commands.run(args)
-    except (ValueError, OSError, FloatingPointError, KeyboardInterrupt) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError, KeyboardInterrupt) as error:
         print(f"vdiff {command}: {str(error) or 'stopped'}", file=sys.stderr)
         return 130 if isinstance(error, KeyboardInterrupt) else 2
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+            raise
+        print(f"vdiff {command}: not enough memory; ask for fewer or smaller clips, or a shorter window "
+              f"({' '.join(str(error).split())[:80]}...)", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -9,23 +9,28 @@ from pathlib import Path
 import av
 import torch
 from torch import Generator
+from tqdm.auto import tqdm
 
 from vdiff_lite import checkpoint
+from vdiff_lite.checks import LARGEST_SEED, number, whole
 from vdiff_lite.data import BouncingDigits, MovingMNIST, VideoFolder
 from vdiff_lite.device import pick_device, prepare_cpu
-from vdiff_lite.diffusion.samplers import SAMPLERS, ddim, sample
+from vdiff_lite.diffusion.samplers import SAMPLERS, ddim, sample, seeded
 from vdiff_lite.evaluation.compare import compare, extend, measure_memory
 from vdiff_lite.evaluation.evaluate import evaluate, held_out_digits, neighbors, report
 from vdiff_lite.evaluation.method_text import parse_setting
 from vdiff_lite.evaluation.results import print_results
 from vdiff_lite.evaluation.scores import score_clips
 from vdiff_lite.export import export
+from vdiff_lite.files import check_writable
 from vdiff_lite.models.video_unet import VideoUNetConfig
 from vdiff_lite.rollout import generate
 from vdiff_lite.training.compute import Compute, launched
-from vdiff_lite.training.recipe import load_recipe, recipe_names
+from vdiff_lite.training.recipe import DATA, load_recipe, recipe_names
 from vdiff_lite.training.run import run_recipe
 from vdiff_lite.viz.players import check_clip_path, save_clip
+
+BLOCK = 16  # clips that are drawn together
 
 
 def run(args) -> None:
@@ -35,19 +40,25 @@ def run(args) -> None:
 
 
 def run_train(args) -> None:
-    recipe = load_recipe(args.recipe, **dict(map(parse_setting, args.set)))
-    network, data = VideoUNetConfig.preset(recipe.network), None
-    if args.videos:
+    settings = dict(map(parse_setting, args.set))
+    recipe = load_recipe(args.recipe, **settings)
+    network, data, out = VideoUNetConfig.preset(recipe.network), None, check_writable(args.out)
+    own = [name for name in ("videos", "moving_mnist") if getattr(args, name) is not None]
+    unused = [*own[1:], *sorted(DATA & set(settings))] if own else []
+    if unused:
+        raise ValueError(f"{', '.join(unused)} cannot act beside --{own[0].replace('_', '-')}; leave out one")
+    whole(0, samples_every=args.samples_every)
+    number(0, save_every=args.save_every)
+    if args.videos is not None:
         data = VideoFolder(args.videos, size=network.size, channels=network.in_channels)
-    elif args.moving_mnist:
+    elif args.moving_mnist is not None:
         data = MovingMNIST(args.moving_mnist, size=network.size)
-    out = Path(args.out)
     accelerator = launched(args.log, str(out.parent))
     if args.log:
         accelerator.init_trackers(out.name)
     compute = Compute(args.precision, None, args.accumulate, args.recompute, accelerator)
     path = run_recipe(recipe, args.out, data, args.start_from or "", pick_device(args.device), args.anyway,
-                      partial(draw_samples, every=args.samples_every), compute)
+                      partial(draw_samples, every=args.samples_every), compute, args.save_every)
     if accelerator:
         accelerator.end_training()
     if not compute.is_main:
@@ -67,18 +78,28 @@ def draw_samples(trainer, path: Path, every: int) -> None:
 
 def run_sample(args) -> None:
     check_clip_path(args.out)
+    whole(1, 10_000, clips=args.clips)
+    whole(frames=args.frames)
+    whole(0, min(15, args.frames), first=args.first)
+    if args.eta is not None and args.sampler != "ddim":
+        raise ValueError(f"eta={args.eta} is for ddim, and {args.sampler} takes none; leave it out")
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
     draw = partial(generate, first=args.first) if args.first else sample
-    sampler = partial(ddim, eta=args.eta) if args.sampler == "ddim" else SAMPLERS[args.sampler]
-    generator = Generator().manual_seed(args.seed)
-    clips = draw(denoiser, args.clips, args.frames, sampler, args.steps, generator)
-    save_clip(_side_by_side(clips), args.out)
+    sampler, generators = SAMPLERS[args.sampler], seeded(args.seed, args.clips)
+    if args.sampler == "ddim":
+        sampler = partial(ddim, eta=0.5 if args.eta is None else args.eta)
+    blocks = [generators[i:i + BLOCK] for i in range(0, args.clips, BLOCK)]
+    clips = [draw(denoiser, len(block), args.frames, sampler, args.steps, block).cpu()
+             for block in tqdm(blocks, disable=len(blocks) == 1, unit=f"{BLOCK} clips")]
+    save_clip(_side_by_side(torch.cat(clips)), args.out)
     print(f"wrote {args.out}: {args.clips} clips of {args.frames} frames, {args.sampler} with {args.steps} "
           f"steps, seed {args.seed}")
 
 
 def run_extend(args) -> None:
     check_clip_path(args.out)
+    whole(frames=args.frames)
+    whole(0, LARGEST_SEED, seed=args.seed)
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
     data = held_out_digits(denoiser).with_frames(args.overlap + args.frames)
     truth = data.sample(1, Generator().manual_seed(args.seed)).video
@@ -101,6 +122,7 @@ def run_extend(args) -> None:
 
 
 def run_compare(args) -> None:
+    check_writable(args.out)
     denoiser = _load_for_one_digit(args)
     setting = args.window, args.overlap, args.sampler
     about = dict(command=_command(args), checkpoint=args.checkpoint, sha256=denoiser.card["sha256"])
@@ -112,15 +134,19 @@ def run_compare(args) -> None:
 
 
 def run_evaluate(args) -> None:
+    if args.out is not None:
+        check_writable(args.out)
+    _check_drawing(args.clips, args.steps, args.seed)
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
     result = evaluate(denoiser, args.clips, args.steps, args.seed, True)
     result |= dict(command=_command(args, "out"), checkpoint=args.checkpoint, sha256=denoiser.card["sha256"])
     print(report(result))
-    if args.out:
+    if args.out is not None:
         checkpoint.write_json(args.out, result)
 
 
 def run_neighbors(args) -> None:
+    _check_drawing(args.clips, 25, args.seed)
     denoiser = _load_for_one_digit(args)
     table = neighbors(denoiser, args.clips, seed=args.seed)
     print("distance to the nearest training glyph (root mean squared intensity, 0 is a copy)")
@@ -132,7 +158,7 @@ def run_results(args) -> None:
 
 
 def run_export(args) -> None:
-    denoiser = checkpoint.load(args.checkpoint)
+    denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
     about = dict(checkpoint=args.checkpoint, sha256=denoiser.card["sha256"])
     path = export(denoiser, args.out, args.window, args.overlap, **about)
     print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB) and model.json: windows of {args.window} "
@@ -149,6 +175,12 @@ def run_doctor(args) -> None:
         lines["checkpoints"] = f"none in {checkpoint.folder()}"
     for name, value in lines.items():
         print(f"{name:26} {value}")
+
+
+def _check_drawing(clips, steps, seed):
+    whole(1, 100_000, clips=clips)
+    whole(1, 1000, steps=steps)
+    whole(0, LARGEST_SEED, seed=seed)
 
 
 def _load_for_one_digit(args):

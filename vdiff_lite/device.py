@@ -19,8 +19,10 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
     Raises ValueError for a device that this machine does not have.
     """
     here = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
-    name = str(name or ("cuda" if "cuda" in here else "cpu"))
-    if name.partition(":")[0] not in here:
+    name = str(name) if name is not None else "cuda" if "cuda" in here else "cpu"
+    kind, colon, index = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if kind not in here or (colon and not (index.isdecimal() and int(index) < count)):
         raise ValueError(f"device {name!r} is not available here; choose from {', '.join(here)}")
     return torch.device(name)
 

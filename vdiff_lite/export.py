@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from vdiff_lite.checkpoint import write_json
+from vdiff_lite.checks import memory, whole
 from vdiff_lite.diffusion.denoiser import Denoiser
+from vdiff_lite.files import check_writable, write_whole
 from vdiff_lite.models.video_unet import VideoUNet
 
 
@@ -58,15 +60,17 @@ def export(denoiser: Denoiser, folder: str | Path, frames: int = 16, overlap: in
     Returns the path of model.onnx. Raises ImportError when the packages onnx and onnxscript are missing
     (pip install 'vdiff-lite[book]'), and ValueError unless 1 <= overlap < frames.
     """
-    if not 1 <= overlap < frames:
+    whole(overlap=overlap, window=frames)
+    if overlap >= frames:
         raise ValueError(f"overlap={overlap} does not fit a window of {frames}; choose 1 to {frames - 1}")
+    memory(denoiser.net, frames, denoiser.device)
+    check_writable(Path(folder) / "model.onnx" if str(folder) else "")
     try:
         import onnxscript  # noqa: F401 - torch.onnx asks for it in the middle of its work
     except ImportError as error:
         raise ImportError("exporting wants the packages onnx and onnxscript: "
                           "pip install 'vdiff-lite[book]'") from error
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     net, schedule = denoiser.net.cpu().eval(), denoiser.schedule
     window = Window(net, frames, overlap).eval()
     # Levels with a clean past, so that nothing about the mask is settled while the graph is written down.
@@ -76,7 +80,7 @@ def export(denoiser: Denoiser, folder: str | Path, frames: int = 16, overlap: in
     names_out = ["v_hat", *(f"{name}.cache_out" for name in window.names)]
     program = torch.onnx.export(window, inputs, dynamo=True, opset_version=18, verbose=False,
                                 input_names=names_in, output_names=names_out)
-    program.save(folder / "model.onnx", external_data=False)
+    write_whole(folder / "model.onnx", lambda file: program.save(file, external_data=False))
     card = dict(frames=frames, overlap=overlap, size=list(net.config.size), channels=net.config.in_channels,
                 cache=[dict(name=name, shape=shape) for name, shape in zip(window.names, window.shapes)],
                 num_timesteps=schedule.num_timesteps, alpha_bar=schedule.alpha_bar.double().tolist(), **about)

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 from torch import Generator, Tensor
 
+from vdiff_lite.checks import whole
+
 
 class DataError(ValueError):
     """A file or folder does not hold the clips it should."""
@@ -25,9 +27,10 @@ class Batch:
 
 def height_width(size: int | tuple) -> tuple[int, int]:
     """The size of a frame as (height, width); a number means a square. Raises ValueError for others."""
-    size = (size, size) if isinstance(size, int) else tuple(size)
-    if len(size) != 2 or min(size) < 1:
+    size = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    if len(size) != 2:
         raise ValueError(f"size={size} must be (height, width) in pixels, or a number for a square")
+    whole(1, 2**14, height=size[0], width=size[1])
     return size
 
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Generator, Tensor
 
+from vdiff_lite.checks import number, one_of, whole
 from vdiff_lite.data.batch import Batch, height_width
 
 # The 1,797 digits that scikit-learn ships were written on 14 forms, each with the same sequence of digits
@@ -55,11 +56,13 @@ class BouncingDigits:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", height_width(self.size))
+        if not isinstance(self.speed, (tuple, list)) or len(self.speed) != 2:
+            raise ValueError(f"speed={self.speed!r} must be (slowest, fastest), in pixels per frame")
         object.__setattr__(self, "speed", tuple(self.speed))
-        if self.split not in ("train", "test"):
-            raise ValueError(f"split={self.split!r} is unknown; choose 'train' or 'test'")
-        if self.num_digits < 1 or self.num_frames < 1:
-            raise ValueError(f"num_digits={self.num_digits}, num_frames={self.num_frames}: choose 1 or more")
+        one_of(("train", "test"), split=self.split)
+        whole(1, 100, num_digits=self.num_digits)
+        whole(num_frames=self.num_frames, digit_size=self.digit_size)
+        number(0, slowest=self.speed[0], fastest=self.speed[1])
         side = min(self.size)
         if not 4 <= self.digit_size <= side - 4:
             raise ValueError(f"digit_size={self.digit_size} does not move in a box of {self.size}; "
@@ -75,8 +78,7 @@ class BouncingDigits:
 
     def sample(self, batch: int, generator: Generator | None = None) -> Batch:
         """Draw `batch` new clips, where the generator lives. Raises ValueError for a batch below 1."""
-        if batch < 1:
-            raise ValueError(f"batch={batch} clips; ask for 1 or more")
+        whole(batch=batch)
         device = generator.device if generator is not None else torch.device("cpu")
         rand = partial(torch.rand, generator=generator, device=device)
         images, labels = (x.to(device) for x in glyphs(self.digit_size, self.split))

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from vdiff_lite.checks import one_of
 from vdiff_lite.diffusion.schedule import NoiseSchedule
 
 PREDICTIONS = ("v", "eps", "x0")
@@ -30,16 +31,16 @@ class Denoiser(nn.Module):
     def __init__(self, net: nn.Module, schedule: NoiseSchedule, sample_shape: tuple | None = None,
                  predicts: str = "v"):
         super().__init__()
-        if predicts not in PREDICTIONS:
-            raise ValueError(f"predicts={predicts!r} is unknown; choose one of {', '.join(PREDICTIONS)}")
+        one_of(PREDICTIONS, predicts=predicts)
         if predicts == "eps" and schedule.alpha_bar[-1] == 0:
             raise ValueError("predicts='eps' wants a schedule with zero_terminal_snr=False: at alpha_bar = 0 "
                              "the noise says nothing about the clip; or train the network to predict 'v'")
-        config = getattr(net, "config", None)
-        if sample_shape is None and hasattr(config, "in_channels") and hasattr(config, "size"):
-            sample_shape = (config.in_channels, *config.size)
+        sample_shape = frame_shape(net) if sample_shape is None else sample_shape
         if sample_shape is None or len(sample_shape) != 3:
             raise ValueError(f"sample_shape={sample_shape} must be (c, h, w), the shape of one frame")
+        top = getattr(getattr(net, "config", None), "num_timesteps", schedule.num_timesteps)
+        if top != schedule.num_timesteps:
+            raise ValueError(f"num_timesteps={schedule.num_timesteps} here is {top} by the network")
         self.net, self.schedule, self.predicts = net, schedule, predicts
         self.sample_shape = tuple(sample_shape)
         self.takes_hooks, self.takes_positions = (_accepts(net.forward, name) or _accepts(self.forward, name)
@@ -136,6 +137,13 @@ class Method(Protocol):
     """What continues a clip: binds a denoiser to the past (b, c, k, h, w), the window's first frames."""
 
     def __call__(self, denoiser: Denoiser, past: Tensor) -> Denoiser: ...
+
+
+def frame_shape(net: nn.Module) -> tuple | None:
+    """(c, h, w) of a network's frames, by its `config`; None where that does not say."""
+    config = getattr(net, "config", None)
+    known = hasattr(config, "in_channels") and hasattr(config, "size")
+    return (config.in_channels, *config.size) if known else None
 
 
 def require_hooks(denoiser: Denoiser, what: str) -> None:

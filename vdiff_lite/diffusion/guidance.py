@@ -1,10 +1,9 @@
 """Denoisers made of denoisers: clipped, given a clean past, guided away from a worse network."""
 
-import math
-
 import torch
 from torch import Tensor
 
+from vdiff_lite.checks import number
 from vdiff_lite.diffusion.denoiser import Denoiser, DenoiserWrapper, per_frame
 
 
@@ -50,7 +49,7 @@ class autoguided(DenoiserWrapper):
 
     def __init__(self, denoiser: Denoiser, weak: Denoiser, weight: float = 1.5):
         super().__init__(denoiser)
-        check_weight("weight", weight, "the denoiser alone")
+        number(weight=weight)
         self.weak, self.weight, self.takes_hooks = weak, weight, False  # a hook would meet two networks
 
     def forward(self, xt: Tensor, t: Tensor, **model_kwargs) -> Tensor:
@@ -58,10 +57,40 @@ class autoguided(DenoiserWrapper):
         return x0_weak + self.weight * (self.inner(xt, t, **model_kwargs) - x0_weak)
 
 
-def check_weight(name: str, weight: float, one: str = "the conditional model") -> None:
-    """Raise ValueError unless a guidance weight is a finite number;  one: what a weight of 1 means."""
-    if isinstance(weight, str) or not math.isfinite(weight):
-        raise ValueError(f"{name}={weight} must be finite; 1 is {one}, 1.5 a usual guidance weight")
+class conditioned(DenoiserWrapper):
+    """A denoiser that is told something beside each frame, such as the actions of a walk.
+
+        x0_hat = u + w (c - u)          c: told;  u: told nothing, all zeros    (Ho and Salimans 2022, Eq. 6)
+
+    condition: (b, f, n), of the frames at positions 0 .. f-1; those at other positions are told nothing;
+    weight: w, 1 asks the network once, other weights twice (in one pass); above 1 it obeys more. Raises
+    ValueError for a network that is told nothing or something of another width.
+    """
+
+    def __init__(self, denoiser: Denoiser, condition: Tensor, weight: float = 1.0):
+        super().__init__(denoiser)
+        number(weight=weight)
+        width = getattr(getattr(denoiser.net, "config", None), "condition", 0)
+        if condition.ndim != 3 or condition.shape[2] != width:
+            told = f"this network is told (b, f, {width})" if width else "this network is told nothing; " \
+                   "train one with VideoUNetConfig(condition=n), on clips that come with a condition"
+            raise ValueError(f"condition has shape {tuple(condition.shape)}; {told}")
+        self.condition, self.weight = condition, weight
+        self.takes_hooks = self.takes_hooks and weight == 1  # a hook would meet both branches at once
+
+    def forward(self, xt: Tensor, t: Tensor, positions: Tensor | None = None, **model_kwargs) -> Tensor:
+        b, f = xt.shape[0], xt.shape[2]
+        at = torch.arange(f) if positions is None else torch.as_tensor(positions).cpu()
+        inside = (at >= 0) & (at < self.condition.shape[1])
+        told = self.condition.to(xt)[:, at.clamp(0, self.condition.shape[1] - 1)] * inside.to(xt)[:, None]
+        told = told.repeat(b // len(told), 1, 1)  # guidance by the past stacks its branches
+        kwargs = model_kwargs if positions is None else model_kwargs | dict(positions=positions)
+        if self.weight == 1:
+            return self.inner(xt, t, condition=told, **kwargs)
+        both = torch.cat([told, torch.zeros_like(told)])
+        xt, t = torch.cat([xt, xt]), per_frame(t, b, f).repeat(2, 1)
+        c, u = self.inner(xt, t, condition=both, **kwargs).chunk(2)
+        return u + self.weight * (c - u)
 
 
 def check_new_frames(k: int, window: int) -> None:

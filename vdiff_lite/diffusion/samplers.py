@@ -1,10 +1,11 @@
 """Samplers: generators of Steps, from noise to a clip. They see only denoiser(xt, t) -> x0_hat."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Generator, Tensor
 
+from vdiff_lite.checks import LARGEST_SEED, memory, number, whole
 from vdiff_lite.diffusion.denoiser import Denoiser, Sampler, Step
 from vdiff_lite.diffusion.schedule import NoiseSchedule
 
@@ -16,8 +17,7 @@ def trailing_times(num_timesteps: int, steps: int) -> list[int]:
 
     Returns steps + 1 ints, falling. Raises ValueError unless 1 <= steps <= num_timesteps.
     """
-    if not 1 <= steps <= num_timesteps:
-        raise ValueError(f"steps={steps} is out of range; choose between 1 and {num_timesteps}")
+    whole(1, num_timesteps, steps=steps)
     return [round(num_timesteps * (steps - i) / steps) for i in range(steps + 1)]
 
 
@@ -49,8 +49,7 @@ def ddim(denoiser: Denoiser, xt: Tensor, schedule: NoiseSchedule, steps: int | l
     eta = 0 is deterministic; eta = 1 is DDPM.  Arguments and Steps as in `ddpm`. Raises ValueError for eta
     outside 0 .. 1.
     """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta={eta} must lie between 0, no fresh noise, and 1, as much as ddpm")
+    number(0, 1, eta=eta)
     for t, t_next in _pairs(schedule, steps):
         x0_hat = denoiser(xt, noise_level(xt, t))
         yield Step(t, xt, x0_hat)
@@ -74,8 +73,7 @@ def repaint(denoiser: Denoiser, xt: Tensor, schedule: NoiseSchedule, steps: int 
     steps x repeats network evaluations. Arguments and Steps as in `ddpm`. Raises ValueError unless repeats
     and jump are 1 or more.
     """
-    if repeats < 1 or jump < 1:
-        raise ValueError(f"repeats={repeats} and jump={jump} must be 1 or more")
+    whole(repeats=repeats, jump=jump)
     times = [pair[0] for pair in _pairs(schedule, steps)] + [0]
     for i in range(0, len(times) - 1, jump):
         part = times[i:i + jump + 1]
@@ -132,8 +130,8 @@ def sample(denoiser: Denoiser, clips: int = 1, num_frames: int = 16, sampler: Sa
     sampler, steps, options: as the sampler takes them.  Returns (clips, c, num_frames, h, w), about in [-1,
     1], on the denoiser's device, with its `sample_shape`. Raises ValueError for less than one clip or frame.
     """
-    if clips < 1 or num_frames < 1:
-        raise ValueError(f"clips={clips} and num_frames={num_frames} must be 1 or more")
+    whole(clips=clips, num_frames=num_frames)
+    memory(denoiser.net, clips * num_frames, denoiser.device)
     c, h, w = denoiser.sample_shape
     xt = noise_like(torch.empty(clips, c, num_frames, h, w, device=denoiser.device), generator)
     with torch.no_grad():
@@ -158,8 +156,19 @@ def noise_level(clip: Tensor, t: int) -> Tensor:
     return torch.full((clip.shape[0],), t, dtype=torch.long, device=clip.device)
 
 
-def noise_like(x: Tensor, generator: Generator | None = None) -> Tensor:
-    """Noise N(0, 1) shaped as x, drawn where the generator lives: one seed, one noise, on any device."""
+def seeded(seed: int, clips: int = 1) -> list[Generator]:
+    """A generator per clip: clip i draws by seed + i, so that it is the same among 3 clips and among 300."""
+    whole(0, LARGEST_SEED, seed=seed)
+    return [Generator().manual_seed(seed + i) for i in range(clips)]
+
+
+def noise_like(x: Tensor, generator: Generator | Sequence[Generator] | None = None) -> Tensor:
+    """Noise N(0, 1) shaped as x, drawn where the generator lives: one seed, one noise, on any device.
+
+    generator: one for all clips, or one per clip (`seeded`).
+    """
+    if isinstance(generator, Sequence):
+        return torch.cat([noise_like(clip, one) for clip, one in zip(x.split(1), generator, strict=True)])
     device = generator.device if generator is not None else "cpu"
     return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)
 

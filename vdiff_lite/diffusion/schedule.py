@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from vdiff_lite.checks import number, one_of, whole
+
 SHAPES = ("linear", "cosine", "sigmoid")
 
 
@@ -44,12 +46,10 @@ class NoiseSchedule:
 
     def __init__(self, num_timesteps: int = 1000, shape: str = "cosine", zero_terminal_snr: bool = True,
                  shift: float = 1.0):
-        if shape not in SHAPES:
-            raise ValueError(f"shape={shape!r} is unknown; choose one of {', '.join(SHAPES)}")
-        if num_timesteps < 2:
-            raise ValueError(f"num_timesteps={num_timesteps} is too few; choose 2 or more")
-        if not (shift > 0 and math.isfinite(shift)):
-            raise ValueError(f"shift={shift} must be a positive number; 1 leaves the schedule as it is")
+        one_of(SHAPES, shape=shape)
+        one_of((True, False), zero_terminal_snr=zero_terminal_snr)
+        whole(2, 10**6, num_timesteps=num_timesteps)
+        number(above=0, shift=shift)
         self.num_timesteps, self.shape = num_timesteps, shape
         self.zero_terminal_snr, self.shift = zero_terminal_snr, shift
         u = torch.linspace(0, 1, num_timesteps + 1, dtype=torch.float64)

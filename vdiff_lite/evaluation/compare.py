@@ -9,24 +9,27 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from vdiff_lite.checks import LARGEST_SEED, one_of, whole
 from vdiff_lite.data.bouncing_digits import BouncingDigits
 from vdiff_lite.device import peak_memory
 from vdiff_lite.diffusion.denoiser import Denoiser, NFECounter
 from vdiff_lite.diffusion.samplers import SAMPLERS, repaint, trailing_times
 from vdiff_lite.evaluation.feature_net import load_features
 from vdiff_lite.evaluation.method_text import SAMPLER_SETTINGS, bind, new_name, parse_method, with_encoder
-from vdiff_lite.evaluation.results import append_rows, open_results, read_results
+from vdiff_lite.evaluation.results import append_rows, is_older, open_results, read_results
 from vdiff_lite.evaluation.scores import diagnostics, score_clips, window_features
+from vdiff_lite.files import check_writable, only_writer
 from vdiff_lite.rollout import rollout
 
 
 def extend(denoiser: Denoiser, text: str, past: Tensor, frames: int, window: int = 16, overlap: int = 5,
-           sampler: str = "ddim", steps: int = 25, seed: int = 0, bar: bool = False,
+           sampler: str = "ddim", steps: int = 25, seed: int | Sequence[int] = 0, bar: bool = False,
            record: list | None = None) -> tuple[Tensor, dict]:
     """Continue clips with a method given as text. Returns (clips with the past in front, cost).
 
-    past: (b, c, k, h, w);  cost: nfe, network evaluations of a whole window, and seconds, per new frame and
-    clip; record: a list that gets what the method records of each step.
+    past: (b, c, k, h, w);  seed: of all clips together, or one for each clip;  cost: nfe, network evaluations
+    of a whole window, and seconds, per new frame and clip;  record: a list that gets what the method records
+    of each step.
     Raises ValueError, before any work, for what does not fit.
     """
     past = past.to(denoiser.device)
@@ -40,21 +43,39 @@ def extend(denoiser: Denoiser, text: str, past: Tensor, frames: int, window: int
 
 def _prepare(denoiser, text, past, frames, window, overlap, sampler, steps, seed=0, bar=False, record=None):
     """The rollout of `extend` before its first step, and the denoiser that counts its evaluations."""
-    if frames < 1:
-        raise ValueError(f"frames={frames} new frames; ask for 1 or more")
+    whole(frames=frames)
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler={sampler!r} is unknown; {new_name(sampler)}choose from "
                          f"{', '.join(SAMPLERS)}")
     # A method's own noise comes from another generator: every method gets the same noise in every window.
-    generator, method_generator = (torch.Generator().manual_seed(s) for s in (seed, seed + 2**32))
+    generator, method_generator = _generators(seed), _generators(seed, 2**32)
+    start, repeats = map(parse_method(text)[1].get, SAMPLER_SETTINGS)
+    if repeats and sampler not in ("ddim", "repaint"):
+        raise ValueError(f"{text!r}: repeats is for repaint, and sampler={sampler!r} was chosen; drop one")
+    if start:
+        whole(1, denoiser.schedule.num_timesteps, start=start)
+    levels = trailing_times(start or denoiser.schedule.num_timesteps, steps)
     denoiser, encoder = with_encoder(denoiser, text)
     counter = NFECounter(denoiser)
-    start, repeats = map(parse_method(text)[1].get, SAMPLER_SETTINGS)
-    levels = trailing_times(start or denoiser.schedule.num_timesteps, steps)
     sample = partial(repaint, repeats=repeats) if repeats else SAMPLERS[sampler]
     method = bind(text, method_generator, past, encoder, record)
     sample = partial(sample, steps=levels)
     return rollout(counter, past, frames, window, overlap, method, sample, generator, bar, start), counter
+
+
+def _generators(seed, offset=0):
+    if isinstance(seed, Sequence):
+        return [_generators(one, offset) for one in seed]
+    whole(0, LARGEST_SEED, seed=seed)
+    return torch.Generator().manual_seed(seed + offset)
+
+
+def check_measures(overlap: int, window: int, frames: int) -> None:
+    """Raise ValueError where clips are too short for the measures of `score_clips`."""
+    if frames + overlap < 3 or (window - overlap == 1 and overlap == 1):
+        raise ValueError(f"frames={frames} with overlap={overlap} and window={window}: the boundary "
+                         "discontinuity compares a join with changes elsewhere, and there are none; choose "
+                         "overlap=2 or more")
 
 
 def true_clips(first: int = 0, clips: int = 16, frames: int = 16, split: str = "test") -> Tensor:
@@ -73,11 +94,19 @@ def compare(denoiser: Denoiser, path: str | Path, methods: Sequence[str], clips:
     or, to choose settings by, from training ones ("train"); clip n is the same for every method and seed.
     details: also write `diagnostics`.  features: also write `window_features`, from which `summary` takes the
     Frechet distance; the header names the network's sha256.  about: more lines of the header.
-    Blocks that the file holds already are skipped. Raises ValueError when the file was written with other
-    settings, and, before any work, for settings that do not fit.
+    Clips that the file holds already are skipped. Clip i of a seed has noise of its own, the same whatever
+    `clips` is; in a file of before version 0.3 a block of clips shares its noise, and cannot grow. Raises
+    ValueError when the file was written with other settings or by another run that still goes on, and, before
+    any work, for settings that do not fit.
     """
-    if min(clips, seeds) < 1:
-        raise ValueError(f"clips={clips} and seeds={seeds} must be 1 or more")
+    whole(clips=clips, batch=batch)
+    whole(1, 1000, seeds=seeds)
+    whole(0, first_clip=first_clip)
+    one_of(("test", "train"), split=split)
+    twice = sorted({text for text in methods if list(methods).count(text) > 1})
+    if not methods or twice or isinstance(methods, str):
+        raise ValueError(f"methods={methods!r} must name one method or more, each once")
+    check_measures(overlap, window, frames)
     if features and frames < window - overlap:
         raise ValueError(f"features are those of whole windows: frames={frames} must be {window - overlap} "
                          "or more")
@@ -87,33 +116,38 @@ def compare(denoiser: Denoiser, path: str | Path, methods: Sequence[str], clips:
         _prepare(denoiser, text, past, frames, window, overlap, sampler, steps)
     header = dict(about or {}, frames=frames, window=window, overlap=overlap, sampler=sampler, steps=steps,
                   split=split)
+    header |= {} if is_older(path) else dict(noise="per clip")
     header |= dict(details=True) if details else {}
     header |= dict(features=load_features().card["sha256"]) if features else {}
-    done = open_results(path, header)
     end = first_clip + clips
     sizes = {first: min(batch, end - first) for first in range(first_clip, end, batch)}
     blocks = [(text, seed, first) for text in methods for seed in range(seeds) for first in sizes]
-    for text, seed, first in blocks:
-        if done.get((text, seed, first), sizes[first]) != sizes[first]:
-            raise ValueError(f"{path} holds {done[text, seed, first]} clips from clip {first} on, not "
-                             f"{sizes[first]}: a block of clips cannot grow; ask for a multiple of {batch} "
-                             "clips, or choose another file")
-    blocks = [block for block in blocks if block not in done]
-    for text, seed, first in tqdm(blocks, disable=not bar, unit="block"):
-        truth = true_clips(first, batch, overlap + frames, split)[:sizes[first]]
-        rows, record = [], [] if details else None
-        try:
-            made, cost = extend(denoiser, text, truth[:, :, :overlap], frames, window, overlap, sampler,
-                                steps, seed * 10_000 + first, record=record)
-            scores = [*score_clips(made, truth, overlap, window - overlap)]
-            scores += diagnostics(made, truth, overlap, record) if details else []
-            scores += window_features(made, overlap, window) if features else []
-            rows += [(first + b, *score) for b, *score in scores]
-            rows += [(None, None, *item) for item in cost.items()]
-        except FloatingPointError as error:
-            print(f"{text}: {error}")
-        rows += [(first, None, "done", len(truth))]
-        append_rows(path, ((*text.partition(":")[::2], seed, *row) for row in rows))
+    with only_writer(check_writable(path)):
+        done = open_results(path, header)
+        for text, seed, first in blocks:
+            if "noise" not in header and done.get((text, seed, first), sizes[first]) != sizes[first]:
+                raise ValueError(f"{path} holds {done[text, seed, first]} clips from clip {first} on, not "
+                                 f"{sizes[first]}: a block of clips cannot grow; ask for a multiple of "
+                                 f"{batch} clips, or choose another file")
+        blocks = [block for block in blocks if done.get(block, 0) < sizes[block[-1]]]
+        for text, seed, first in tqdm(blocks, disable=not bar, unit="block"):
+            known = done.get((text, seed, first), 0)
+            truth = true_clips(first, batch, overlap + frames, split)[known:sizes[first]]
+            first_seed = seed * 10_000 + first
+            own = range(first_seed + known, first_seed + sizes[first])
+            rows, record = [], [] if details else None
+            try:
+                made, cost = extend(denoiser, text, truth[:, :, :overlap], frames, window, overlap, sampler,
+                                    steps, own if "noise" in header else first_seed, record=record)
+                scores = [*score_clips(made, truth, overlap, window - overlap)]
+                scores += diagnostics(made, truth, overlap, record) if details else []
+                scores += window_features(made, overlap, window) if features else []
+                rows += [(first + known + b, *score) for b, *score in scores]
+                rows += [(None, None, *item) for item in cost.items()]
+            except FloatingPointError as error:
+                print(f"{text}: {error}")
+            rows += [(first, None, "done", sizes[first])]
+            append_rows(path, ((*text.partition(":")[::2], seed, *row) for row in rows))
 
 
 def measure_memory(path: str | Path, methods: Sequence[str], checkpoint: str | Path, clips: int = 4,

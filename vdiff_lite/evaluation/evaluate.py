@@ -24,12 +24,16 @@ from vdiff_lite.rollout import generate
 
 def held_out_digits(denoiser: Denoiser) -> BouncingDigits:
     """Held-out digits of the kind that a network was trained on, by its card; without one, one in 32x32."""
-    data = getattr(denoiser, "card", {}).get("data", "")
+    data = str(getattr(denoiser, "card", {}).get("data", ""))
     if not data.startswith("BouncingDigits("):
         return BouncingDigits(split="test")
-    keywords = ast.parse(data, mode="eval").body.keywords
-    arguments = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
-    return BouncingDigits(**arguments | dict(split="test", num_frames=16))
+    try:
+        keywords = ast.parse(data, mode="eval").body.keywords
+        arguments = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
+        return BouncingDigits(**arguments | dict(split="test", num_frames=16))
+    except (AttributeError, SyntaxError, TypeError, ValueError) as error:
+        raise ValueError(f"data={data!r} in the checkpoint's card are no arguments of BouncingDigits: "
+                         f"{error}") from error
 
 
 def continue_clips(denoiser: Denoiser, data: ClipSource, clips: int = 64, num_context: int = 5,

@@ -4,11 +4,13 @@ import ast
 import re
 from functools import partial
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 from torch import Generator, Tensor
 
 from vdiff_lite import checkpoint
+from vdiff_lite.checks import whole
 from vdiff_lite.diffusion.denoiser import Denoiser, Method
 from vdiff_lite.methods import METHODS, load_history
 from vdiff_lite.models.history_encoder import HistoryEncoder
@@ -34,8 +36,10 @@ def parse_method(text: str) -> tuple[str, dict]:
     parameters = signature(METHODS[name]).parameters.items()
     defaults = {key: p.default for key, p in parameters if key not in PROVIDED}
     settings = {}
-    for item in filter(None, re.split(r",(?![^{]*\})", rest)):
+    for item in re.split(r",(?![^{]*\})", rest) if ":" in text else []:
         key, value = parse_setting(item)
+        if key in settings:
+            raise ValueError(f"{text!r}: {key} is given twice; give it once")
         settings[key] = tuple(value.split("+")) if isinstance(value, str) and "+" in value else value
     known = [*defaults, *SAMPLER_SETTINGS]
     for key in settings:
@@ -44,9 +48,7 @@ def parse_method(text: str) -> tuple[str, dict]:
                              f"{', '.join(known)}")
     for key, default in defaults.items():
         _check_kind(text, key, settings.get(key, default), default)
-    for key in SAMPLER_SETTINGS:
-        if type(settings.get(key, 1)) is not int or settings.get(key, 1) < 1:
-            raise ValueError(f"{text!r}: {key}={settings[key]} must be a whole number of 1 or more")
+    whole(**{key: settings[key] for key in SAMPLER_SETTINGS if key in settings})
     return name, settings
 
 
@@ -102,13 +104,15 @@ def with_encoder(denoiser: Denoiser, text: str) -> tuple[Denoiser, HistoryEncode
     """(denoiser, encoder) as a method wants them: the given denoiser and None, but for history_encoder.
 
     Its setting `encoder` names a pair trained together, in data/checkpoints/history/ ("digits32_5_8": of
-    digits32, reads 5 frames, 8 numbers). Raises ValueError when that was trained with other weights than the
-    denoiser's.
+    digits32, reads 5 frames, 8 numbers), or is the path of one. Raises ValueError when that was trained with
+    other weights than the denoiser's.
     """
     name, settings = parse_method(text)
     if name != "history_encoder":
         return denoiser, None
-    path = checkpoint.folder() / "history" / settings.get("encoder", "digits32_5_8")
+    chosen = str(settings.get("encoder", "digits32_5_8"))
+    own = Path(chosen) if Path(chosen).name != chosen else None  # a path of the reader's own
+    path = own or checkpoint.folder() / "history" / chosen
     trained, encoder = load_history(path, denoiser.device)
     if trained.card["sha256"] != getattr(denoiser, "card", {}).get("sha256"):
         raise ValueError(f"{text!r}: {path.name} was trained with other weights than those of this denoiser")

@@ -3,7 +3,6 @@
 import gzip
 import io
 import json
-import os
 import re
 import shlex
 import sys
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from vdiff_lite.evaluation.feature_net import frechet, real_clip_features
 from vdiff_lite.evaluation.video_metrics import bootstrap
+from vdiff_lite.files import write_whole
 
 COLUMNS = ("method", "setting", "seed", "clip", "frame", "metric", "value")
 INTEGERS = dict(seed="Int64", clip="Int64", frame="Int64")
@@ -33,7 +33,13 @@ def read_results(name: str | Path) -> DataFrame:
     of a last block is left out. Raises FileNotFoundError, and ValueError for a damaged file.
     """
     header, rows, _ = _read(_find(name))
-    table = pd.read_csv(io.StringIO(rows), dtype=TYPES, keep_default_na=False, na_values=[""])
+    try:
+        table = pd.read_csv(io.StringIO(rows), dtype=TYPES, keep_default_na=False, na_values=[""])
+    except ValueError as error:
+        raise ValueError(f"{name} is damaged: {error}") from error
+    # Once per key: two runs that wrote to one file before version 0.3 left every row twice.
+    twice = table.duplicated([*COLUMNS[:-1]]) & table.frame.notna()
+    table = table[~twice].reset_index(drop=True)
     table = table.fillna({"setting": ""})
     table["name"] = table.method + (":" + table.setting).where(table.setting != "", "")
     table.attrs["header"] = header
@@ -78,6 +84,10 @@ def summary(name: str | Path, frames: Iterable[int] = (1, 5, 11)) -> DataFrame:
     """
     table = read_results(name)
     header = table.attrs["header"]
+    missing = {"frames", "window", "overlap", "split"} - set(header)
+    if missing or table.empty:
+        raise ValueError(f"{name} has {len(table)} rows, and its header lacks {sorted(missing) or 'none'}: "
+                         "it is no finished table of vdiff compare; see --csv")
     columns = {f"psnr {n}": ("psnr", n) for n in frames if n <= header["frames"]}
     whole = ("boundary_discontinuity", "motion", "intensity", "identity", "time_to_first_failure")
     columns |= {metric: (metric, None) for metric in whole}
@@ -140,10 +150,13 @@ def open_results(path: str | Path, header: dict) -> dict[tuple, int]:
     return blocks.value.astype(int).to_dict()
 
 
+def is_older(path: str | Path) -> bool:
+    """Whether the clips of a block share their noise in this table, as they did before version 0.3."""
+    return Path(path).is_file() and "noise" not in _read(Path(path))[0]
+
+
 def start_results(path: str | Path, header: dict) -> None:
     """Write an empty table: lines "# key: json" and the names of COLUMNS."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, header, ",".join(COLUMNS) + "\n")
 
 
@@ -179,15 +192,21 @@ def _read(path):
         if whole:
             parts.append(part)
             end = len(data) - len(member.unused_data)
-    text = b"".join(parts).decode()
-    head = re.match(r"(?:# .*\n)*", text).group()
-    header = dict(line[2:].split(": ", 1) for line in head.splitlines())
-    return {key: json.loads(value) for key, value in header.items()}, text[len(head):], whole
+    try:
+        text = b"".join(parts).decode()
+        head = re.match(r"(?:# .*\n)*", text).group()
+        header = dict(line[2:].split(": ", 1) for line in head.splitlines())
+        header = {key: json.loads(value) for key, value in header.items()}
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    rows = text[len(head):]
+    if not rows.startswith(",".join(COLUMNS) + "\n") or not rows.endswith("\n"):
+        raise ValueError(f"{path} begins or ends otherwise than a table of results: it was cut, or changed "
+                         f"by another program; wanted is a line {','.join(COLUMNS)}, then whole lines")
+    return header, rows, whole
 
 
 def _write(path, header, rows):
-    """Write a whole file beside its place and move it there: a kill leaves the old one or the new one."""
     head = "".join(f"# {key}: {json.dumps(value)}\n" for key, value in header.items())
-    beside = path.with_name(path.name + ".new")
-    beside.write_bytes(gzip.compress((head + rows).encode(), mtime=0))
-    os.replace(beside, path)
+    data = gzip.compress((head + rows).encode(), mtime=0)
+    write_whole(path, lambda file: file.write_bytes(data))

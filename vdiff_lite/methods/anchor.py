@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from vdiff_lite.checks import whole
 from vdiff_lite.diffusion.denoiser import Denoiser, DenoiserWrapper, per_frame, require_positions
 from vdiff_lite.methods.history_guidance import history_guidance
 
@@ -29,8 +30,7 @@ def anchored_history(denoiser: Denoiser, past: Tensor, anchor: Tensor, weight: f
     if anchor.shape[:2] != past.shape[:2] or anchor.shape[3:] != past.shape[3:] or anchor.shape[2] < 1:
         raise ValueError(f"anchor has shape {tuple(anchor.shape)}, past {tuple(past.shape)}; "
                          "they may differ in the number of frames alone")
-    if distance < 0:
-        raise ValueError(f"distance={distance} would put the anchor into the window; 0 is right before it")
+    whole(0, distance=distance)
     return history_guidance(_Anchored(denoiser, anchor, distance), past, weight)
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from vdiff_lite import checkpoint
+from vdiff_lite.checks import number
 from vdiff_lite.diffusion.denoiser import Denoiser, DenoiserWrapper, per_frame, require_hooks
-from vdiff_lite.diffusion.guidance import check_weight
 from vdiff_lite.models.history_encoder import HistoryEncoder, encoder_kwargs, trained_parts
 
 FORMAT = "vdiff_lite-history-2"
@@ -26,7 +26,7 @@ class history_encoder(DenoiserWrapper):
 
     def __init__(self, denoiser: Denoiser, past: Tensor, encoder: HistoryEncoder, weight: float = 1.0):
         super().__init__(denoiser)
-        check_weight("weight", weight)
+        number(weight=weight)
         require_hooks(denoiser, "history_encoder")
         self.past, self.encoder, self.weight, self.takes_hooks = past, encoder, weight, False
         self._outputs = {}  # of the encoder, by the number of new frames
@@ -57,14 +57,19 @@ def save_history(path: str | Path, denoiser: Denoiser, encoder: HistoryEncoder, 
 def load_history(path: str | Path, device: str | torch.device = "cpu") -> tuple[Denoiser, HistoryEncoder]:
     """An encoder and the denoiser that listens to it. Raises CheckpointError when they do not fit."""
     path, card = checkpoint.verified(path, FORMAT)
-    denoiser = checkpoint.load(card["base"], device)
-    if denoiser.card["sha256"] != card["base_sha256"]:
+    denoiser = checkpoint.load(str(card.get("base")), device)
+    if denoiser.card["sha256"] != card.get("base_sha256"):
         raise checkpoint.CheckpointError(f"{path} was trained with another {card['base']}; "
                                          "train it again with this one")
-    tensors, _ = checkpoint.read_tensors(path)
-    tensors = {checkpoint.current_name(name): value.float() for name, value in tensors.items()}
+    try:
+        encoder = HistoryEncoder(**checkpoint.current_config(card["encoder"]))
+        parts = {f"encoder.{name}": x for name, x in encoder.state_dict().items()}
+        parts |= {f"net.{name}": x for name, x in trained_parts(denoiser.net).items()}
+        tensors = checkpoint.fitting(checkpoint.read_tensors(path)[0], parts)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise checkpoint.CheckpointError(f"{path} does not hold the encoder that its card describes: {error}"
+                                         "; get both files again") from error
     part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    encoder = HistoryEncoder(**checkpoint.current_config(card["encoder"]))
     encoder.load_state_dict(part("encoder."))
     denoiser.net.load_state_dict(denoiser.net.state_dict() | part("net."))
     return denoiser, encoder.to(device).eval().requires_grad_(False)

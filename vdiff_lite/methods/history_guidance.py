@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from vdiff_lite.checks import number, whole
 from vdiff_lite.diffusion.denoiser import Denoiser, DenoiserWrapper, per_frame
-from vdiff_lite.diffusion.guidance import check_new_frames, check_weight, condition_on_past
+from vdiff_lite.diffusion.guidance import check_new_frames, condition_on_past
 
 
 def history_guidance(denoiser: Denoiser, past: Tensor, weight: float = 1.0) -> Denoiser:
@@ -18,7 +19,7 @@ def history_guidance(denoiser: Denoiser, past: Tensor, weight: float = 1.0) -> D
     batched pass. Returns a denoiser whose first k frames are `past` exactly. Raises ValueError for a weight
     that is not finite, and when the window has no new frame.
     """
-    check_weight("weight", weight)
+    number(weight=weight)
     if weight == 1:
         return condition_on_past(denoiser, past)
     return _Combined(denoiser, past, {0: weight, denoiser.schedule.num_timesteps: 1 - weight})
@@ -34,10 +35,9 @@ def fractional_history_guidance(denoiser: Denoiser, past: Tensor, weight: float 
     weight: w, 1 is the conditional model;  level: 1 .. num_timesteps - 1, how much of the past is blurred.
     Three branches, one batched pass. The rest as in `history_guidance`.
     """
-    check_weight("weight", weight)
+    number(weight=weight)
     top = denoiser.schedule.num_timesteps
-    if not 0 < level < top:
-        raise ValueError(f"level={level} must lie between 1 and {top - 1}; 0 is history_guidance, {top} none")
+    whole(1, top - 1, level=level)
     return _Combined(denoiser, past, {0: 1.0, level: weight - 1, top: 1 - weight})
 
 
@@ -51,10 +51,11 @@ def temporal_history_guidance(denoiser: Denoiser, past: Tensor, weights: dict[in
     branches. Raises ValueError for a subset longer than the past.
     """
     k, top = past.shape[2], denoiser.schedule.num_timesteps
+    if not isinstance(weights, dict) or not weights:
+        raise ValueError(f"weights={weights!r} must be {{frames: weight, ...}}, as in {{5: 1.5, 2: 0.5}}")
     for n, weight in weights.items():
-        check_weight(f"weights[{n}]", weight)
-        if not 1 <= n <= k:
-            raise ValueError(f"weights names the last {n} frames of a past of {k}; choose 1 to {k}")
+        whole(1, k, **{"frames of the past in weights": n})
+        number(**{f"weights[{n}]": weight})
     branches = {tuple(top if i < k - n else 0 for i in range(k)): weight for n, weight in weights.items()}
     branches[(top,) * k] = branches.get((top,) * k, 0) + 1 - sum(weights.values())
     return _Combined(denoiser, past, branches)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
+from vdiff_lite.checks import number, one_of
 from vdiff_lite.diffusion.denoiser import (
     Denoiser,
     DenoiserWrapper,
@@ -16,14 +17,15 @@ from vdiff_lite.diffusion.samplers import noise_level, noise_like
 
 OUTPUTS = ("input", "encoder", "middle", "decoder")
 SITES = (*OUTPUTS, "temporal", "joint", "attention")
+LEVELS_KEPT = 32  # noise levels whose features are cached at most: for one clip of 32x32, about 2 MB each
 
 
 class FeatureCache:
     """The features of a past, one pass a noise level, cached: moving a slider does not compute them again.
 
     cache.at(t) -> {site: feature} for the past noised to level t with one noise for all levels, drawn from
-    `generator` (t = 0: clean). cache.input(t) is that noised past. `nfe` counts the network evaluations that
-    were really made. Raises ValueError for a denoiser that offers no hooks.
+    `generator` (t = 0: clean); kept are the latest `LEVELS_KEPT` levels. cache.input(t) is that noised past.
+    `nfe` counts the network evaluations that were really made. Raises ValueError for a denoiser that offers no hooks.
     """
 
     def __init__(self, denoiser: Denoiser, past: Tensor, generator: Generator | None = None):
@@ -43,6 +45,8 @@ class FeatureCache:
                 self.denoiser(self.input(t), noise_level(self.past, t), hook=features.setdefault)
             self.nfe += 1
             self._cached[t] = features
+            if len(self._cached) > LEVELS_KEPT:
+                del self._cached[next(iter(self._cached))]
         return self._cached[t]
 
 
@@ -75,11 +79,9 @@ class injection(DenoiserWrapper):
         if prepend:
             require_positions(denoiser, "injection with prepend=True")
         sites = (sites,) if isinstance(sites, str) else tuple(sites)
-        for name, value in (("blend", blend), ("fraction", fraction)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name}={value} must lie between 0 and 1")
-        if source not in ("clean", "same"):
-            raise ValueError(f"source={source!r} is unknown; choose 'clean' or 'same'")
+        number(0, 1, blend=blend, fraction=fraction)
+        one_of(("clean", "same"), source=source)
+        one_of((True, False), prepend=prepend)
         self.past, self.sites, self.blend, self.prepend, self.source = past, sites, blend, prepend, source
         self.cache = cache or FeatureCache(denoiser, past, generator)
         self.stop = round((1 - fraction) * denoiser.schedule.num_timesteps)

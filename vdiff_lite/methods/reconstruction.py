@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from vdiff_lite.checks import number, one_of
 from vdiff_lite.diffusion.denoiser import Denoiser, DenoiserWrapper
-from vdiff_lite.diffusion.guidance import check_new_frames, check_weight
+from vdiff_lite.diffusion.guidance import check_new_frames
 
 NORMS = ("sum", "mean", "root", "pigdm")
 LARGEST_PUSH = 1e3  # pixels span [-1, 1]
@@ -38,9 +39,9 @@ class reconstruction(DenoiserWrapper):
     def __init__(self, denoiser: Denoiser, past: Tensor, weight: float = 10.0, norm: str = "sum",
                  replace: bool = True, record: list | None = None):
         super().__init__(denoiser)
-        check_weight("weight", weight)
-        if norm not in NORMS:
-            raise ValueError(f"norm={norm!r} is unknown; choose one of {', '.join(NORMS)}")
+        number(weight=weight)
+        one_of(NORMS, norm=norm)
+        one_of((True, False), replace=replace)
         self.past, self.weight, self.norm, self.replace, self.record = past, weight, norm, replace, record
         self.takes_hooks = False
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Generator, Tensor
 
+from vdiff_lite.checks import one_of
 from vdiff_lite.diffusion.denoiser import Denoiser, DenoiserWrapper, per_frame
 from vdiff_lite.diffusion.samplers import noise_like
 
@@ -22,6 +23,7 @@ class replacement(DenoiserWrapper):
     def __init__(self, denoiser: Denoiser, past: Tensor, fresh: bool = False,
                  generator: Generator | None = None):
         super().__init__(denoiser)
+        one_of((True, False), fresh=fresh)
         self.past, self.fresh, self.generator, self.takes_hooks = past, fresh, generator, False
 
     def forward(self, xt: Tensor, t: Tensor, **model_kwargs) -> Tensor:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vdiff_lite.checks import one_of, whole
+
 PRECISIONS = ("float32", "bf16")
 
 
@@ -31,8 +33,8 @@ class Compute:
     accelerator: Any = None
 
     def __post_init__(self) -> None:
-        if self.precision not in (None, *PRECISIONS):
-            raise ValueError(f"precision={self.precision!r} is unknown; choose from {', '.join(PRECISIONS)}")
+        one_of((None, *PRECISIONS), precision=self.precision)
+        whole(accumulate=self.accumulate)
 
     @property
     def process(self) -> tuple[int, int]:

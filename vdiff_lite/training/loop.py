@@ -24,7 +24,7 @@ def lr_factor(step: int, steps: int, warmup: int = 100, decay: int | None = None
     return up * (0.02 + 0.98 * 0.5 * (1 - math.cos(math.pi * left)))
 
 
-class DivergedError(RuntimeError):
+class DivergedError(FloatingPointError):
     """The loss is not a number any more."""
 
 
@@ -68,19 +68,21 @@ def fit(optimizer: torch.optim.Optimizer, loss_of: Callable[[int], Tensor], step
 
 @contextmanager
 def interruptible(save_to: str | Path | None) -> Iterator[list]:
-    """A list that is empty until somebody presses Ctrl-C. That stops nothing; a second one does."""
+    """A list that is empty until Ctrl-C, or a SIGTERM. The first one stops nothing; a second one does."""
     interrupts = []
     if not save_to or threading.current_thread() is not threading.main_thread():  # no signals there
         yield interrupts
         return
-    before = signal.getsignal(signal.SIGINT) or signal.default_int_handler
+    before = {n: signal.getsignal(n) or signal.SIG_DFL for n in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number, frame):
         interrupts.append(number)
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before[number])
 
-    signal.signal(signal.SIGINT, note)
+    for number in before:
+        signal.signal(number, note)
     try:
         yield interrupts
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -7,6 +7,7 @@ except ModuleNotFoundError:  # Python 3.10
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from vdiff_lite.checks import LARGEST_SEED, number, one_of, whole
 from vdiff_lite.data.bouncing_digits import BouncingDigits
 from vdiff_lite.diffusion.losses import NOISE_KINDS, WEIGHTINGS
 
@@ -36,27 +37,36 @@ class TrainConfig:
     ema_decay: float = 0.999
     noise_mix: tuple = (0.2, 0.1, 0.65, 0.05)  # fractions of NOISE_KINDS in a batch
     high_noise_fraction: float = 0.5  # fraction of clips with noise levels near the top
+    condition_dropout: float = 0.2  # fraction of clips told nothing, where the data has something to tell
     weighting: str = "v"  # what the squared error is of: one of WEIGHTINGS
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for setting in fields(self):
-            value, kind = getattr(self, setting.name), type(setting.default)
-            if kind is tuple and isinstance(value, list):
-                object.__setattr__(self, setting.name, value := tuple(value))
-            if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
-                raise ValueError(f"{setting.name}={value!r} must be {kind.__name__}, as {setting.default!r}")
-        for name in ("steps", "batch", "frames", "lr", "matrix_lr", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        for name in ("betas", "noise_mix"):
+            if not isinstance(getattr(self, name), (tuple, list)):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be several numbers, as 0.9,0.99")
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        of = lambda *names: {name: getattr(self, name) for name in names}
+        whole(**of("steps", "batch", "frames"))
+        whole(0, **of("short_steps", "decay", "warmup"))
+        whole(0, LARGEST_SEED, **of("seed"))
+        number(above=0, **of("lr", "matrix_lr", "clip"))
+        number(0, **of("weight_decay"))
+        number(0, 1, **of("ema_decay", "high_noise_fraction", "condition_dropout"))
+        number(0, **{f"noise_mix[{i}]": part for i, part in enumerate(self.noise_mix)})
+        number(0, 0.999999, **{f"betas[{i}]": beta for i, beta in enumerate(self.betas)})
+        if len(self.betas) != 2:
+            raise ValueError(f"betas={self.betas} must be two numbers, for the mean and the square")
         if max(self.short_steps, self.decay) > self.steps:
             raise ValueError(f"short_steps={self.short_steps} and decay={self.decay} do not fit into "
                              f"steps={self.steps}; set them too, each to steps or fewer")
-        if len(self.noise_mix) != len(NOISE_KINDS) or min(self.noise_mix) < 0 or sum(self.noise_mix) <= 0:
+        if self.short_steps and self.frames < 2:
+            raise ValueError(f"frames={self.frames} cannot be halved in short_steps={self.short_steps}; set "
+                             "short_steps=0")
+        if len(self.noise_mix) != len(NOISE_KINDS) or sum(self.noise_mix) <= 0:
             raise ValueError(f"noise_mix={self.noise_mix} must be {len(NOISE_KINDS)} fractions, for "
                              f"{', '.join(NOISE_KINDS)}")
-        if self.weighting not in WEIGHTINGS:
-            raise ValueError(f"weighting={self.weighting!r} is unknown; choose from {', '.join(WEIGHTINGS)}")
+        one_of(WEIGHTINGS, weighting=self.weighting)
 
 
 DATA = {setting.name for setting in fields(BouncingDigits)} - {"size", "split", "num_frames"}
@@ -88,13 +98,20 @@ def load_recipe(name: str | Path = "tiny", /, **settings) -> Recipe:
     """
     path = Path(name) if str(name).endswith(".toml") else RECIPES / f"{name}.toml"
     try:
+        if path.parent == RECIPES and name not in recipe_names():
+            raise FileNotFoundError
         table = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"there is no recipe {path}; choose from {', '.join(recipe_names())}, or give a "
+    except OSError:
+        raise ValueError(f"there is no recipe {name}; choose from {', '.join(recipe_names())}, or give a "
                          ".toml file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a toml file: {error}") from error
     table = dict(data={}, schedule={}, stages=[{}]) | table
+    for key, kind in dict(network=str, start_from=str, data=dict, schedule=dict, stages=list).items():
+        if not isinstance(table.get(key, kind()), kind):
+            raise ValueError(f"{path}: {key}={table[key]!r} must be {kind.__name__}")
+    if not table["stages"] or not all(isinstance(stage, dict) for stage in table["stages"]):
+        raise ValueError(f"{path}: stages={table['stages']!r} must be one [[stages]] or more")
     parts = [(table, {"network", "start_from"}), (table["data"], DATA), (table["schedule"], SCHEDULE),
              *((stage, STAGE) for stage in table["stages"])]
     known = set.union(*(names for _, names in parts))

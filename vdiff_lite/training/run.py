@@ -1,6 +1,7 @@
 """Running a recipe: stage after stage, each from its own state where it was cut off."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,42 +11,48 @@ from vdiff_lite import checkpoint
 from vdiff_lite.data.batch import ClipSource
 from vdiff_lite.data.bouncing_digits import BouncingDigits
 from vdiff_lite.diffusion.schedule import NoiseSchedule
+from vdiff_lite.files import check_writable, only_writer
 from vdiff_lite.models.video_unet import VideoUNet, VideoUNetConfig
 from vdiff_lite.training.compute import Compute
 from vdiff_lite.training.log import TrainLog
 from vdiff_lite.training.recipe import Recipe, TrainConfig
+from vdiff_lite.training.state import described, identity
 from vdiff_lite.training.trainer import Trainer
 
 
 def run_recipe(recipe: Recipe, out: str | Path, data: ClipSource | None = None, start_from: str | Path = "",
                device: str | torch.device = "cpu", anyway: bool = False,
                on_step: Callable[[Trainer, Path], None] | None = None,
-               compute: Compute | None = None) -> Path:
+               compute: Compute | None = None, save_every: float = 5) -> Path:
     """Train by a recipe, or go on where that was cut off. Returns the path of the weights.
 
     Stage n of several is the checkpoint `out`_stage<n>, the last one `out`; its state lies beside it.
     data: None means BouncingDigits as the recipe says.  start_from: a checkpoint instead of the recipe's; a
     state that is there wins over it.  anyway: as in `Trainer.resume`.  on_step(trainer, path) ends each step.
-    compute: precision, parts, processes. What `TrainLog` writes lies in `out`.log.csv.
-    Raises ValueError when start_from holds another network, CheckpointError when a state is of another run.
+    compute: precision, parts, processes.  save_every: minutes between two saves. What `TrainLog` writes lies
+    in `out`.log.csv. Raises ValueError when start_from holds another network or another run writes `out` now,
+    CheckpointError when a state is of another run.
     """
-    out, network = Path(out), VideoUNetConfig.preset(recipe.network)
-    if out.suffix:
-        raise ValueError(f"out={str(out)!r}: give the name without an ending, and without a dot")
+    out, network = check_writable(out), VideoUNetConfig.preset(recipe.network)
+    if out.suffix in (".safetensors", ".json"):
+        raise ValueError(f"out={str(out)!r}: give the name without an ending")
     data, compute = data or BouncingDigits(size=network.size, **recipe.data), compute or Compute()
     start = start_from or recipe.start_from
-    for number, config in enumerate(recipe.stages, 1):
-        last = number == len(recipe.stages)
-        path = out if last else out.with_name(f"{out.name}_stage{number}")
-        if compute.is_main:
-            print(f"stage {number} of {len(recipe.stages)}: {path}")
-        start = _run_stage(recipe, config, network, data, path, start, device, anyway, on_step, compute)
-        compute.wait()
+    with only_writer(out) if compute.is_main else nullcontext():
+        for number, config in enumerate(recipe.stages, 1):
+            last = number == len(recipe.stages)
+            path = out if last else out.with_name(f"{out.name}_stage{number}")
+            if compute.is_main:
+                print(f"stage {number} of {len(recipe.stages)}: {path}")
+            start = _run_stage(recipe, config, network, data, path, start, device, anyway, on_step, compute,
+                               save_every)
+            compute.wait()
     return start
 
 
 def _run_stage(recipe: Recipe, config: TrainConfig, network: VideoUNetConfig, data: ClipSource, path: Path,
-               start: str | Path, device, anyway: bool, on_step: Callable | None, compute: Compute) -> Path:
+               start: str | Path, device, anyway: bool, on_step: Callable | None, compute: Compute,
+               save_every: float) -> Path:
     state = path.with_name(path.name + ".state.safetensors")
     torch.manual_seed(config.seed)
     net, schedule, before = VideoUNet(network), NoiseSchedule(**recipe.schedule), []
@@ -62,26 +69,29 @@ def _run_stage(recipe: Recipe, config: TrainConfig, network: VideoUNetConfig, da
         trainer.resume(state, anyway)
         say(f"going on from step {trainer.step} of {state}" + f", not from {start}" * bool(start))
         if _finished(path, trainer):
-            return path.with_suffix(".safetensors")
+            return checkpoint.weights_path(path)
     say(f"{trainer.parameters / 1e6:.1f} M parameters on {compute.process[1]} x {trainer.device}, "
         f"{trainer.precision}; {config.steps - trainer.step} steps of {config.batch} clips")
     log = TrainLog(path.with_name(path.name + ".log.csv"), trainer)
-    for progress in trainer.run(save_to=state):
+    for progress in trainer.run(save_to=state, save_every=save_every):
         log.note(progress)
         if on_step and compute.is_main:
             on_step(trainer, path)
     if not compute.is_main:
-        return path.with_suffix(".safetensors")
+        return checkpoint.weights_path(path)
     return checkpoint.save(path, trainer.ema_denoiser().net, schedule, recipe=asdict(config),
-                           steps=trainer.step, data=str(data), loss_curve=loss_curve(trainer.losses),
+                           steps=trainer.step, data=described(data), loss_curve=loss_curve(trainer.losses),
                            before=trainer.before)
 
 
 def _finished(path: Path, trainer: Trainer) -> bool:
     """Whether the stage's checkpoint is written: the state has all steps, and the card is of this run."""
-    if trainer.step < trainer.config.steps or not path.with_suffix(".safetensors").exists():
+    if trainer.step < trainer.config.steps or not checkpoint.weights_path(path).exists():
         return False
-    card, run = checkpoint.read_card(path), trainer.identity()
+    try:
+        card, run = checkpoint.verified(checkpoint.weights_path(path))[1], identity(trainer)
+    except checkpoint.CheckpointError:  # damaged: written again
+        return False
     return (card["recipe"], card["data"], card["steps"]) == (run["recipe"], run["data"], trainer.step)
 
 
