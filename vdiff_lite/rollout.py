@@ -28,9 +28,11 @@ def rollout(denoiser: Denoiser, past: Tensor, num_frames: int | None = None, win
     end;  window: F frames the network sees at once;  overlap: K, so that a window adds F - K new
     frames;  method: by default the past stands in the window, clean (`history_guidance` with weight 1);  bar:
     show progress.  start: None - a window begins with pure noise - or a level t: it begins with `sdedit_init`
-    at t, and so must the sampler's levels.  generator: one, or one per clip, as in `noise_like`. Yields
-    frames (b, c, h, w). Memory does not grow with num_frames: only the overlap is kept. To go on later, start
-    again with the last frames as the past. Raises ValueError before any work when window, overlap and past do
+    at t, and so must the sampler's levels.  generator: one, or one per clip, as in `noise_like`.
+    condition: (b, n, width), what the network is told of the last `overlap` frames of the past and of those
+    to come, its last row for ever;  condition_weight: as in `conditioned`. Yields frames (b, c, h, w). Memory
+    does not grow with num_frames: only the overlap is kept. To go on later, start again with the last frames
+    as the past. Raises ValueError before any work when window, overlap and past do
     not fit together, for a past that is not float, not finite or far out of [-1, 1], and what the method has
     to say about its settings.
     """
@@ -49,8 +51,8 @@ def rollout(denoiser: Denoiser, past: Tensor, num_frames: int | None = None, win
         whole(1, denoiser.schedule.num_timesteps, start=start)
     checks.memory(denoiser.net, past.shape[0] * window, denoiser.device)
     if condition is not None and (condition.ndim != 3 or condition.shape[1] <= overlap):
-        raise ValueError(f"condition has shape {tuple(condition.shape)}; it must be (b, {overlap + 1} or more, n), "
-                         f"of overlap={overlap} frames of the past and those to come")
+        raise ValueError(f"condition has shape {tuple(condition.shape)}; it must be (b, {overlap + 1} or more,"
+                         f" n), of overlap={overlap} frames of the past and those to come")
 
     def bind(past, made):
         if condition is None:

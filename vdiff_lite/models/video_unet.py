@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vdiff_lite.checks import whole
 from vdiff_lite.diffusion.denoiser import per_frame
 from vdiff_lite.models.layers import (
     Context,
@@ -33,11 +34,17 @@ class VideoUNetConfig:
     head_channels: int = 32  # below 16 a CPU is more than ten times slower
     noise_channels: int = 128  # width of the noise-level embedding
     num_timesteps: int = 1000  # the noise level that means pure noise
+    condition: int = 0  # numbers that the network is told beside each frame, such as actions
 
     def __post_init__(self) -> None:
         size = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
         object.__setattr__(self, "size", size)
         object.__setattr__(self, "channels", tuple(self.channels))
+        whole(in_channels=self.in_channels, patch=self.patch, head_channels=self.head_channels,
+              noise_channels=self.noise_channels, num_timesteps=self.num_timesteps)
+        whole(0, 256, num_middle=self.num_middle)
+        for name in ("size", "channels"):
+            whole(1, 2**16, **{f"{name}[{i}]": n for i, n in enumerate(getattr(self, name))})
         lowest = self.patch * 2 ** (len(self.channels) - 1)
         if len(size) != 2 or any(n < 1 or n % lowest for n in size):
             raise ValueError(f"size={size} does not divide into {len(self.channels)} levels of "
@@ -76,6 +83,7 @@ class VideoUNet(nn.Module):
         self.config = config = config or VideoUNetConfig()
         widths, e, d = config.channels, config.noise_channels, config.head_channels
         self.noise_embedding = NoiseLevelEmbedding(e, config.num_timesteps)
+        self.condition = nn.Linear(config.condition, e, bias=False) if config.condition else nn.Identity()
         self.patchify = nn.Conv2d(config.in_channels, widths[0], config.patch, stride=config.patch)
         self.encoder = nn.ModuleList(EncoderStage(c, e, d) for c in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:]))
@@ -93,8 +101,10 @@ class VideoUNet(nn.Module):
         """Predict v for a noisy clip.
 
         xt: (b, c, f, h, w);  t: (b,) or (b, f) long;  positions: (f,) long, where the frames stand in time
-        (default 0 .. f-1; only differences matter);  condition: (b, noise_channels), added to the noise
-        embedding of every frame;  hook: a function (site, feature) -> feature that sees and may change
+        (default 0 .. f-1; only differences matter);  condition: what the network is told, by clip (b, n) or by
+        frame (b, f, n), 0 meaning nothing, n = config.condition; embedded and added to the noise embedding.
+        Where config.condition is 0 it is an embedding, n = noise_channels.  hook: a function (site, feature)
+        -> feature that sees and may change
           "encoder.i", "middle", "decoder.i"   the output of a stage, (b, c, f, h, w)
           "encoder.i.temporal", "decoder.i.temporal"   the (keys, values) of attention along time, each
                                                (b, h w heads, f, d)
@@ -108,7 +118,7 @@ class VideoUNet(nn.Module):
         angles = rotary_angles(positions.to(xt.device), self.config.head_channels).to(xt)
         noise = self.noise_embedding(t)
         if condition is not None:
-            noise = noise + condition.repeat_interleave(f, dim=0)
+            noise = noise + self._embedded(condition, b, f)
         context = Context(b, noise, angles, clean_mask(t), hook)
 
         x = rearrange(xt, "b c f h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
@@ -126,6 +136,14 @@ class VideoUNet(nn.Module):
             x = nonoverlapping_conv_transpose(self.up[i - 1], x) if i > 0 else x
         x = nonoverlapping_conv_transpose(self.unpatchify, F.silu(self.norm_out(x)))
         return rearrange(x, "(b f) c h w -> b c f h w", b=b)
+
+    def _embedded(self, condition: Tensor, b: int, f: int) -> Tensor:
+        n = self.config.condition or self.config.noise_channels
+        if tuple(condition.shape) not in ((b, n), (b, f, n)):
+            raise ValueError(f"condition has shape {tuple(condition.shape)}; {b} clips of {f} frames want "
+                             f"({b}, {n}) or ({b}, {f}, {n})")
+        per_clip = condition[:, None] if condition.ndim == 2 else condition
+        return self.condition(per_clip.to(self.patchify.weight)).expand(b, f, -1).flatten(0, 1)
 
     def _run(self, stage: nn.Module, *args) -> Tensor:
         if self.recompute and torch.is_grad_enabled():

@@ -107,9 +107,10 @@ def make_optimizer(net: nn.Module, lr: float, matrix_lr: float, betas: tuple = (
                    weight_decay: float = 0.01) -> Muon:
     """Muon at `matrix_lr` on the matrices inside the network, AdamW at `lr` on the rest.
 
-    The rest: biases, norms, the noise-level embedding and its uses, the first and last layer.
+    The rest: biases, norms, the embeddings of noise level and condition and their uses, the first and last
+    layer.
     """
-    outside = ("patchify", "unpatchify", "noise_embedding")
+    outside = ("patchify", "unpatchify", "noise_embedding", "condition")
     is_matrix = lambda name, p: p.ndim >= 2 and not name.startswith(outside) and "modulation" not in name
     named = list(net.named_parameters())
     return Muon([dict(params=[p for name, p in named if is_matrix(name, p)], lr=matrix_lr, matrices=True),
