@@ -78,6 +78,28 @@ def test_notebook_has_the_anatomy_of_a_chapter(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs_in_any_folder_and_shows_no_marks_of_tests(path):
+    code = "\n".join(cell.source for cell in jupytext.read(path).cells if cell.cell_type == "code")
+    assert re.findall(r"""["']\.\.?/|["'](?:data|notebooks)/|NBVAL|chdir|getcwd""", code) == []
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_the_landing_page_says_how_long_a_chapter_is_and_what_it_needs(path):
+    """200 words and 20 lines of code a minute; the numbers of chapters are those of "You need"."""
+    cells = jupytext.read(path).cells
+    lines = sum(bool(line.strip()) for cell in cells if cell.cell_type == "code"
+                for line in cell.source.split("\n"))
+    text = " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    row = next(row for row in (ROOT / "book" / "intro.md").read_text().split("\n")
+               if f"(notebooks/{path.stem})" in row and row.startswith("|"))
+    needs, minutes = row.split("|")[4:6]
+    assert abs(int(minutes) - len(text.split()) / 200 - lines / 20) <= 2
+    chapters = re.search(r"\*\*You need\*\* chapters? ([\d, toand]+\d|\d)", text)
+    number = lambda words: re.findall(r"\d+", words)
+    assert number(needs) == (number(chapters[1]) if chapters else [])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_figure_has_a_caption_and_an_alt_text(path):
     for cell in nbformat.read(path.with_suffix(".ipynb"), 4).cells:
         if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
@@ -97,7 +119,7 @@ def test_every_citation_is_in_the_bibliography(path):
 def test_every_reference_has_an_address():
     references = (ROOT / "book" / "references.bib").read_text()
     entries = re.findall(r"^@\w+\{([^,]+),(.+)$", references, re.M)
-    address = re.compile(r"arXiv:\d{4}\.\d{4,5}|doi:|openreview\.net/forum|note = \{Technical note")
+    address = re.compile(r"eprint = \{\d{4}\.\d{4,5}\}|doi = \{10\.|url = \{https://")  # becomes a link
     assert [key for key, rest in entries if not address.search(rest)] == []
 
 

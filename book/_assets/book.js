@@ -16,6 +16,6 @@
   });
   addEventListener("load", async () => {
     await window.MathJax?.startup?.promise;
-    new ResizeObserver(() => setTimeout(tabStops, 400)).observe(document.querySelector(".bd-article") ?? document.body); // after the theme's own
+    new ResizeObserver(() => { tabStops(); setTimeout(tabStops, 350); }).observe(document.querySelector(".bd-article") ?? document.body); // after the theme's own
   });
 })();

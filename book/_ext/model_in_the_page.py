@@ -1,5 +1,6 @@
-"""Puts what the page "Try it" runs into the book before a build: the model's graph, and npm's onnxruntime."""
+"""Puts what the page "Try it" runs into the book before a build: the model's graph, an example, npm's onnxruntime."""
 
+import base64
 import hashlib
 import json
 import shutil
@@ -26,18 +27,33 @@ def setup(app):
 
 def export_model(folder, name):
     """Export when the checkpoint, or the code that the graph is made of, is another than last time."""
-    from vdiff_lite import checkpoint, export
+    from vdiff_lite import checkpoint, export, viz
     from vdiff_lite.diffusion import schedule
     from vdiff_lite.models import layers, rotary, video_unet
 
-    modules = (export, schedule, video_unet, layers, rotary)
-    code = b"".join(Path(module.__file__).read_bytes() for module in modules)
+    modules = [module.__file__ for module in (export, schedule, video_unet, layers, rotary)]
+    code = b"".join(Path(path).read_bytes() for path in [*modules, __file__])
     source = checkpoint.read_card(name)["sha256"] + hashlib.sha256(code).hexdigest()
     card = folder / "model.json"
     if card.exists() and json.loads(card.read_text()).get("source") == source:
         return
     log.info("writing the model for the page 'Try it' (half a minute)")
-    export.export(checkpoint.load(name), folder, checkpoint=name, source=source)
+    denoiser = checkpoint.load(name)
+    example = viz.png_data_url(continued_digit(denoiser)).split(",")[1]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "example.png").write_bytes(base64.b64decode(example))
+    export.export(denoiser, folder, checkpoint=name, source=source)
+
+
+def continued_digit(denoiser):
+    """A clip to look at before the model has loaded: five frames of a digit, continued. (c, 16, h, w)."""
+    import torch
+
+    import vdiff_lite as vd
+
+    past = vd.BouncingDigits(split="test").sample(1, torch.Generator().manual_seed(0)).video[:, :, :5]
+    frames = vd.rollout(denoiser, past, 11, generator=torch.Generator().manual_seed(0))
+    return torch.cat([past[0], *(frame[0][:, None] for frame in frames)], dim=1)
 
 
 def fetch_runtime(folder):

@@ -25,10 +25,22 @@ function begin() {
   worker.postMessage({ type: "load" });
 }
 
+// What stands on the page until the reader's first clip: 16 frames side by side, made when the page was.
+const example = new Image();
+example.onload = () => { if (!state.frames.length && !state.preview) drawExample(); };
+example.src = new URL("./digits32/example.png", import.meta.url);
+
+function drawExample() {
+  const size = example.naturalHeight, frames = example.naturalWidth / size, gap = 4, strip = get("strip"), frame = get("frame");
+  [frame.width, frame.height, strip.width, strip.height] = [size, size, frames * (size + gap), size + gap];
+  frame.getContext("2d").drawImage(example, -(frames - 1) * size, 0);
+  for (let i = 0; i < frames; i++) strip.getContext("2d").drawImage(example, i * size, 0, size, size, i * (size + gap) + gap, gap / 2, size, size);
+  get("count").textContent = "an example: five frames given, eleven made by the model";
+}
+
 const answers = {
   ready({ model: card }) {
     model = card;
-    [get("frame").height, get("frame").width] = model.size;
     status("Ready. Start a clip: the model draws it from noise.");
     get("start").disabled = false;
     box.dataset.ready = "yes";
@@ -138,8 +150,10 @@ function draw() {
   if (!model) return;
   const n = framePixels(model), [h, w] = model.size, coming = [];
   if (state.preview) for (let i = state.preview.from; i < model.frames; i++) coming.push(state.preview.clip.subarray(i * n, (i + 1) * n));
-  const current = state.frames[state.shown] || coming[0];
-  if (current) paint(get("frame").getContext("2d"), current, 0, 0);
+  const current = state.frames[state.shown] || coming[0], frame = get("frame");
+  if (!current) return;
+  [frame.height, frame.width] = model.size;
+  paint(frame.getContext("2d"), current, 0, 0);
   get("count").textContent = `frame ${state.forgotten + state.shown + (state.frames.length ? 1 : 0)} of ${state.forgotten + state.frames.length}`;
   const strip = get("strip"), columns = 16, gap = 4;
   const made = state.frames.slice(-48), first = state.frames.length - made.length, all = [...made, ...coming];
