@@ -7,10 +7,10 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from vdiff_lite.checkpoint import load
-from vdiff_lite.data import Batch, BouncingDigits, ClipSource, MovingMNIST, VideoFolder
+from vdiff_lite.data import Batch, BouncingDigits, ClipSource, MovingMNIST, Rooms, VideoFolder
 from vdiff_lite.device import compiled, pick_device, prepare_cpu
 from vdiff_lite.diffusion.denoiser import Denoiser, DenoiserWrapper, Method, Sampler
-from vdiff_lite.diffusion.guidance import autoguided, clip_denoised, condition_on_past
+from vdiff_lite.diffusion.guidance import autoguided, clip_denoised, condition_on_past, conditioned
 from vdiff_lite.diffusion.samplers import ddim, ddpm, dpmpp_2m, repaint, run_sampler, sample
 from vdiff_lite.diffusion.schedule import NoiseSchedule
 from vdiff_lite.models.video_unet import VideoUNet, VideoUNetConfig
@@ -20,7 +20,7 @@ from vdiff_lite.training.trainer import Trainer
 
 __version__ = "0.2.0"
 __all__ = ["Batch", "BouncingDigits", "ClipSource", "Denoiser", "DenoiserWrapper", "Method", "MovingMNIST",
-           "NoiseSchedule", "Sampler", "TrainConfig", "Trainer", "VideoFolder", "VideoUNet",
-           "VideoUNetConfig", "autoguided", "clip_denoised", "compiled", "condition_on_past", "ddim", "ddpm",
-           "dpmpp_2m", "generate", "load", "pick_device", "prepare_cpu", "repaint", "rollout", "run_sampler",
-           "sample"]
+           "NoiseSchedule", "Rooms", "Sampler", "TrainConfig", "Trainer", "VideoFolder", "VideoUNet",
+           "VideoUNetConfig", "autoguided", "clip_denoised", "compiled", "condition_on_past", "conditioned",
+           "ddim", "ddpm", "dpmpp_2m", "generate", "load", "pick_device", "prepare_cpu", "repaint", "rollout",
+           "run_sampler", "sample"]

@@ -101,9 +101,10 @@ def look_away(denoiser: Denoiser, method: Method = condition_on_past, maps: int 
               window: int = 16, steps: int = 25, seed: int = 0, turn: float = 5.0) -> dict:
     """Stand still, turn a full circle, and look: is it the room one has left?
 
-    Returns errors (maps, f), mean absolute differences of pixels in [0, 1]: "true" to what the true map shows
-    at each step; "first" of the last frame to the first view, "opposite" of the same to the opposite one; and
-    "video" (maps, 3, overlap + f, h, w), "truth" likewise. Given are `overlap` frames in which one stands.
+    Returns mean absolute differences of pixels in [0, 1]: "true" (maps, f), of each frame to what the true
+    map shows, "copy" of the last given frame to the same; "first" (maps,) of the last frame to the first
+    view, "opposite" of it to the opposite one; and "video" (maps, 3, overlap + f, h, w), "truth" likewise.
+    Given are `overlap` frames in which one stands.
     """
     generator = Generator().manual_seed(seed)
     grids = room_maps("test")
@@ -120,5 +121,6 @@ def look_away(denoiser: Denoiser, method: Method = condition_on_past, maps: int 
     apart = lambda a, b: (a - b).abs().mean((1, 3, 4)) / 2
     half = overlap + circle.shape[1] // 2
     first, opposite, last = truth[:, :, :1], truth[:, :, half - 1:half], video[:, :, -1:]
-    return dict(true=apart(video, truth)[:, overlap:], first=apart(last, first)[:, 0],
-                opposite=apart(last, opposite)[:, 0], video=video, truth=truth)
+    return dict(true=apart(video, truth)[:, overlap:], copy=apart(first, truth)[:, overlap:],
+                first=apart(last, first)[:, 0], opposite=apart(last, opposite)[:, 0], video=video,
+                truth=truth)
