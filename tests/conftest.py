@@ -1,11 +1,20 @@
+import os
 import signal
 
+import matplotlib
 import pytest
 import torch
 
 from vdiff_lite import BouncingDigits, Denoiser, NoiseSchedule, VideoUNet, VideoUNetConfig
 
 SMALL = VideoUNetConfig(size=16, channels=(32, 64), num_middle=1, noise_channels=32)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def frames_are_cached_elsewhere(tmp_path_factory):
+    """Videos that are read leave nothing in the home folder."""
+    os.environ.setdefault("MPLCONFIGDIR", matplotlib.get_cachedir())  # its list of fonts takes long to make
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture
