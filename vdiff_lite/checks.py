@@ -68,14 +68,14 @@ def memory(net: nn.Module, frames: int, device: torch.device, training: bool = F
     if not hasattr(config, "channels") or not hasattr(config, "patch"):
         return
     (h, w), width = config.size, config.channels[0]
-    per_frame, free = (400 if training else 60) * width * h * w / config.patch**2, _free(device)
+    per_frame, free = (400 if training else 60) * width * h * w / config.patch**2, free_memory(device)
     if frames * per_frame > free:
         remedy = "a smaller batch, or accumulate=N" if training else "a shorter window, or fewer clips"
         raise ValueError(f"{frames} frames at once take about {frames * per_frame / 1e9:,.1f} GB, and "
                          f"{free / 1e9:,.1f} GB are free; at most {int(free / per_frame):,}: take {remedy}")
 
 
-def _free(device):
+def free_memory(device: torch.device) -> float:
     """Bytes that are free on a device, where the system says so; else infinite."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]

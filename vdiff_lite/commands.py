@@ -1,6 +1,7 @@
 """What the commands of `vdiff` do: run_<name> takes the dataclass of that name in `cli`."""
 
 import dataclasses
+import math
 import shlex
 import sys
 from functools import partial
@@ -8,15 +9,17 @@ from pathlib import Path
 
 import av
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from torch import Generator
 from tqdm.auto import tqdm
 
-from vdiff_lite import checkpoint
+from vdiff_lite import checkpoint, checks
 from vdiff_lite.checks import LARGEST_SEED, number, whole
 from vdiff_lite.data import BouncingDigits, MovingMNIST, VideoFolder
 from vdiff_lite.device import pick_device, prepare_cpu
 from vdiff_lite.diffusion.samplers import SAMPLERS, ddim, sample, seeded
-from vdiff_lite.evaluation.compare import compare, extend, measure_memory
+from vdiff_lite.evaluation.compare import check_measures, compare, extend, measure_memory
 from vdiff_lite.evaluation.evaluate import evaluate, held_out_digits, neighbors, report
 from vdiff_lite.evaluation.method_text import parse_setting
 from vdiff_lite.evaluation.results import print_results
@@ -84,6 +87,7 @@ def run_sample(args) -> None:
     if args.eta is not None and args.sampler != "ddim":
         raise ValueError(f"eta={args.eta} is for ddim, and {args.sampler} takes none; leave it out")
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
+    _check_size(args.out, denoiser, args.clips, args.frames)
     draw = partial(generate, first=args.first) if args.first else sample
     sampler, generators = SAMPLERS[args.sampler], seeded(args.seed, args.clips)
     if args.sampler == "ddim":
@@ -101,7 +105,10 @@ def run_extend(args) -> None:
     whole(frames=args.frames)
     whole(0, LARGEST_SEED, seed=args.seed)
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
+    _check_size(args.out, denoiser, 1 + args.truth, args.overlap + args.frames)
     data = held_out_digits(denoiser).with_frames(args.overlap + args.frames)
+    if data.with_frames(16) == BouncingDigits(split="test"):
+        check_measures(args.overlap, args.window, args.frames)
     truth = data.sample(1, Generator().manual_seed(args.seed)).video
     made, cost = extend(denoiser, args.method, truth[:, :, :args.overlap], args.frames, args.window,
                         args.overlap, args.sampler, args.steps, args.seed, bar=True)
@@ -192,8 +199,29 @@ def _load_for_one_digit(args):
 
 
 def _side_by_side(clips):
-    gap = torch.zeros(*clips.shape[1:4], 1, device=clips.device)
-    return torch.cat([part for clip in clips for part in (clip, gap)][:-1], dim=-1)
+    """Clips (b, c, f, h, w) as one (c, f, h', w'): in a row, or in a square where they are more than 8."""
+    rows, columns = _layout(len(clips))
+    clips = torch.cat([clips, clips.new_zeros(rows * columns - len(clips), *clips.shape[1:])])
+    return rearrange(F.pad(clips, (0, 1, 0, 1)), "(r k) c f h w -> c f (r h) (k w)", r=rows)[..., :-1, :-1]
+
+
+def _layout(clips):
+    columns = clips if clips <= 8 else math.ceil(clips**0.5)
+    return math.ceil(clips / columns), columns
+
+
+def _check_size(path, denoiser, clips, frames):
+    """Raise ValueError, before anything is drawn, for what the file's format or the memory cannot hold."""
+    (c, h, w), (rows, columns) = denoiser.sample_shape, _layout(clips)
+    height, width = 4 * rows * (h + 1), 4 * columns * (w + 1)
+    largest = 65_535 if str(path).endswith(".gif") else 16_384
+    if max(height, width) > largest:
+        raise ValueError(f"{clips} clips of {h}x{w} make pictures of {height}x{width}, and "
+                         f"{Path(path).suffix} holds {largest} pixels to a side; ask for fewer clips")
+    needed, free = 4 * frames * height * width * c, checks.free_memory(torch.device("cpu"))
+    if needed > free:
+        raise ValueError(f"{frames} frames of {height}x{width} take about {needed / 1e9:,.1f} GB to write, "
+                         f"and {free / 1e9:,.1f} GB are free; at most {int(frames * free / needed):,} fit")
 
 
 def _command(args, *left_out: str) -> str:

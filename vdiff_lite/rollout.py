@@ -51,8 +51,8 @@ def rollout(denoiser: Denoiser, past: Tensor, num_frames: int | None = None, win
         whole(1, denoiser.schedule.num_timesteps, start=start)
     checks.memory(denoiser.net, past.shape[0] * window, denoiser.device)
     if condition is not None and (condition.ndim != 3 or condition.shape[1] <= overlap):
-        raise ValueError(f"condition has shape {tuple(condition.shape)}; it must be (b, {overlap + 1} or more,"
-                         f" n), of overlap={overlap} frames of the past and those to come")
+        raise ValueError(f"condition has shape {tuple(condition.shape)}; it must be (b, {overlap + 1} or more"
+                         f", n), of overlap={overlap} frames of the past and those to come")
 
     def bind(past, made):
         if condition is None:

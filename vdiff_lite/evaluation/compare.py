@@ -64,7 +64,7 @@ def _prepare(denoiser, text, past, frames, window, overlap, sampler, steps, seed
 
 
 def _generators(seed, offset=0):
-    if isinstance(seed, Sequence):
+    if isinstance(seed, (list, tuple, range)):
         return [_generators(one, offset) for one in seed]
     whole(0, LARGEST_SEED, seed=seed)
     return torch.Generator().manual_seed(seed + offset)
