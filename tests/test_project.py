@@ -172,8 +172,8 @@ def test_code_is_clean():
 
 
 LIBRARY = sorted((ROOT / "vdiff_lite").rglob("*.py"))
-ORDER = ["data", "diffusion", "device", "models", "checkpoint", "training", "rollout", "methods",
-         "evaluation", "viz", "export", "commands", "cli", "__main__"]  # the order of the chapters
+ORDER = ["checks", "files", "data", "diffusion", "device", "models", "checkpoint", "training", "rollout",
+         "methods", "evaluation", "viz", "export", "commands", "cli", "__main__"]  # the order of the chapters
 
 
 def test_modules_and_the_library_are_short():
