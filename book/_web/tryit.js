@@ -30,11 +30,16 @@ const example = new Image();
 example.onload = () => { if (!state.frames.length && !state.preview) drawExample(); };
 example.src = new URL("./digits32/example.png", import.meta.url);
 
+const perLine = () => (get("strip").parentElement.clientWidth < 500 ? 8 : 16); // frames of the strip, side by side
+
 function drawExample() {
-  const size = example.naturalHeight, frames = example.naturalWidth / size, gap = 4, strip = get("strip"), frame = get("frame");
-  [frame.width, frame.height, strip.width, strip.height] = [size, size, frames * (size + gap), size + gap];
+  const size = example.naturalHeight, frames = example.naturalWidth / size, gap = 4, strip = get("strip"), frame = get("frame"), columns = perLine();
+  [frame.width, frame.height, strip.width, strip.height] = [size, size, columns * (size + gap), Math.ceil(frames / columns) * (size + gap)];
   frame.getContext("2d").drawImage(example, -(frames - 1) * size, 0);
-  for (let i = 0; i < frames; i++) strip.getContext("2d").drawImage(example, i * size, 0, size, size, i * (size + gap) + gap, gap / 2, size, size);
+  for (let i = 0; i < frames; i++) {
+    const [x, y] = [(i % columns) * (size + gap) + gap, Math.floor(i / columns) * (size + gap) + gap / 2];
+    strip.getContext("2d").drawImage(example, i * size, 0, size, size, x, y, size, size);
+  }
   get("count").textContent = "an example: five frames given, eleven made by the model";
 }
 
@@ -155,7 +160,7 @@ function draw() {
   [frame.height, frame.width] = model.size;
   paint(frame.getContext("2d"), current, 0, 0);
   get("count").textContent = `frame ${state.forgotten + state.shown + (state.frames.length ? 1 : 0)} of ${state.forgotten + state.frames.length}`;
-  const strip = get("strip"), columns = 16, gap = 4;
+  const strip = get("strip"), columns = perLine(), gap = 4;
   const made = state.frames.slice(-48), first = state.frames.length - made.length, all = [...made, ...coming];
   strip.width = columns * (w + gap);
   strip.height = Math.max(1, Math.ceil(all.length / columns)) * (h + gap);

@@ -1,7 +1,8 @@
-"""A live notebook in JupyterLab, driven in a real browser: the guidance slider samples anew."""
+"""Notebooks in JupyterLab, in a real browser: a live slider samples anew; a chapter looks as in the book."""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +18,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 pytestmark = [pytest.mark.browser, needs_browser]
+CHAPTER = "00_tour"
+HIDDEN = re.search(r"--ContentsManager\.hide_globs=\S+", (ROOT / "Makefile").read_text()).group()
 PATIENCE = 180  # seconds; a laptop starts a kernel and loads torch in a tenth of it
 
 CELLS = ["""
@@ -40,19 +43,23 @@ sliders.guidance_slider(make_clip, [0.0, 4.0], alt="A clip.", fine=[0.0, 1.0, 2.
 
 @pytest.fixture
 def lab(tmp_path):
-    """The address of a JupyterLab that serves a folder with one notebook."""
+    """The address of a JupyterLab, as `make lab` opens it, on a folder with a notebook and a chapter."""
     kernel = dict(name="python3", display_name="Python 3", language="python")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in CELLS],
                                         metadata=dict(kernelspec=kernel))
     nbformat.write(notebook, tmp_path / "slider.ipynb")
+    for ending in (".py", ".ipynb"):
+        shutil.copy(ROOT / "notebooks" / f"{CHAPTER}{ending}", tmp_path)
     folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR",
                "JUPYTERLAB_WORKSPACES_DIR")
     settings = {name: str(tmp_path / name.lower()) for name in folders} | dict(PYTHONPATH=str(ROOT))
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    subprocess.run([sys.executable, "-m", "jupyter", "trust", f"{CHAPTER}.ipynb"], cwd=tmp_path, check=True,
+                   env=os.environ | settings, capture_output=True)
     log = tmp_path / "server.log"  # a pipe that nobody empties would stop the server when it is full
     with log.open("w") as stderr:
         server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--port=0",
-                                   "--ServerApp.ip=127.0.0.1", *root],
+                                   "--ServerApp.ip=127.0.0.1", HIDDEN, *root],
                                   cwd=tmp_path, env=os.environ | settings, stderr=stderr)
     try:
         until = time.monotonic() + PATIENCE
@@ -60,14 +67,14 @@ def lab(tmp_path):
             if server.poll() is not None or time.monotonic() > until:
                 pytest.fail(f"JupyterLab did not say where it is:\n{log.read_text()}")
             time.sleep(0.2)
-        yield "{}lab/tree/slider.ipynb?token={}&reset".format(*match.groups())
+        yield lambda name: f"{match[1]}lab/tree/{name}?token={match[2]}&reset"
     finally:
         server.terminate()
         server.wait(30)
 
 
 def test_moving_the_slider_samples_a_new_clip(browser, lab):
-    browser.get(lab)
+    browser.get(lab("slider.ipynb"))
     # JupyterLab draws cells anew, and things over them, as it pleases.
     passing = [StaleElementReferenceException, ElementClickInterceptedException, IndexError]
     waiting = WebDriverWait(browser, PATIENCE, 0.2, passing)
@@ -115,3 +122,18 @@ def test_moving_the_slider_samples_a_new_clip(browser, lab):
     wait("the second clip", lambda: "guidance weight w: 1.0" in picture().get_attribute("alt"))
     wait("the end of sampling", lambda: not find(".jupyter-widgets em"))
     assert picture().get_attribute("src") != before
+
+
+def test_a_chapter_is_trusted_and_rendered(browser, lab):
+    browser.get(lab(f"{CHAPTER}.ipynb"))
+    waiting = WebDriverWait(browser, PATIENCE, 0.5)
+    wait = lambda script: waiting.until(lambda _: browser.execute_script(script))
+    wait("return document.querySelectorAll('.jp-Notebook .jp-Cell').length > 3")
+    files = wait("return [...document.querySelectorAll('.jp-DirListing-itemName')].map(e => e.innerText)")
+    assert f"{CHAPTER}.ipynb" in files and f"{CHAPTER}.py" not in files
+    # Cells are drawn as they come into view.
+    scroll = "document.querySelector('.jp-WindowedPanel-outer').scrollTop += 500; return "
+    wait(scroll + "document.querySelector('.jp-Notebook .vdiff-slider canvas')")  # its script has run
+    folded = wait(scroll + """[...document.querySelectorAll('.jp-Notebook details')]
+        .filter(e => e.innerText.includes('Solutions')).map(e => e.open)""")
+    assert not any(folded)

@@ -51,6 +51,16 @@ def idle(page):
 
 
 @has_runtime
+def test_before_the_first_click_stands_an_example(page):
+    wait(page, lambda: "example" in part(page, "count").text)
+    brightest = """const c = arguments[0];
+        const all = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+        return Math.max(...all.filter((_, i) => i % 4 == 0))"""
+    for name in ("frame", "strip"):
+        assert page.execute_script(brightest, part(page, name)) > 150, name
+
+
+@has_runtime
 def test_the_page_makes_what_python_makes(page):
     denoiser, steps = vd.load("digits32"), 5
     generator = torch.Generator().manual_seed(0)

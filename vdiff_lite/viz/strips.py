@@ -59,7 +59,7 @@ def film_strip(clips: Sequence[Tensor] | Tensor, labels: Sequence[str] | None = 
         word = titles[n] if titles else "0 given" if f == 0 < num_context[0] else str(f)
         figure.text(*place(left + wide / 2, top), word, fontsize=9, ha="center", va="bottom")
         for row, label, k in zip(rows, labels, num_context):
-            if n % columns == 0 and label:
+            if n % columns == 0 and f < len(row):
                 figure.text(*place(left, top + head - GAP), label, fontsize=10, va="bottom")
             if f < len(row):
                 x, y = place(left, top + head + tall)
