@@ -121,8 +121,7 @@ mine = zero_terminal_snr(alpha_bar)
 torch.testing.assert_close(mine, schedule.alpha_bar)
 schedule
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 linear = vd.NoiseSchedule(shape="linear", zero_terminal_snr=False)
 last = [each.sqrt() for each in (linear.alpha_bar[-1], alpha_bar[-1], schedule.alpha_bar[-1])]
 print("signal left at the last level: linear %.4f, cosine %.1e, rescaled %.0f" % tuple(last))
@@ -149,8 +148,7 @@ figure.tight_layout()
 # is fine at both ends. With $\bar\alpha = \cos^2\varphi$, the pair $(x_t, v)$ is the pair $(x_0, \epsilon)$ rotated by the
 # angle $\varphi$, and a rotation can always be undone.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for t in (0, 1, 500, 999, 1000):
     level = torch.tensor([t])
     xt, v = schedule.add_noise(clip, level, eps), schedule.v(clip, level, eps)
@@ -161,8 +159,7 @@ for t in (0, 1, 500, 999, 1000):
 # %% [markdown]
 # And with $\epsilon$ alone at the end:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 try:
     schedule.x0_from_eps(eps, torch.tensor([1000]), eps)
 except ValueError as error:
@@ -217,9 +214,8 @@ levels = [torch.tensor([t]) for t in (600, 700, 800, 900, 950)]
 top = torch.cat([schedule.add_noise(small, t, noise) for t in levels], dim=2)
 bottom = torch.cat([schedule.add_noise(large, t, torch.randn_like(large)) for t in levels], dim=2)
 bottom = reduce(bottom, "b c f (h 4) (w 4) -> b c f h w", "mean")
-figure = viz.film_strip([top[0], bottom[0]], ["32 x 32", "128 x 128"], scale=1.0)
-for axis, t in zip(figure.axes, levels):
-    axis.set_title(f"t = {t.item()}", fontsize=8)
+titles = [f"t = {t.item()}" for t in levels]
+viz.film_strip([top[0], bottom[0]], ["32 x 32", "128 x 128"], titles=titles);
 
 # %% [markdown]
 # ## What breaks, and how to see it

@@ -33,7 +33,6 @@
 
 # %%
 import json
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -44,6 +43,7 @@ from torch import nn
 
 import vdiff_lite as vd
 from vdiff_lite import viz
+from vdiff_lite.evaluation.results import FOLDER
 from vdiff_lite.models.layers import Context, ResBlock, SpaceTimeBlock, TemporalAttention
 from vdiff_lite.models.rotary import clean_mask, rotary_angles, rotate, space_time_angles
 from vdiff_lite.viz import sliders
@@ -87,8 +87,7 @@ viz.network_diagram(net.config);
 # The *encoder* goes down these levels, and the *decoder* comes back up. At each level the encoder's output is added to the
 # decoder's input (a *skip connection*), so that fine detail need not pass through the lowest level.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 shapes = {}
 
 
@@ -291,17 +290,14 @@ for site in a:
 # Put together as in the picture, the parts have this many parameters (the rest: noise embedding, first and last layer). Any number
 # of frames goes in, and the noise levels may differ from frame to frame.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 count, parts = lambda module: sum(p.numel() for p in module.parameters()), {}
 for name in ("encoder", "down", "middle", "decoder", "up"):
     parts[name] = count(getattr(net, name))
 parts |= {"the rest": count(net) - sum(parts.values()), "all": count(net)}
-for name, number in parts.items():
-    print(f"{name:8} {number:9,}")
+viz.show_table(pd.Series(parts, name="parameters").rename_axis("part").to_frame(), "What the parts hold")
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for f in (1, 7, 16, 24):
     zeros = torch.zeros(2, 1, f, 32, 32, device=device)
     out = net(zeros, torch.zeros(2, f, dtype=torch.long, device=device))
@@ -381,9 +377,10 @@ digit = held_out.truth.positions[:, 0]
 same_pixel = torch.stack([pixel // 32, pixel % 32], dim=-1)[:, None].expand_as(digit)
 same_stroke = same_pixel + digit - digit[:, 8:9]
 median = lambda where: (center - where).norm(dim=-1).median(dim=0).values
-print("pixels between the center and   the same stroke   the same pixel   (median of 16 clips)")
-for f in (0, 4, 12, 15):
-    print(f"frame {f:2} {median(same_stroke)[f]:38.1f} {median(same_pixel)[f]:16.1f}")
+frames = [0, 4, 12, 15]
+where = {"the same stroke": median(same_stroke)[frames], "the same pixel": median(same_pixel)[frames]}
+viz.show_table(pd.DataFrame(where, index=pd.Index(frames, name="frame")),
+               "Pixels between the gradient's center and ..., median of 16 clips", digits=1)
 
 # %% [markdown]
 # ## What an inductive bias buys
@@ -398,7 +395,7 @@ for f in (0, 4, 12, 15):
 # pixel.
 
 # %%
-rows = json.loads(Path("../data/results/inductive_bias.json").read_text())
+rows = json.loads((FOLDER / "inductive_bias.json").read_text())
 table = pd.DataFrame(rows).set_index("network")
 for frame in ("1", "5", "11"):
     table[f"new frame {frame}"] = [psnr[frame] for psnr in table["psnr"]]

@@ -33,6 +33,7 @@ from torch import nn
 import vdiff_lite as vd
 from vdiff_lite import viz
 from vdiff_lite.methods import METHODS, history_guidance, injection, reconstruction, replacement
+from vdiff_lite.viz.tables import show_table
 
 vd.prepare_cpu()
 seeded = lambda seed: torch.Generator().manual_seed(seed)
@@ -164,7 +165,7 @@ settings = {"copy_last": {}, "independent": {}, "history_guidance": dict(weight=
             "replacement": {}, "reconstruction": dict(weight=2.0)}
 table = pd.DataFrame({kind: {name: try_method(name, each, **kwargs) for name, kwargs in settings.items()}
                       for kind, each in denoisers.items()})
-table.round(2)
+show_table(table, "RMSE of one continued window over six films")
 
 # %% [markdown]
 # The four columns agree, which is the point of the table. The rows differ, as they should. History guidance puts the clean past into
@@ -188,7 +189,7 @@ composed = {
 xt = torch.randn(6, 1, window, 32, 32, generator=seeded(4))
 with torch.no_grad():
     clips = {name: vd.run_sampler(vd.ddim(each, xt, schedule, steps=12)) for name, each in composed.items()}
-pd.Series({name: rmse(clip) for name, clip in clips.items()}, name="RMSE").round(2).to_frame()
+show_table(pd.DataFrame({"RMSE": {name: rmse(clip) for name, clip in clips.items()}}), "Composed denoisers")
 
 # %% [markdown]
 # ## Train a network of your own
@@ -262,7 +263,7 @@ injected = injection(hooked, past, sites="middle", prepend=False, blend=1.0)
 level = torch.full((6,), 500)
 with torch.no_grad():
     change = (injected(xt, level) - hooked(xt, level)).abs().amax((0, 1, 3, 4))
-pd.Series(change[:8], name="largest change of x0_hat").rename_axis("frame").round(2).to_frame()
+show_table(pd.DataFrame({"change": change[:8]}).rename_axis("frame"), "Largest change of x0_hat, frame by frame")
 
 # %% [markdown]
 # The five frames of the overlap change, and the sixth, which a convolution of three frames reaches. Beyond it nothing does (frames 8 to 15 are not listed): this
