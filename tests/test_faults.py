@@ -56,7 +56,7 @@ def python(code, *arguments, **options):
 
 
 def said_by(process, status=0):
-    out, error = process.communicate(timeout=60)
+    out, error = process.communicate(timeout=300)
     assert process.returncode == status, error[-1000:]
     return out + error
 

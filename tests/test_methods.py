@@ -1,3 +1,4 @@
+import copy
 from functools import partial
 
 import pytest
@@ -7,6 +8,7 @@ from vdiff_lite.diffusion.denoiser import Denoiser
 from vdiff_lite.diffusion.samplers import ddim, ddpm, run_sampler, sample, sdedit_init
 from vdiff_lite.diffusion.schedule import NoiseSchedule
 from vdiff_lite.methods import (
+    METHODS,
     NORMS,
     FeatureCache,
     GuidanceError,
@@ -381,3 +383,14 @@ def test_features_of_a_long_trajectory_do_not_pile_up(small_denoiser):
     assert cache.at(levels[-1]) is cache.at(levels[-1]) and cache.nfe == len(levels)
     again = cache.at(1)  # the same noise as before
     assert all(torch.equal(x, y) for x, y in zip(first["encoder.0"], again["encoder.0"]))
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"history_encoder"}))
+def test_a_network_in_bfloat16_rolls_out(small_denoiser, name):
+    options = dict(temporal_history_guidance=dict(weights={2: 1.0}), anchored_history=dict(anchor=clip(3)))
+    half = Denoiser(copy.deepcopy(small_denoiser.net).bfloat16(), small_denoiser.schedule)
+    method = partial(METHODS[name], **options.get(name, {}))
+    go_on = lambda d: list(rollout(d, clip(3), 2, 6, 3, method, partial(ddim, steps=2),
+                                   torch.Generator().manual_seed(0)))
+    near, exact = (torch.stack(go_on(d)) for d in (half, small_denoiser))
+    assert near.dtype == torch.float32 and (near - exact).abs().mean() < 0.1 * exact.abs().mean()

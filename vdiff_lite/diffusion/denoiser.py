@@ -47,7 +47,8 @@ class Denoiser(nn.Module):
                                                   for name in ("hook", "positions"))
 
     def forward(self, xt: Tensor, t: Tensor, **model_kwargs) -> Tensor:
-        return self.x0_from(self.net(xt, t, **model_kwargs), xt, t)
+        dtype = next((p.dtype for p in self.net.parameters()), xt.dtype)  # of a bf16 network, say
+        return self.x0_from(self.net(xt.to(dtype), t, **model_kwargs).to(xt.dtype), xt, t)
 
     def x0_from(self, prediction: Tensor, xt: Tensor, t: Tensor) -> Tensor:
         """What the network predicted, as x0_hat."""

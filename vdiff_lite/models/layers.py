@@ -130,7 +130,7 @@ class Attention(nn.Module):
         names = lambda pattern: {name: n for name, n in sizes.items() if name in pattern}
         split = lambda x: rearrange(x, f"{self.tokens} -> {self.heads}", d=self.d, **names(self.tokens))
         q, k, v = (split(proj(y)) for proj in (self.q, self.k, self.v))
-        q, k = apply_rotary_emb(q, *rope), apply_rotary_emb(k, *rope)
+        q, k = (apply_rotary_emb(x, *rope).to(v.dtype) for x in (q, k))
         k, v = context.call_kv_hook(site, k, v)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=context.widened(mask, q, k))
         return self.out(rearrange(y, f"{self.heads} -> {self.tokens}", d=self.d, **names(self.heads)))
