@@ -119,7 +119,7 @@ for clips in (2, 4, 6, 8):
     said_by(python(code, path, "kill"), -signal.SIGKILL)
     said_by(python(code, path))
     table = read_results(path)
-    assert (table.metric == "done").sum() == 8 and set(table[table.metric == "psnr"].clip) == set(range(8))
+    assert (table.metric == "done").sum() == 8 and set(table["clip"].dropna()) == set(range(8))
     assert os.listdir(tmp_path) == ["t.csv.gz"]
 
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from conftest import gaussian_denoiser
@@ -12,6 +14,7 @@ from vdiff_lite.diffusion.samplers import (
     dpmpp_2m,
     run_sampler,
     sample,
+    seeded,
     trailing_times,
 )
 from vdiff_lite.diffusion.schedule import NoiseSchedule
@@ -169,3 +172,12 @@ def test_autoguidance_away_from_a_wider_distribution_narrows_the_samples():
         assert abs(made.mean().item() - 0.3) < 0.02
         stds.append(made.std().item())
     assert stds[0] - 0.05 > stds[1] and stds[1] - 0.02 > stds[2]
+
+
+def test_clip_i_is_drawn_by_seed_plus_i_however_many_are_drawn(small_denoiser):
+    sampler = partial(ddim, eta=0.5)
+    draw = lambda seed, clips: sample(small_denoiser, clips, 4, sampler, 3, seeded(seed, clips))
+    three = draw(5, 3)
+    torch.testing.assert_close(three[1:2], draw(6, 1), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(three, draw(5, 5)[:3], rtol=1e-4, atol=1e-4)
+    assert (three[0] - three[1]).abs().mean() > 0.05
