@@ -52,8 +52,7 @@ viz.show_clips(finished.video, alt="A handwritten digit bounces in a box")
 # **Predict.** A clip of 16 gray frames of 32 by 32: how many numbers is that? How many bytes as 32-bit floats, and how
 # many in a batch of 16?
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 clip = finished.video[:1]
 numbers = clip.numel()
 print(f"shape {tuple(clip.shape)} = {numbers} numbers, {4 * numbers} bytes;", end=" ")
@@ -68,8 +67,7 @@ print(f"a batch of 16: {16 * 4 * numbers}")
 # Layers disagree about the layout they want, and `einops` lets us state it in words instead of counting axes. A 2D
 # convolution wants frames as a batch of images. Attention along time wants each spatial position as a sequence.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 as_images = rearrange(finished.video, "b c f h w -> (b f) c h w")
 as_sequences = rearrange(finished.video, "b c f h w -> (b h w) f c")
 print("images   ", tuple(as_images.shape))
@@ -123,8 +121,7 @@ plt.axis("off");
 # brightness over all pixels) is kept. And the center of mass moves by exactly $c$. So the centroid of the pixels *is* the
 # position, without any rounding.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 moved = centroid(draw_by_hand(one_each[3], torch.tensor([9.75, 2.25]))) - centroid(frame)
 moved, expected = [round(v, 3) for v in moved.tolist()], [9.75 - 4.3, 2.25 - 10.8]
 print("intensity before and after: %.3f %.3f" % (one_each[3].sum(), frame.sum()))
@@ -175,8 +172,7 @@ torch.testing.assert_close(by_hand, 2 * twin[0] - 1)
 # `BouncingDigits` draws the start, the velocity and the glyph sample at random from a generator. It returns a `Batch`: the
 # clips as `video`, and what is known about them as `truth`.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 batch = vd.BouncingDigits().sample(256, torch.Generator().manual_seed(2))
 print("video     ", tuple(batch.video.shape))
 for name in ("positions", "velocities", "labels"):
@@ -185,8 +181,7 @@ for name in ("positions", "velocities", "labels"):
 # %% [markdown]
 # Is the truth true? Measure the centroid of the pixels and compare; then check that the fold of equation 2 conserves speed.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 measured = centroid((batch.video[:, 0] + 1) / 2)
 largest = (measured - batch.truth.positions[:, 0]).abs().max().clamp(min=1e-5)
 speed = batch.truth.velocities.norm(dim=-1)
@@ -245,16 +240,14 @@ axis.set(xlabel="frame f", ylabel="speed (pixels per frame)");
 # The second classic is to forget the range. A clip in $[0, 255]$ or $[0, 1]$ runs through every layer without an error, and
 # a model trained on it learns nothing good, since its noise is on another scale. One line tells:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 print("min %.1f, max %.1f" % (batch.video.min(), batch.video.max()))
 
 # %% [markdown]
 # Your own clips work too: `vd.VideoFolder("my_clips/")` reads video files and folders of images, and a file that cannot be
 # used is named, not skipped in silence.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 try:
     vd.VideoFolder("no_such_folder")
 except ValueError as error:

@@ -520,11 +520,13 @@ viz.film_strip(strips, ["truth", *names], num_context=num_context, every=2, join
 # the library:
 
 # %%
+beyond = {}
 for w, clips in on_digits.items():
     new = clips[:, :, overlap:]
-    beyond = (new.abs() > 1.1).float().mean()
-    torch.testing.assert_close(video_metrics.saturation(new).mean(), beyond)
-    print(f"w = {w:3}: {100 * beyond:5.2f}% of the new pixels lie beyond the range")
+    fraction = (new.abs() > 1.1).float().mean()
+    torch.testing.assert_close(video_metrics.saturation(new).mean(), fraction)
+    beyond[w] = 100 * fraction.item()
+show_table(pd.Series(beyond, name="% beyond").rename_axis("w").to_frame(), "New pixels beyond the range")
 
 # %% [markdown]
 # Methods are denoisers, so they compose with other wrappers. `clip_denoised` holds an estimate in $[-1, 1]$
