@@ -13,7 +13,7 @@ LAB_FLAGS := --ContentsManager.hide_globs=*.py $(if $(filter 0,$(shell id -u)),-
 HALF = OMP_NUM_THREADS=$$($(BIN)/python -c 'import os; print(max(1, os.cpu_count() // 2))')
 
 .DEFAULT_GOAL := help
-.PHONY: help book test unit notebooks lab train bench study execute lint environment clean
+.PHONY: help book test test-browser unit notebooks lab train bench study execute lint environment clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ book: .venv/ready  ## build the site from the executed notebooks, and say which 
 test: .venv/ready unit notebooks book  ## unit tests, every notebook through nbval, the book build and its browser tests
 	@echo "== tests of the built book"
 	@$(BIN)/python -m pytest tests/book -q
+
+test-browser: book  ## every page in a browser, at three widths, light and dark; prints a table
+	@$(BIN)/python -m pytest tests/book/test_pages.py -q; status=$$?; cat book/_build/pages.txt; exit $$status
 
 unit: .venv/ready  ## unit tests of the library and the project
 	@echo "== unit tests"

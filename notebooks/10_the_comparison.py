@@ -392,8 +392,8 @@ guided = per_clip(by_steps[6], "psnr")[ROWS["guided, w = 1.5"]]
 gain = guided - per_clip(by_steps[12], "psnr")[ROWS["in the window"]]
 print("guided, 6 steps, minus in the window, 12 steps:", interval_text(gain), "dB")
 figure, axis = plt.subplots(figsize=(6.5, 3))
-for name, color, dashes in zip(BY_STEPS, viz.COLORS, viz.STYLES):
-    axis.plot(mean["nfe"].loc[name], mean["psnr"].loc[name], color=color, ls=dashes, marker="o", label=name)
+for name, color, dashes, marker in zip(BY_STEPS, viz.COLORS, viz.STYLES, "os^Dv"):
+    axis.plot(mean["nfe"].loc[name], mean["psnr"].loc[name], color=color, ls=dashes, marker=marker, label=name)
 axis.set(xlabel="NFE per new frame", ylabel="mean PSNR (dB)", xscale="log")
 axis.set_xticks([0.5, 1, 2, 4, 8], [0.5, 1, 2, 4, 8], minor=False)
 axis.legend(frameon=False, bbox_to_anchor=(1, 1), loc="upper left");
@@ -465,12 +465,14 @@ sliders.versus_slider(sliders.clip_pictures(framed), ["truth", *played], alt=alt
 # not.
 
 # %%
+rows = {}
 for pair in (("guided, w = 1.5", "in the window"), ("reconstruction, w = 10", "copy the last frame")):
     gain = difference(main, *pair, frame=5)
-    print(f"{' minus '.join(pair)}: {interval_text(gain)} dB, {len(gain)} clips")
+    row = rows[" minus ".join(pair)] = {"all clips (dB)": interval_text(gain)}
     for size in (1, 2, 4, 8, 16):
         higher = torch.tensor(gain.to_numpy()).unfold(0, size, size).mean(1) > 0
-        print(f"  groups of {size:2}: higher in {higher.sum()} of {len(higher)}")
+        row[f"groups of {size}"] = f"{higher.sum()} of {len(higher)}"
+show_table(pd.DataFrame(rows).T, "The difference, and in how many groups it is above 0")
 
 # %% [markdown]
 # Where the interval lies far from 0, single clips still disagree with the mean, and groups of sixteen do not.

@@ -1,13 +1,15 @@
-"""Puts what the page "Try it" runs into the book before a build: the model's graph, an example, npm's onnxruntime."""
+"""Puts what the page "Try it" runs into the book: the model as a graph, an example, onnxruntime from npm.
 
 import base64
 import hashlib
 import json
+import logging as std_logging
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import warnings
 from pathlib import Path
 
 from sphinx.util import logging
@@ -42,7 +44,10 @@ def export_model(folder, name):
     example = viz.png_data_url(continued_digit(denoiser)).split(",")[1]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "example.png").write_bytes(base64.b64decode(example))
-    export.export(denoiser, folder, checkpoint=name, source=source)
+    std_logging.getLogger("torch.onnx").setLevel(std_logging.ERROR)  # of torchvision, which nobody needs here
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's about itself
+        export.export(denoiser, folder, checkpoint=name, source=source)
 
 
 def continued_digit(denoiser):
