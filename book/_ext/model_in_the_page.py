@@ -1,4 +1,4 @@
-"""Puts what the page "Try it" runs into the book: the model as a graph, an example, onnxruntime from npm.
+"""Puts what the page "Try it" runs into the book: the model as a graph, an example, onnxruntime from npm."""
 
 import base64
 import hashlib
