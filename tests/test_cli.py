@@ -1,7 +1,6 @@
 import json
 import re
 import signal
-from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
@@ -16,6 +15,7 @@ from vdiff_lite.diffusion.samplers import SAMPLERS
 from vdiff_lite.evaluation.evaluate import WAYS
 from vdiff_lite.methods import METHODS
 from vdiff_lite.training.recipe import load_recipe, recipe_names
+from vdiff_lite.training.run import recipe_data
 from vdiff_lite.viz.players import save_clip
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,11 +76,10 @@ def test_without_a_recipe_there_is_one_set_of_defaults():
 @pytest.mark.parametrize("name", checkpoint.shipped())
 def test_a_shipped_card_has_the_recipe_of_its_name(name):
     card, recipe = checkpoint.read_card(name), load_recipe(name)
-    assert [stage["recipe"] for stage in checkpoint.stages(card)] == json.loads(json.dumps(
-        [asdict(stage) for stage in recipe.stages]))
-    network = VideoUNetConfig.preset(recipe.network)
-    assert card["unet"] == network.to_dict()
-    assert card["data"] == str(BouncingDigits(size=network.size, **recipe.data))
+    assert [TrainConfig(**stage["recipe"]) for stage in checkpoint.stages(card)] == list(recipe.stages)
+    data, network = recipe_data(recipe)
+    assert VideoUNetConfig(**card["unet"]) == network
+    assert card["data"] == str(data)
     assert card["schedule"] == NoiseSchedule(**recipe.schedule).config()
     assert card["steps"] == pytest.approx(recipe.stages[-1].steps, rel=0.01)
 
@@ -190,7 +189,8 @@ def test_a_state_wins_over_start_from_and_says_so(tmp_path, capsys):
 @pytest.mark.parametrize("setting, says", [
     ("turbo=3", "turbo is unknown; choose from batch,"), ("noise_mix", "'noise_mix' is no setting"),
     ("betas=2", "betas=2 must be several numbers"), ("noise_mix=1,2", "noise_mix=(1, 2)"),
-    ("steps=many", "steps='many' must be a whole number"), ("steps=100", "short_steps=1400 and decay=3600 do not fit"),
+    ("steps=many", "steps='many' must be a whole number"),
+    ("steps=100", "short_steps=1400 and decay=3600 do not fit"),
     ("network=huge", "preset 'huge'"), ("mix=1,0,0,0", "mix is called noise_mix now"),
     ("high=0.4", "high is called high_noise_fraction now"), ("ema=0.9", "ema is called ema_decay now"),
     ("digits=2", "digits is called num_digits now"), ("frame_stride=1,2", "frame_stride is unknown")])
@@ -211,9 +211,9 @@ def test_a_recipe_that_does_not_fit_names_its_file(tmp_path, capsys, text, says)
 def test_train_on_a_folder_of_videos(tmp_path, capsys):
     save_clip(BouncingDigits().sample(1).video[0], tmp_path / "a.gif", enlarge=1)
     train = lambda *more: main(["train", "--out", str(tmp_path / "mine"), *QUICK, "steps=1", *more])
-    assert train("--videos", str(tmp_path)) == 0
+    assert train("--data", f"videos:{tmp_path}") == 0
     assert checkpoint.read_card(tmp_path / "mine")["data"].startswith("VideoFolder(")
-    assert train("--videos", str(tmp_path)) == 0 and "going on from step 1" in capsys.readouterr().out
+    assert train("--data", f"videos:{tmp_path}") == 0 and "going on from step 1" in capsys.readouterr().out
     assert train() == 2 and "data: \"VideoFolder(" in capsys.readouterr().err
 
 
@@ -252,9 +252,9 @@ def test_extend_says_what_failed_first(tmp_path, capsys, method, says):
     (["neighbors", "--clips", "0"], "clips=0"),
     (["neighbours"], "neighbours is called neighbors now"),
     (["sing"], "there is no such command; choose from train,"),
-    (["train", "--out", "x", "--videos", "nowhere"], "nowhere is not a folder"),
+    (["train", "--out", "x", "--data", "videos:nowhere"], "nowhere is not a folder"),
     (["train", "--out", "x.json"], "without an ending"),
-    (["train", "--out", "x", "--recipe", "cake"], "choose from digits32, digits32_fixed, digits64x2, tiny"),
+    (["train", "--out", "x", "--recipe", "cake"], "choose from digits32, digits32_fixed, digits64x2,"),
     (["train", "--out", "x", "--set", "network=base", "--start-from", "digits32"],
      "start_from='digits32': its network is"),
     (["train", "--out", "x", "--steps", "100"], "--steps is called --set steps=N now"),
@@ -304,3 +304,55 @@ def test_extend_draws_the_digits_of_the_checkpoint_and_compare_refuses_two(tmp_p
     for command in (["neighbors"], ["compare", "--methods", "copy_last", "--out", table]):
         assert main([*command, "--checkpoint", "digits64x2"]) == 2
         assert "was trained on BouncingDigits(num_digits=2" in capsys.readouterr().err
+
+
+@pytest.fixture
+def my_clip(tmp_path):
+    """A file of 24 frames at 8 a second."""
+    save_clip(BouncingDigits(num_frames=24).sample(1, torch.Generator().manual_seed(0)).video[0],
+              tmp_path / "my.gif", enlarge=1)
+    return tmp_path / "my.gif"
+
+
+def test_a_video_of_ones_own_is_continued(my_clip, tmp_path, capsys, monkeypatch):
+    given = []
+    extend = commands.extend
+    monkeypatch.setattr(commands, "extend", lambda d, m, past, *rest, **more: (
+        given.append(past) or extend(d, m, past, *rest, **more)))
+    run = lambda *more: main(["extend", "--video", str(my_clip), "--frames", "3", "--steps", "1",
+                              "--out", str(tmp_path / "long.gif"), *more])
+    assert run() == 0
+    assert "5 frames given, 3 made" in capsys.readouterr().out
+    assert run("--at", "1.5", "--truth") == 0
+    assert len(given) == 2 and not torch.equal(*given)
+    assert run("--at", "9") == 2
+    assert "at=9.0" in capsys.readouterr().err
+    assert run("--at", "0.2") == 2 and "choose from 0.6" in capsys.readouterr().err
+
+
+def test_train_on_color_videos_of_another_size_and_go_on_from_them(my_clip, tmp_path, capsys):
+    out = str(tmp_path / "mine")
+    assert main(["train", "--out", out, "--data", f"videos:{my_clip}", "--size", "24x32", "--channels", "3",
+                 *QUICK, "steps=1", "frames=8"]) == 0
+    card = checkpoint.read_card(out)
+    assert (card["unet"]["size"], card["unet"]["in_channels"]) == ([24, 32], 3)
+    long = str(tmp_path / "long.gif")
+    assert main(["extend", "--checkpoint", out, "--video", str(my_clip), "--frames", "2", "--steps", "1",
+                 "--out", long]) == 0
+    table = str(tmp_path / "x.csv.gz")
+    for command in (["compare", "--methods", "copy_last", "--out", table], ["neighbors"]):
+        capsys.readouterr()
+        assert main([*command, "--checkpoint", out]) == 2  # no digit is continued in silence
+        assert "my.gif" in capsys.readouterr().err
+
+
+def test_train_on_rooms_tells_the_network(tmp_path, capsys):
+    out = str(tmp_path / "walk")
+    assert main(["train", "--out", out, "--data", "rooms", *QUICK, "steps=1"]) == 0
+    card = checkpoint.read_card(out)
+    assert card["unet"]["condition"] == 3 and card["unet"]["in_channels"] == 3
+    capsys.readouterr()
+    assert main(["evaluate", "--checkpoint", out, "--clips", "1", "--steps", "1"]) == 0
+    assert "not told" in capsys.readouterr().out
+    assert main(["extend", "--checkpoint", out, "--frames", "2", "--steps", "1", "--truth",
+                 "--out", str(tmp_path / "walk.gif")]) == 0

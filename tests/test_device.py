@@ -72,7 +72,8 @@ def test_threads_sleep_while_they_wait_unless_told_otherwise(chosen, spins, monk
     monkeypatch.setenv("OMP_DISPLAY_ENV", "verbose")  # OpenMP prints its settings when it is loaded
     if chosen:
         monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
-    done = subprocess.run([sys.executable, "-c", "import vdiff_lite"], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", "import vdiff_lite"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     if "GOMP_SPINCOUNT" not in done.stderr:
         pytest.skip("this torch computes without GNU's OpenMP")
     assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr

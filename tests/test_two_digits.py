@@ -10,7 +10,7 @@ from vdiff_lite import checkpoint
 from vdiff_lite.cli import main
 from vdiff_lite.data.bouncing_digits import BouncingDigits, DigitTruth, draw, glyphs
 from vdiff_lite.evaluation import two_digits
-from vdiff_lite.evaluation.evaluate import held_out_digits, report
+from vdiff_lite.evaluation.evaluate import held_out, report
 
 NUM_CONTEXT, CLIPS = 5, 12
 DATA = BouncingDigits(num_digits=2, size=64, speed=(1, 3), digit_size=24, split="test")
@@ -109,13 +109,14 @@ def test_paths_are_assigned_by_the_least_total_distance():
 
 def test_evaluate_takes_the_digits_of_the_card():
     class Trained:
-        card = checkpoint.read_card("digits64x2")
+        card, sample_shape = checkpoint.read_card("digits64x2"), (1, 64, 64)
 
-    assert held_out_digits(Trained) == DATA
-    Trained.card = checkpoint.read_card("digits32")
-    assert held_out_digits(Trained) == BouncingDigits(split="test") == held_out_digits(object())
-    Trained.card = dict(data="VideoFolder('clips', size=(32, 32), channels=1, clips=3)")
-    assert held_out_digits(Trained) == BouncingDigits(split="test")
+    assert held_out(Trained) == DATA
+    Trained.card, Trained.sample_shape = checkpoint.read_card("digits32"), (1, 32, 32)
+    assert held_out(Trained) == BouncingDigits(split="test") == held_out(object())
+    Trained.card = dict(data="VideoFolder('nowhere', size=(32, 32), channels=1, clips=3)")
+    with pytest.raises(ValueError, match="nowhere is not a folder"):
+        held_out(Trained)
 
 
 def test_evaluate_prints_what_became_of_two_digits(tmp_path, capsys):

@@ -13,7 +13,8 @@ SamplerName = Literal["ddim", "ddpm", "dpmpp_2m", "repaint"]
 RENAMED = {"neighbours": "neighbors", "--preset": "--set network=NAME",
            "--digits": "--set num_digits=N", "--batch": "--set batch=N", "--decay": "--set decay=N",
            "--short-steps": "--set short_steps=N"}
-RENAMED_IN_TRAIN = {"--steps": "--set steps=N", "--seed": "--set seed=N"}
+RENAMED_IN_TRAIN = {"--steps": "--set steps=N", "--seed": "--set seed=N", "--videos": "--data videos:PATH",
+                    "--moving-mnist": "--data moving-mnist:PATH"}
 
 
 @dataclass(kw_only=True)
@@ -21,14 +22,18 @@ class Train:
     """Train a network by a recipe, or go on where that was cut off.
 
     example:
-      vdiff train --out data/checkpoints/mine --videos my_clips/ --set steps=6000 batch=16"""
+      vdiff train --out data/checkpoints/mine --data videos:my_clips/ --channels 3 --set steps=6000"""
     out: str  # checkpoint to write, without ending; the run's state lies beside it
-    recipe: str = "tiny"  # a shipped one (tiny, digits32, digits32_fixed, digits64x2) or a .toml file
+    recipe: str = "tiny"  # tiny, digits32, digits32_fixed, digits64x2, rooms32, or a .toml file
     # NAME=VALUE ...: change the recipe; network, arguments of BouncingDigits and NoiseSchedule, and settings
     # of TrainConfig, in every stage
     set: tuple[str, ...] = ()
-    videos: str | None = None  # a folder of your own videos instead of digits
-    moving_mnist: str | None = None  # the published mnist_test_seq.npy instead of digits
+    # instead of the recipe's digits: digits, digits2, rooms, moving-mnist, moving-mnist:PATH, videos:PATH (a
+    # folder of your own videos, or one), or mine.py:NAME, a ClipSource of your own
+    data: str | None = None
+    size: str | None = None  # of a frame, HxW in pixels or a number; the default is the network's
+    channels: int | None = None  # 1 gray, 3 color; the default is the network's, and 3 for rooms
+    fps: float | None = None  # frames per second to resample videos to; the default is each one's own
     start_from: str | None = None  # begin with the weights of this checkpoint; a state that is there wins
     anyway: bool = False  # go on from a state of another recipe or of other data
     save_every: float = 5  # minutes between two saves of the state, which a run that was cut off goes on from
@@ -72,10 +77,11 @@ class WithPast(Model):
 
 @dataclass(kw_only=True)
 class Extend(WithPast):
-    """Continue a held-out clip far past the end of the window, and write it to a gif or mp4.
+    """Continue a clip far past the end of the window, and write it to a gif or mp4.
 
     example:
-      vdiff extend --method injection --frames 200 --out long.mp4"""
+      vdiff extend --method injection --frames 200 --out long.mp4
+      vdiff extend --video my.mp4 --checkpoint mine --frames 200 --out long.mp4"""
     # NAME or NAME:SETTING=VALUE,... with a NAME of independent, copy_last, history_guidance,
     # fractional_history_guidance, temporal_history_guidance, anchored_history, history_encoder, replacement,
     # reconstruction, injection; for example reconstruction:weight=10,norm=sum. Any method takes start=LEVEL,
@@ -85,6 +91,9 @@ class Extend(WithPast):
     frames: int = 200  # new frames to make
     seed: int = 0  # of the clip that is continued and of the noise
     truth: bool = False  # show the true clip beside the made one
+    video: str | None = None  # a video of your own to continue, not a held-out clip of the checkpoint's data
+    at: float | None = None  # seconds of the video at which it is continued; the default is its end
+    fps: float | None = None  # frames per second to resample the video to; the default is its own
 
 
 @dataclass(kw_only=True)

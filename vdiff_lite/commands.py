@@ -1,7 +1,6 @@
 """What the commands of `vdiff` do: run_<name> takes the dataclass of that name in `cli`."""
 
 import dataclasses
-import math
 import shlex
 import sys
 from functools import partial
@@ -10,28 +9,26 @@ from pathlib import Path
 import av
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Generator
 from tqdm.auto import tqdm
 
-from vdiff_lite import checkpoint, checks
+from vdiff_lite import checkpoint
 from vdiff_lite.checks import LARGEST_SEED, number, whole
-from vdiff_lite.data import BouncingDigits, MovingMNIST, VideoFolder
+from vdiff_lite.data import BouncingDigits, VideoFolder
 from vdiff_lite.device import pick_device, prepare_cpu
 from vdiff_lite.diffusion.samplers import SAMPLERS, ddim, sample, seeded
 from vdiff_lite.evaluation.compare import check_measures, compare, extend, measure_memory
-from vdiff_lite.evaluation.evaluate import evaluate, held_out_digits, neighbors, report
+from vdiff_lite.evaluation.evaluate import evaluate, held_out, neighbors, report
 from vdiff_lite.evaluation.method_text import parse_setting
 from vdiff_lite.evaluation.results import print_results
 from vdiff_lite.evaluation.scores import score_clips
 from vdiff_lite.export import export
 from vdiff_lite.files import check_writable
-from vdiff_lite.models.video_unet import VideoUNetConfig
 from vdiff_lite.rollout import generate
 from vdiff_lite.training.compute import Compute, launched
 from vdiff_lite.training.recipe import DATA, load_recipe, recipe_names
-from vdiff_lite.training.run import run_recipe
-from vdiff_lite.viz.players import check_clip_path, save_clip
+from vdiff_lite.training.run import recipe_data, run_recipe
+from vdiff_lite.viz.players import check_clip_path, check_clip_size, save_clip, side_by_side
 
 BLOCK = 16  # clips that are drawn together
 
@@ -45,23 +42,20 @@ def run(args) -> None:
 def run_train(args) -> None:
     settings = dict(map(parse_setting, args.set))
     recipe = load_recipe(args.recipe, **settings)
-    network, data, out = VideoUNetConfig.preset(recipe.network), None, check_writable(args.out)
-    own = [name for name in ("videos", "moving_mnist") if getattr(args, name) is not None]
-    unused = [*own[1:], *sorted(DATA & set(settings))] if own else []
-    if unused:
-        raise ValueError(f"{', '.join(unused)} cannot act beside --{own[0].replace('_', '-')}; leave out one")
+    out = check_writable(args.out)
     whole(0, samples_every=args.samples_every)
     number(0, save_every=args.save_every)
-    if args.videos is not None:
-        data = VideoFolder(args.videos, size=network.size, channels=network.in_channels)
-    elif args.moving_mnist is not None:
-        data = MovingMNIST(args.moving_mnist, size=network.size)
+    unused = sorted(DATA & set(settings)) if args.data or recipe.source else []
+    if unused:
+        raise ValueError(f"{', '.join(unused)} cannot act beside --data {args.data or recipe.source}; "
+                         "leave out one")
+    data, network = recipe_data(recipe, args.data, args.size, args.channels, args.fps)
     accelerator = launched(args.log, str(out.parent))
     if args.log:
         accelerator.init_trackers(out.name)
     compute = Compute(args.precision, None, args.accumulate, args.recompute, accelerator)
     path = run_recipe(recipe, args.out, data, args.start_from or "", pick_device(args.device), args.anyway,
-                      partial(draw_samples, every=args.samples_every), compute, args.save_every)
+                      partial(draw_samples, every=args.samples_every), compute, args.save_every, network)
     if accelerator:
         accelerator.end_training()
     if not compute.is_main:
@@ -76,7 +70,7 @@ def draw_samples(trainer, path: Path, every: int) -> None:
         path = path.with_name(path.name + ".samples") / f"{trainer.step:06d}.gif"
         path.parent.mkdir(parents=True, exist_ok=True)
         clips = sample(trainer.ema_denoiser(), 4, generator=Generator().manual_seed(0))
-        save_clip(_side_by_side(clips), path)
+        save_clip(side_by_side(clips), path)
 
 
 def run_sample(args) -> None:
@@ -87,7 +81,7 @@ def run_sample(args) -> None:
     if args.eta is not None and args.sampler != "ddim":
         raise ValueError(f"eta={args.eta} is for ddim, and {args.sampler} takes none; leave it out")
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
-    _check_size(args.out, denoiser, args.clips, args.frames)
+    check_clip_size(args.out, denoiser.sample_shape, args.clips, args.frames)
     draw = partial(generate, first=args.first) if args.first else sample
     sampler, generators = SAMPLERS[args.sampler], seeded(args.seed, args.clips)
     if args.sampler == "ddim":
@@ -95,7 +89,7 @@ def run_sample(args) -> None:
     blocks = [generators[i:i + BLOCK] for i in range(0, args.clips, BLOCK)]
     clips = [draw(denoiser, len(block), args.frames, sampler, args.steps, block).cpu()
              for block in tqdm(blocks, disable=len(blocks) == 1, unit=f"{BLOCK} clips")]
-    save_clip(_side_by_side(torch.cat(clips)), args.out)
+    save_clip(side_by_side(torch.cat(clips)), args.out)
     print(f"wrote {args.out}: {args.clips} clips of {args.frames} frames, {args.sampler} with {args.steps} "
           f"steps, seed {args.seed}")
 
@@ -105,17 +99,15 @@ def run_extend(args) -> None:
     whole(frames=args.frames)
     whole(0, LARGEST_SEED, seed=args.seed)
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
-    _check_size(args.out, denoiser, 1 + args.truth, args.overlap + args.frames)
-    data = held_out_digits(denoiser).with_frames(args.overlap + args.frames)
-    if data.with_frames(16) == BouncingDigits(split="test"):
-        check_measures(args.overlap, args.window, args.frames)
-    truth = data.sample(1, Generator().manual_seed(args.seed)).video
-    made, cost = extend(denoiser, args.method, truth[:, :, :args.overlap], args.frames, args.window,
-                        args.overlap, args.sampler, args.steps, args.seed, bar=True)
-    save_clip(_side_by_side(torch.cat([truth, made]) if args.truth else made), args.out)
+    check_clip_size(args.out, denoiser.sample_shape, 1 + args.truth, args.overlap + args.frames)
+    past, truth, condition, is_digit = _clip_to_extend(args, denoiser)
+    made, cost = extend(denoiser, args.method, past, args.frames, args.window, args.overlap, args.sampler,
+                        args.steps, args.seed, bar=True, condition=condition)
+    longer = [F.pad(truth, (0, 0, 0, 0, 0, made.shape[2] - truth.shape[2]), value=-1.0)] if args.truth else []
+    save_clip(side_by_side(torch.cat([*longer, made])), args.out)
     print(f"wrote {args.out}: {args.overlap} frames given, {args.frames} made by {args.method}, "
           f"{cost['seconds']:.2f} s each")
-    if data.with_frames(16) != BouncingDigits(split="test"):
+    if not is_digit:
         return print("scores are left out, they are for one digit in 32x32")
     scores = score_clips(made, truth, args.overlap, args.window - args.overlap)
     scores = {metric: value for _, frame, metric, value in scores if frame is None}
@@ -126,6 +118,32 @@ def run_extend(args) -> None:
     print("  ".join(f"{metric} {value:.2f}" for metric, value in scores.items()))
     print(f"first failure: {reason}, at new frame {lasted + 1}" if reason
           else f"no failure in {lasted} new frames")
+
+
+def _clip_to_extend(args, denoiser):
+    """The past (1, c, k, h, w), the clip with what truly follows, the condition, whether it is one digit."""
+    c, *size = denoiser.sample_shape
+    length = args.overlap + args.frames
+    if args.video is None:
+        for name in ("at", "fps"):
+            if getattr(args, name) is not None:
+                raise ValueError(f"{name}={getattr(args, name)} is for --video; give one, or leave it out")
+        data = held_out(denoiser)
+        is_digit = data == BouncingDigits(split="test")
+        if is_digit:
+            check_measures(args.overlap, args.window, args.frames)
+        drawn = data.with_frames(length).sample(1, Generator().manual_seed(args.seed))
+        return drawn.video[:, :, :args.overlap], drawn.video, drawn.condition, is_digit
+    data = VideoFolder(args.video, args.overlap, tuple(size), c, args.fps)
+    if len(data) > 1:
+        raise ValueError(f"video={args.video!r} holds {len(data)} videos; give one file")
+    fps, total = args.fps or data.videos[0].fps, data.num_frames_of(0)
+    first = total - args.overlap if args.at is None else round(args.at * fps) - args.overlap
+    if not 0 <= first <= total - args.overlap:
+        raise ValueError(f"at={args.at}: {args.video} lasts {total / fps:.2f} s, and {args.overlap} frames "
+                         f"before that are wanted; choose from {args.overlap / fps:.2f} on")
+    clip = data.clip(0, first, min(length, total - first))[None]
+    return clip[:, :, :args.overlap], clip, None, False
 
 
 def run_compare(args) -> None:
@@ -192,36 +210,10 @@ def _check_drawing(clips, steps, seed):
 
 def _load_for_one_digit(args):
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
-    if held_out_digits(denoiser) != BouncingDigits(split="test"):
+    if held_out(denoiser) != BouncingDigits(split="test"):
         raise ValueError(f"{args.checkpoint} was trained on {denoiser.card['data']}; this measures "
                          "one digit in 32x32, as of digits32; for two see vdiff evaluate")
     return denoiser
-
-
-def _side_by_side(clips):
-    """Clips (b, c, f, h, w) as one (c, f, h', w'): in a row, or in a square where they are more than 8."""
-    rows, columns = _layout(len(clips))
-    clips = torch.cat([clips, clips.new_zeros(rows * columns - len(clips), *clips.shape[1:])])
-    return rearrange(F.pad(clips, (0, 1, 0, 1)), "(r k) c f h w -> c f (r h) (k w)", r=rows)[..., :-1, :-1]
-
-
-def _layout(clips):
-    columns = clips if clips <= 8 else math.ceil(clips**0.5)
-    return math.ceil(clips / columns), columns
-
-
-def _check_size(path, denoiser, clips, frames):
-    """Raise ValueError, before anything is drawn, for what the file's format or the memory cannot hold."""
-    (c, h, w), (rows, columns) = denoiser.sample_shape, _layout(clips)
-    height, width = 4 * rows * (h + 1), 4 * columns * (w + 1)
-    largest = 65_535 if str(path).endswith(".gif") else 16_384
-    if max(height, width) > largest:
-        raise ValueError(f"{clips} clips of {h}x{w} make pictures of {height}x{width}, and "
-                         f"{Path(path).suffix} holds {largest} pixels to a side; ask for fewer clips")
-    needed, free = 4 * frames * height * width * c, checks.free_memory(torch.device("cpu"))
-    if needed > free:
-        raise ValueError(f"{frames} frames of {height}x{width} take about {needed / 1e9:,.1f} GB to write, "
-                         f"and {free / 1e9:,.1f} GB are free; at most {int(frames * free / needed):,} fit")
 
 
 def _command(args, *left_out: str) -> str:

@@ -131,6 +131,8 @@ def source_of_card(data: str, size: int | str | tuple = 32, channels: int = 1, *
         names = [field.name for field in fields(kind)]
         arguments = dict(zip(names, map(ast.literal_eval, call.args)))
         arguments |= {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+        if set(arguments) - {*names, "clips"}:  # a VideoFolder prints how many clips it has
+            raise KeyError
     except (SyntaxError, AttributeError, KeyError, ValueError) as error:
         raise ValueError(f"the card's data={data!r} is none of {', '.join(CLASSES)}; give {TEXTS}") from error
     return kind(**{name: value for name, value in (arguments | changes).items() if name in names})

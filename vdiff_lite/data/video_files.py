@@ -188,6 +188,10 @@ class VideoFolder:
                     self.background, first, last)
         return hashlib.sha256(repr(settings).encode()).hexdigest()[:32]
 
+    def num_frames_of(self, video: int) -> int:
+        """How many frames a video has, resampled."""
+        return len(self._indices[video])
+
     def __len__(self) -> int:
         return len(self.videos)
 

@@ -24,24 +24,25 @@ from vdiff_lite.rollout import rollout
 
 def extend(denoiser: Denoiser, text: str, past: Tensor, frames: int, window: int = 16, overlap: int = 5,
            sampler: str = "ddim", steps: int = 25, seed: int | Sequence[int] = 0, bar: bool = False,
-           record: list | None = None) -> tuple[Tensor, dict]:
+           record: list | None = None, condition: Tensor | None = None) -> tuple[Tensor, dict]:
     """Continue clips with a method given as text. Returns (clips with the past in front, cost).
 
     past: (b, c, k, h, w);  seed: of all clips together, or one for each clip;  cost: nfe, network evaluations
     of a whole window, and seconds, per new frame and clip;  record: a list that gets what the method records
-    of each step.
+    of each step;  condition: as in `rollout`.
     Raises ValueError, before any work, for what does not fit.
     """
     past = past.to(denoiser.device)
     new_frames, counter = _prepare(denoiser, text, past, frames, window, overlap, sampler, steps, seed, bar,
-                                   record)
+                                   record, condition)
     started = time.perf_counter()
     made, count = list(new_frames), frames * past.shape[0]
     cost = dict(nfe=counter.frames / window / count, seconds=(time.perf_counter() - started) / count)
     return torch.cat([past, torch.stack(made, dim=2)], dim=2).cpu(), cost
 
 
-def _prepare(denoiser, text, past, frames, window, overlap, sampler, steps, seed=0, bar=False, record=None):
+def _prepare(denoiser, text, past, frames, window, overlap, sampler, steps, seed=0, bar=False, record=None,
+             condition=None):
     """The rollout of `extend` before its first step, and the denoiser that counts its evaluations."""
     whole(frames=frames)
     if sampler not in SAMPLERS:
@@ -60,7 +61,8 @@ def _prepare(denoiser, text, past, frames, window, overlap, sampler, steps, seed
     sample = partial(repaint, repeats=repeats) if repeats else SAMPLERS[sampler]
     method = bind(text, method_generator, past, encoder, record)
     sample = partial(sample, steps=levels)
-    return rollout(counter, past, frames, window, overlap, method, sample, generator, bar, start), counter
+    return rollout(counter, past, frames, window, overlap, method, sample, generator, bar, start,
+                   condition), counter
 
 
 def _generators(seed, offset=0):

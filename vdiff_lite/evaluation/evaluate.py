@@ -1,6 +1,5 @@
 """What a checkpoint is judged by: how well it continues a clip, and what its clips from noise are like."""
 
-import ast
 import math
 from collections.abc import Callable
 from functools import partial
@@ -13,27 +12,25 @@ from tqdm.auto import tqdm
 
 from vdiff_lite.data.batch import Batch, ClipSource
 from vdiff_lite.data.bouncing_digits import BouncingDigits
+from vdiff_lite.data.rooms import Rooms
+from vdiff_lite.data.sources import source_of_card
 from vdiff_lite.diffusion.denoiser import Denoiser
 from vdiff_lite.diffusion.samplers import ddim, noise_like, run_sampler, sample
 from vdiff_lite.evaluation import digit_metrics, video_metrics
 from vdiff_lite.evaluation.feature_net import clip_features, frechet, real_clip_features
+from vdiff_lite.evaluation.rooms import continue_walks
 from vdiff_lite.evaluation.two_digits import score_two_digits
 from vdiff_lite.methods import history_guidance
 from vdiff_lite.rollout import generate
 
 
-def held_out_digits(denoiser: Denoiser) -> BouncingDigits:
-    """Held-out digits of the kind that a network was trained on, by its card; without one, one in 32x32."""
+def held_out(denoiser: Denoiser) -> ClipSource:
+    """Held-out clips of 16 frames of what a network was trained on, by its card; without one, one digit."""
     data = str(getattr(denoiser, "card", {}).get("data", ""))
-    if not data.startswith("BouncingDigits("):
+    if not data:
         return BouncingDigits(split="test")
-    try:
-        keywords = ast.parse(data, mode="eval").body.keywords
-        arguments = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
-        return BouncingDigits(**arguments | dict(split="test", num_frames=16))
-    except (AttributeError, SyntaxError, TypeError, ValueError) as error:
-        raise ValueError(f"data={data!r} in the checkpoint's card are no arguments of BouncingDigits: "
-                         f"{error}") from error
+    c, h, w = denoiser.sample_shape
+    return source_of_card(data, (h, w), c, split="test").with_frames(16)
 
 
 def continue_clips(denoiser: Denoiser, data: ClipSource, clips: int = 64, num_context: int = 5,
@@ -94,15 +91,21 @@ WAYS = dict(from_noise="all at once, eta 0", noisy="all at once, eta 0.5",
 def evaluate(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0, bar: bool = False) -> dict:
     """All parts as one dict of plain numbers: what `vdiff evaluate` prints.
 
-    Clips from noise are left out but for one digit in 32x32: the measures of them are made for that.
+    For rooms, `continue_walks`; for other data the PSNR of continued clips. Clips from noise are left out but
+    for one digit in 32x32: the measures of them are made for that.
     """
-    data, num_context = held_out_digits(denoiser), 5
+    data, num_context = held_out(denoiser), 5
+    if isinstance(data, Rooms):
+        walks = continue_walks(denoiser, clips, num_context, steps=steps, seed=seed)
+        return dict(clips=clips, steps=steps, seed=seed, num_context=num_context, walks=walks)
     made, true = continue_clips(denoiser, data, clips, num_context, steps, seed, bar)
     still = true.video[:, :, num_context - 1:num_context].expand_as(true.video)
     model, copied = (video_metrics.psnr(x, true.video)[:, num_context:] for x in (made, still))
     result = dict(clips=clips, steps=steps, seed=seed, num_context=num_context, psnr=model.mean(0).tolist(),
                   psnr_standard_error=(model.std(0) / clips**0.5).tolist(),
                   psnr_copy_last=copied.mean(0).tolist())
+    if not isinstance(data, BouncingDigits):
+        return result
     if data.num_digits == 2:
         shown = {"model": made, "copy the last frame": still, "true clips": true.video}
         return result | dict(two_digits={name: _two_digits(clip, true, num_context, data.digit_size)
@@ -157,11 +160,16 @@ def two_digits_table(result: dict) -> DataFrame:
 
 def report(result: dict) -> str:
     """The dict of `evaluate` as text."""
+    given = f"{result['num_context']} context frames, DDIM {result['steps']} steps, seed {result['seed']}"
+    if "walks" in result:
+        walks = DataFrame(result["walks"]).set_index(["way", "frame"])
+        return "\n".join([f"{result['clips']} walks through maps never seen, {given}",
+                          "PSNR in dB: of all pixels, of those the given frames have seen, of the others; "
+                          "heading error in degrees", walks.round(2).to_string()])
     psnr = DataFrame({"model": result["psnr"], "+-": result["psnr_standard_error"],
                       "copy the last frame": result["psnr_copy_last"]})
     psnr = psnr.set_axis(range(1, len(psnr) + 1)).rename_axis("new frame")
-    lines = [f"{result['clips']} held-out clips, {result['num_context']} context frames, "
-             f"DDIM {result['steps']} steps, seed {result['seed']}",
+    lines = [f"{result['clips']} held-out clips, {given}",
              "PSNR in dB against the true future (+-: standard errors)", psnr.round(1).to_string(), ""]
     if "two_digits" in result:
         lines += ["the two digits at the end of the clip (low, high: 95% interval of the model)",

@@ -25,7 +25,8 @@ class FeatureCache:
 
     cache.at(t) -> {site: feature} for the past noised to level t with one noise for all levels, drawn from
     `generator` (t = 0: clean); kept are the latest `LEVELS_KEPT` levels. cache.input(t) is that noised past.
-    `nfe` counts the network evaluations that were really made. Raises ValueError for a denoiser that offers no hooks.
+    `nfe` counts the network evaluations that were really made. Raises ValueError for a denoiser that offers
+    no hooks.
     """
 
     def __init__(self, denoiser: Denoiser, past: Tensor, generator: Generator | None = None):

@@ -101,10 +101,10 @@ class VideoUNet(nn.Module):
         """Predict v for a noisy clip.
 
         xt: (b, c, f, h, w);  t: (b,) or (b, f) long;  positions: (f,) long, where the frames stand in time
-        (default 0 .. f-1; only differences matter);  condition: what the network is told, by clip (b, n) or by
-        frame (b, f, n), 0 meaning nothing, n = config.condition; embedded and added to the noise embedding.
-        Where config.condition is 0 it is an embedding, n = noise_channels.  hook: a function (site, feature)
-        -> feature that sees and may change
+        (default 0 .. f-1; only differences matter);  condition: what the network is told, by clip (b, n) or
+        by frame (b, f, n), 0 meaning nothing, n = config.condition; embedded, and added to the noise
+        embedding. Where config.condition is 0 it is an embedding, n = noise_channels.  hook: a function
+        (site, feature) -> feature that sees and may change
           "encoder.i", "middle", "decoder.i"   the output of a stage, (b, c, f, h, w)
           "encoder.i.temporal", "decoder.i.temporal"   the (keys, values) of attention along time, each
                                                (b, h w heads, f, d)

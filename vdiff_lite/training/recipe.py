@@ -79,6 +79,7 @@ class Recipe:
     """A training run of one or more stages; each goes on with the averaged weights of the one before."""
 
     network: str = "tiny"  # preset of VideoUNetConfig
+    source: str = ""  # clips by a text, as `data.clip_source` reads it; "": BouncingDigits by `data`
     data: dict = field(default_factory=dict)  # arguments of BouncingDigits; its size is the network's
     schedule: dict = field(default_factory=dict)  # arguments of NoiseSchedule
     stages: tuple[TrainConfig, ...] = (TrainConfig(),)
@@ -107,13 +108,14 @@ def load_recipe(name: str | Path = "tiny", /, **settings) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a toml file: {error}") from error
     table = dict(data={}, schedule={}, stages=[{}]) | table
-    for key, kind in dict(network=str, start_from=str, data=dict, schedule=dict, stages=list).items():
+    kinds = dict(network=str, start_from=str, source=str, data=dict, schedule=dict, stages=list)
+    for key, kind in kinds.items():
         if not isinstance(table.get(key, kind()), kind):
             raise ValueError(f"{path}: {key}={table[key]!r} must be {kind.__name__}")
     if not table["stages"] or not all(isinstance(stage, dict) for stage in table["stages"]):
         raise ValueError(f"{path}: stages={table['stages']!r} must be one [[stages]] or more")
-    parts = [(table, {"network", "start_from"}), (table["data"], DATA), (table["schedule"], SCHEDULE),
-             *((stage, STAGE) for stage in table["stages"])]
+    parts = [(table, {"network", "start_from", "source"}), (table["data"], DATA),
+             (table["schedule"], SCHEDULE), *((stage, STAGE) for stage in table["stages"])]
     known = set.union(*(names for _, names in parts))
     _refuse(set(settings) - known, known, "settings")
     for part, names in parts:

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from torch import Generator
 
 from vdiff_lite import checkpoint
 from vdiff_lite.data.batch import ClipSource
 from vdiff_lite.data.bouncing_digits import BouncingDigits
+from vdiff_lite.data.sources import clip_source, frame_size
+from vdiff_lite.data.video_files import VideoFolder
 from vdiff_lite.diffusion.schedule import NoiseSchedule
 from vdiff_lite.files import check_writable, only_writer
 from vdiff_lite.models.video_unet import VideoUNet, VideoUNetConfig
@@ -23,20 +26,24 @@ from vdiff_lite.training.trainer import Trainer
 def run_recipe(recipe: Recipe, out: str | Path, data: ClipSource | None = None, start_from: str | Path = "",
                device: str | torch.device = "cpu", anyway: bool = False,
                on_step: Callable[[Trainer, Path], None] | None = None,
-               compute: Compute | None = None, save_every: float = 5) -> Path:
+               compute: Compute | None = None, save_every: float = 5,
+               network: VideoUNetConfig | None = None) -> Path:
     """Train by a recipe, or go on where that was cut off. Returns the path of the weights.
 
     Stage n of several is the checkpoint `out`_stage<n>, the last one `out`; its state lies beside it.
-    data: None means BouncingDigits as the recipe says.  start_from: a checkpoint instead of the recipe's; a
-    state that is there wins over it.  anyway: as in `Trainer.resume`.  on_step(trainer, path) ends each step.
+    data, network: as `recipe_data` gives; None means the recipe's.  start_from: a checkpoint
+    instead of the recipe's; a state that is there wins over it.  anyway: as in `Trainer.resume`.
+    on_step(trainer, path) ends each step.
     compute: precision, parts, processes.  save_every: minutes between two saves. What `TrainLog` writes lies
     in `out`.log.csv. Raises ValueError when start_from holds another network or another run writes `out` now,
     CheckpointError when a state is of another run.
     """
-    out, network = check_writable(out), VideoUNetConfig.preset(recipe.network)
+    out = check_writable(out)
     if out.suffix in (".safetensors", ".json"):
         raise ValueError(f"out={str(out)!r}: give the name without an ending")
-    data, compute = data or BouncingDigits(size=network.size, **recipe.data), compute or Compute()
+    if data is None:
+        data, network = recipe_data(recipe)
+    network, compute = network or VideoUNetConfig.preset(recipe.network), compute or Compute()
     start = start_from or recipe.start_from
     with only_writer(out) if compute.is_main else nullcontext():
         for number, config in enumerate(recipe.stages, 1):
@@ -48,6 +55,33 @@ def run_recipe(recipe: Recipe, out: str | Path, data: ClipSource | None = None, 
                                save_every)
             compute.wait()
     return start
+
+
+def recipe_data(recipe: Recipe, source: str | None = None, size: str | int | tuple | None = None,
+                channels: int | None = None, fps: float | None = None) -> tuple[ClipSource, VideoUNetConfig]:
+    """The clips that a recipe trains on, and the network that fits them.
+
+    source: a text, as `clip_source` reads it, instead of the recipe's;  size, channels: of a frame, instead
+    of the network's;  fps: to resample videos to. Videos are decoded now. Raises ValueError for what does
+    not fit, DataError for files that cannot be used.
+    """
+    network, source = VideoUNetConfig.preset(recipe.network), source or recipe.source
+    size = network.size if size is None else frame_size(size)
+    channels = channels or (3 if source == "rooms" else network.in_channels)
+    network = replace(network, size=size, in_channels=channels)
+    if not source:
+        if channels != 1 or fps is not None:
+            raise ValueError(f"channels={channels}, fps={fps}: the recipe's digits are gray and have no fps; "
+                             "give --data, or leave these out")
+        return BouncingDigits(size=size, **recipe.data), network
+    given = {} if fps is None else dict(fps=fps)
+    if ".py:" not in source:
+        given["num_frames"] = max(stage.frames for stage in recipe.stages)
+    data = clip_source(source, size, channels, "train", **given)
+    if isinstance(data, VideoFolder):
+        data.decode_all()
+    told = data.with_frames(1).sample(1, Generator().manual_seed(0)).condition
+    return data, network if told is None else replace(network, condition=told.shape[-1])
 
 
 def _run_stage(recipe: Recipe, config: TrainConfig, network: VideoUNetConfig, data: ClipSource, path: Path,

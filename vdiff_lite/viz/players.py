@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -12,9 +13,13 @@ import av
 import av.filter
 import mediapy
 import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
 from IPython.display import HTML
 from torch import Tensor
 
+from vdiff_lite.checks import free_memory
 from vdiff_lite.viz.strips import to_uint8
 
 # A button of its own: a browser's controls would cover a clip of this size.
@@ -160,3 +165,32 @@ def check_clip_path(path: str | Path) -> None:
         raise ValueError(f"{path} has an unknown ending; write a .gif or an .mp4")
     if not Path(path).parent.is_dir():
         raise ValueError(f"{path} cannot be written: there is no folder {Path(path).parent}")
+
+
+def side_by_side(clips: Tensor) -> Tensor:
+    """Clips (b, c, f, h, w) as one (c, f, h', w'): in a row, or in a square where they are more than 8."""
+    rows, columns = _layout(len(clips))
+    clips = torch.cat([clips, clips.new_zeros(rows * columns - len(clips), *clips.shape[1:])])
+    return rearrange(F.pad(clips, (0, 1, 0, 1)), "(r k) c f h w -> c f (r h) (k w)", r=rows)[..., :-1, :-1]
+
+
+def _layout(clips):
+    columns = clips if clips <= 8 else math.ceil(clips**0.5)
+    return math.ceil(clips / columns), columns
+
+
+def check_clip_size(path: str | Path, shape: tuple, clips: int, frames: int) -> None:
+    """Raise ValueError, before anything is drawn, for what the file's format or the memory cannot hold.
+
+    shape: (c, h, w) of a frame.
+    """
+    (c, h, w), (rows, columns) = shape, _layout(clips)
+    height, width = 4 * rows * (h + 1), 4 * columns * (w + 1)
+    largest = 65_535 if str(path).endswith(".gif") else 16_384
+    if max(height, width) > largest:
+        raise ValueError(f"{clips} clips of {h}x{w} make pictures of {height}x{width}, and "
+                         f"{Path(path).suffix} holds {largest} pixels to a side; ask for fewer clips")
+    needed, free = 4 * frames * height * width * c, free_memory(torch.device("cpu"))
+    if needed > free:
+        raise ValueError(f"{frames} frames of {height}x{width} take about {needed / 1e9:,.1f} GB to write, "
+                         f"and {free / 1e9:,.1f} GB are free; at most {int(frames * free / needed):,} fit")
