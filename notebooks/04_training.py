@@ -418,13 +418,14 @@ for name in recipe_names():
     recipe = load_recipe(name)
     stage = recipe.stages[-1]
     clips = stage.batch * (stage.steps + stage.short_steps)
-    columns[name] = dict(network=recipe.network, digits=recipe.data.get("num_digits", 1), clips=clips)
+    clips_of = recipe.source or f"{recipe.data.get('num_digits', 1)} digits".replace("1 digits", "1 digit")
+    columns[name] = dict(network=recipe.network, data=clips_of, clips=clips)
     settings = ("steps", "batch", "short_steps", "noise_mix", "high_noise_fraction", "decay")
     columns[name] |= {setting: str(getattr(stage, setting)) for setting in settings}
 show_table(pd.DataFrame(columns, dtype=object), "The recipes")
 
 # %% [markdown]
-# The loss curves of the three checkpoints that ship were not kept. Their cards say where the weights come from. {doc}`../checkpoints`
+# The loss curves of the four checkpoints that ship were not kept. Their cards say where the weights come from. {doc}`../checkpoints`
 # has their PSNR and how to train each again.
 
 # %%
