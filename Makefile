@@ -4,7 +4,7 @@ BIN := .venv/bin
 export JUPYTER_PLATFORM_DIRS = 1
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 # Beside other programs, threads that sleep while they wait are far faster (vdiff_lite/__init__.py).
-export OMP_WAIT_POLICY ?= passive
+export GOMP_SPINCOUNT ?= 1000
 # What pip has installed already is not installed again.
 HAS_ALL = from importlib.util import find_spec as f; assert all(map(f, "vdiff_lite jupyter_book jupyterlab_myst nbval diffusers axe_core_python".split()))
 # JupyterLab shows notebooks without their .py twins, and runs as root where it must.
