@@ -53,7 +53,7 @@ lab: .venv/ready  ## open the notebooks in JupyterLab
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab notebooks $(LAB_FLAGS)
 
 train: .venv/ready  ## train digits32 again into data/checkpoints/retrained (goes on where it was cut off)
-	@echo "== training digits32 (minutes on a large GPU, 15 hours on two cores)"
+	@echo "== training digits32 (minutes on a large GPU, 8 hours on two cores)"
 	@$(BIN)/vdiff train --recipe digits32 --out data/checkpoints/retrained/digits32
 
 bench: .venv/ready  ## measure the speed; writes data/results/bench_cpu.json
