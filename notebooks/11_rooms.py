@@ -91,7 +91,7 @@ viz.film_strip(walks.video[:2], ["first map", "second map"], every=12);
 
 # %%
 def my_column(grid, x, y, heading, s, step=0.002):
-    """Number of the wall that a ray meets, and its depth."""
+    """Number of a wall that a ray meets, and its depth."""
     along = math.cos(heading) - s * math.sin(heading), math.sin(heading) + s * math.cos(heading)
     depth = 0.0
     while True:
@@ -190,7 +190,7 @@ viz.film_strip(rows, ["truth", "told", "not told"] * 2, [window, overlap, overla
 
 # %%
 seen = seen_pixels(batch.truth, overlap, size)[:, overlap:]
-print("share of pixels seen before, by new frame, of the four walks above:")
+print("fraction of pixels seen before, by new frame, of the four walks above:")
 print([round(share, 2) for share in seen.float().mean((0, 2, 3)).tolist()])
 measured = json.loads((FOLDER / "rooms32.json").read_text())
 table = pd.DataFrame(measured["rows"]).query("frame in (1, 5, 11)")
@@ -251,14 +251,14 @@ made = torch.cat([true[:, :, :overlap], torch.stack(list(frames), 2).cpu().clamp
 viz.film_strip([true[0], made[0], true[1], made[1]], ["truth", "made"] * 2, overlap, every=6);
 
 # %%
-turned = 5 * torch.arange(1, 73)
+degrees = 5 * torch.arange(1, 73)
 distance = lambda a, b: (a - b).abs().mean((0, 1, 3, 4))[overlap:] / 2 * 255
 lines = {"made, to the truth": distance(made, true),
          "the first view, to the truth": distance(true[:, :, :1], true)}
 
 # %% mystnb={"image": {"alt": "Two lines against the degrees turned, from 0 to 360. The first true view differs from the truth by zero at both ends and by much between. What was made starts near zero, rises and does not come back."}, "figure": {"caption": "Mean absolute difference to the true picture, two rooms. The first view is right again after a full turn; what was made is not."}}
 figure, axis = plt.subplots(figsize=(6.5, 2.8))
-viz.plot_lines(axis, turned, lines)
+viz.plot_lines(axis, degrees, lines)
 axis.set(xlabel="degrees turned", ylabel="of 255", ylim=0, xticks=range(0, 361, 90));
 
 # %% [markdown]

@@ -131,7 +131,7 @@ def test_training_moves_the_weights_of_the_condition():
 
 
 def test_data_without_a_condition_is_refused():
-    with pytest.raises(ValueError, match=r"condition=3 numbers a frame .* the data brings none"):
+    with pytest.raises(ValueError, match=r"condition=3 numbers per frame .* the data brings none"):
         config = vd.VideoUNetConfig(size=16, channels=(32,), num_middle=1, condition=3)
         trainer(vd.VideoUNet(config), vd.BouncingDigits(size=16, digit_size=8))
 

@@ -39,7 +39,7 @@ NAMES = re.compile(rf"""
     | fractional_history | temporal_history | turned | turn_by | spread | take_step | averaged | KINDS
     | time_lapse | own_steps | own_pasts? | judge[ds]? | judging | look_closer | described? | describe_real
     | faults | seam | (?:\w+_)?ink(?:_\w+)? | \w*handwriting\w* | SourceFeatures | lessons? | courses? | born
-    | time_channels | time_embedding | walk | \w*crowds?\w* | questions? | \w*centre\w* | \w*(?:{BRITISH})\w*
+    | time_channels | time_embedding | \w*crowds?\w* | questions? | \w*centre\w* | \w*(?:{BRITISH})\w*
 """, re.X)
 # Ordinary as attributes (`cache.at`, `list.append`); as a variable or an argument they say nothing.
 VARIABLES = re.compile(r"at|of|found|said|wanted|asked|begin|given")
@@ -117,7 +117,8 @@ def relative(path):
 @pytest.mark.parametrize("path", LIBRARY, ids=relative)
 def test_the_library_uses_the_fields_words(path):
     source = path.read_text()
-    assert private_names(source) == []
+    options = {"at"} if relative(path) == "cli.py" else set()  # --at is plain on a command line
+    assert [name for name in private_names(source) if name.split()[1] not in options] == []
     assert [f"{line}: {word}" for line, text in words_of(source) for word in private_words(text)] == []
 
 

@@ -12,25 +12,25 @@ LARGEST_SEED = 2**32 - 1
 LARGEST_PIXEL = 10  # pictures span [-1, 1], and guided ones a little more
 
 
-def whole(low: int = 1, high: int = 2**31 - 1, **values) -> None:
-    """Raise ValueError unless every value is a whole number from `low` to `high`."""
+def whole(least: int = 1, most: int = 2**31 - 1, **values) -> None:
+    """Raise ValueError unless every value is a whole number from `least` to `most`."""
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
-            bounds = f"of {low} or more" if high >= 2**31 - 1 and _is_below(value, high) else \
-                     f"from {low} to {high}"
+        if isinstance(value, bool) or not isinstance(value, Integral) or not least <= value <= most:
+            bounds = f"of {least} or more" if most >= 2**31 - 1 and _is_below(value, most) else \
+                     f"from {least} to {most}"
             raise ValueError(f"{name}={_short(value)} must be a whole number {bounds}")
 
 
-def number(low: float = -math.inf, high: float = math.inf, above: float | None = None, **values) -> None:
-    """Raise ValueError unless every value is a finite number, `low` <= value <= `high`, and > `above`."""
+def number(least: float = -math.inf, most: float = math.inf, above: float | None = None, **values) -> None:
+    """Raise ValueError unless every value is a finite number, `least` <= value <= `most`, and > `above`."""
     for name, value in values.items():
         try:
             fits = not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
         except OverflowError:
             fits = False
-        if not fits or not low <= value <= high or not (above is None or value > above):
-            bounds = [f"above {above}"] * (above is not None) + [f"of {low} or more"] * (low > -math.inf)
-            bounds = [f"from {low} to {high}"] if -math.inf < low <= high < math.inf else bounds
+        if not fits or not least <= value <= most or not (above is None or value > above):
+            bounds = [f"above {above}"] * (above is not None) + [f"of {least} or more"] * (least > -math.inf)
+            bounds = [f"from {least} to {most}"] if -math.inf < least <= most < math.inf else bounds
             raise ValueError(" ".join([f"{name}={_short(value)} must be a finite number", *bounds]))
 
 
@@ -49,14 +49,15 @@ def clips(shape: tuple, **values: Tensor) -> None:
     """
     c, h, w = shape
     for name, x in values.items():
-        wanted = f"wanted is float32 of shape (b, {c}, f, {h}, {w}), pixels in [-1, 1]"
+        expected = f"wanted is float32 of shape (b, {c}, f, {h}, {w}), pixels in [-1, 1]"
         if not isinstance(x, Tensor) or not x.is_floating_point() or x.element_size() > 4:
-            raise ValueError(f"{name} is {getattr(x, 'dtype', type(x).__name__)}; {wanted}")
+            raise ValueError(f"{name} is {getattr(x, 'dtype', type(x).__name__)}; {expected}")
         if x.ndim != 5 or (x.shape[1], *x.shape[3:]) != (c, h, w) or not x.numel():
-            raise ValueError(f"{name} has shape {tuple(x.shape)}; {wanted}")
-        low, high = x.detach().aminmax()
-        if not -LARGEST_PIXEL <= low <= high <= LARGEST_PIXEL:  # false for nan
-            raise ValueError(f"{name} runs from {low.item():g} to {high.item():g}; {wanted}: x / 127.5 - 1")
+            raise ValueError(f"{name} has shape {tuple(x.shape)}; {expected}")
+        least, most = x.detach().aminmax()
+        if not -LARGEST_PIXEL <= least <= most <= LARGEST_PIXEL:  # false for nan
+            raise ValueError(f"{name} runs from {least.item():g} to {most.item():g}; {expected}: "
+                             "x / 127.5 - 1")
 
 
 def memory(net: nn.Module, frames: int, device: torch.device, training: bool = False) -> None:
@@ -86,8 +87,8 @@ def free_memory(device: torch.device) -> float:
         return math.inf
 
 
-def _is_below(value, high):
-    return not isinstance(value, Real) or not value > high
+def _is_below(value, most):
+    return not isinstance(value, Real) or not value > most
 
 
 def _short(value):

@@ -41,7 +41,7 @@ class Train:
     precision: Literal["float32", "bf16"] | None = None  # the default is bf16 on a GPU, else float32
     accumulate: int = 1  # take each batch in so many parts, one after the other: less memory
     recompute: bool = False  # compute activations again in the backward pass: still less memory, more time
-    log: Literal["tensorboard"] | None = None  # besides OUT.log.csv; into the folder of OUT
+    log: Literal["tensorboard"] | None = None  # besides OUT.log.csv; into OUT.tensorboard/
     device: str | None = None  # cuda, mps or cpu; the default is cuda if there is one, else cpu
 
 

@@ -52,7 +52,7 @@ def run_train(args) -> None:
     data, network = recipe_data(recipe, args.data, args.size, args.channels, args.fps)
     accelerator = launched(args.log, str(out.parent))
     if args.log:
-        accelerator.init_trackers(out.name)
+        accelerator.init_trackers(out.name + ".tensorboard")
     compute = Compute(args.precision, None, args.accumulate, args.recompute, accelerator)
     path = run_recipe(recipe, args.out, data, args.start_from or "", pick_device(args.device), args.anyway,
                       partial(draw_samples, every=args.samples_every), compute, args.save_every, network)

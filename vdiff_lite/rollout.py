@@ -57,8 +57,8 @@ def rollout(denoiser: Denoiser, past: Tensor, num_frames: int | None = None, win
     def bind(past, made):
         if condition is None:
             return method(denoiser, past)
-        at = torch.arange(made, made + window).clamp(max=condition.shape[1] - 1)
-        return method(conditioned(denoiser, condition[:, at], condition_weight), past)
+        index = torch.arange(made, made + window).clamp(max=condition.shape[1] - 1)
+        return method(conditioned(denoiser, condition[:, index], condition_weight), past)
 
     past = past[:, :, -overlap:].to(denoiser.device)
     bound = bind(past, 0)  # says now what is wrong with its settings

@@ -27,13 +27,13 @@ def render(maps: Tensor, poses: Tensor, size: int | tuple) -> tuple[Tensor, Tens
     palette = torch.tensor(COLORS, device=device)
 
     # Walls: darker where they run along y, near the border of a cell, and far away. One color per column.
-    at = torch.where(x_side, y + depth * along_y, x + depth * along_x).remainder(1)
-    from_middle = (at - 0.5).abs()
+    across = torch.where(x_side, y + depth * along_y, x + depth * along_x).remainder(1)
+    from_middle = (across - 0.5).abs()
     shade = torch.where(from_middle < 0.42, 1, 0.72) * torch.where(from_middle < 0.08, 1.12, 1)
     shade = shade * (1 - 0.35 * x_side) / (1 + 0.12 * depth)
     walls = rearrange(palette[color] * shade[..., None], "b f w c -> (b f) c 1 w")
 
-    # Ceiling above the horizon, floor below: a row is seen at one distance. Gray here, tinted at last.
+    # Ceiling above eye level, floor below: a row is seen at one distance. Gray here, tinted at last.
     far = 0.5 / rows.abs().clamp(min=1e-3)
     up, down = far[rows < 0, None], far[rows >= 0, None]
     gray = torch.empty(*depth.shape[:2], len(rows), depth.shape[2], device=device)

@@ -22,7 +22,7 @@ class RoomTruth:
     """The truth about a batch of walks.
 
     maps: (b, n, n) long, 0 where one can walk, else the number of a wall's color;  poses: (b, f, 3), x and y
-    in cells, heading in radians (0 looks along x, pi / 2 along y);  depth: (b, f, w), how far the wall is in
+    in cells, heading in radians (0 looks along x, pi / 2 along y);  depth: (b, f, w), how far a wall is in
     each column, in cells along the view axis;  actions: (b, f, 2), what led to each frame: forward, 0 or 1,
     and turn, -1, 0 or 1.
     """
@@ -118,7 +118,8 @@ def blocked(maps: Tensor, x: Tensor, y: Tensor, body: float = BODY) -> Tensor:
     n = maps.shape[-1]
     each = torch.arange(len(maps), device=maps.device).view(-1, *[1] * x.ndim)
     corner = torch.tensor([(-body, -body), (-body, body), (body, -body), (body, body)], device=maps.device)
-    column, row = ((at[..., None] + off).long().clamp(0, n - 1) for at, off in zip((x, y), corner.unbind(-1)))
+    sides = zip((x, y), corner.unbind(-1))
+    column, row = ((value[..., None] + off).long().clamp(0, n - 1) for value, off in sides)
     return (maps.reshape(-1)[(each * n + row) * n + column] > 0).any(-1)
 
 

@@ -80,9 +80,9 @@ class conditioned(DenoiserWrapper):
 
     def forward(self, xt: Tensor, t: Tensor, positions: Tensor | None = None, **model_kwargs) -> Tensor:
         b, f = xt.shape[0], xt.shape[2]
-        at = torch.arange(f) if positions is None else torch.as_tensor(positions).cpu()
-        inside = (at >= 0) & (at < self.condition.shape[1])
-        told = self.condition.to(xt)[:, at.clamp(0, self.condition.shape[1] - 1)] * inside.to(xt)[:, None]
+        index = torch.arange(f) if positions is None else torch.as_tensor(positions).cpu()
+        inside = (index >= 0) & (index < self.condition.shape[1])
+        told = self.condition.to(xt)[:, index.clamp(0, self.condition.shape[1] - 1)] * inside.to(xt)[:, None]
         told = told.repeat(b // len(told), 1, 1)  # guidance by the past stacks its branches
         kwargs = model_kwargs if positions is None else model_kwargs | dict(positions=positions)
         if self.weight == 1:

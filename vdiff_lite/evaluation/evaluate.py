@@ -160,16 +160,16 @@ def two_digits_table(result: dict) -> DataFrame:
 
 def report(result: dict) -> str:
     """The dict of `evaluate` as text."""
-    given = f"{result['num_context']} context frames, DDIM {result['steps']} steps, seed {result['seed']}"
+    setting = f"{result['num_context']} context frames, DDIM {result['steps']} steps, seed {result['seed']}"
     if "walks" in result:
         walks = DataFrame(result["walks"]).set_index(["way", "frame"])
-        return "\n".join([f"{result['clips']} walks through maps never seen, {given}",
+        return "\n".join([f"{result['clips']} walks through maps never seen, {setting}",
                           "PSNR in dB: of all pixels, of those the given frames have seen, of the others; "
                           "heading error in degrees", walks.round(2).to_string()])
     psnr = DataFrame({"model": result["psnr"], "+-": result["psnr_standard_error"],
                       "copy the last frame": result["psnr_copy_last"]})
     psnr = psnr.set_axis(range(1, len(psnr) + 1)).rename_axis("new frame")
-    lines = [f"{result['clips']} held-out clips, {given}",
+    lines = [f"{result['clips']} held-out clips, {setting}",
              "PSNR in dB against the true future (+-: standard errors)", psnr.round(1).to_string(), ""]
     if "two_digits" in result:
         lines += ["the two digits at the end of the clip (low, high: 95% interval of the model)",

@@ -76,24 +76,24 @@ def continue_walks(denoiser: Denoiser, clips: int = 32, past: int = 5, frames: i
     size = denoiser.sample_shape[1:]
     generator = Generator().manual_seed(seed)
     batch = Rooms(past + frames, size, "test").sample(clips, generator)
-    true, given = batch.video, batch.video[:, :, :past]
-    run = partial(rollout, denoiser, given, frames, past + frames, past, sampler=partial(ddim, steps=steps))
+    true, context = batch.video, batch.video[:, :, :past]
+    run = partial(rollout, denoiser, context, frames, past + frames, past, sampler=partial(ddim, steps=steps))
     draw = lambda **told: torch.stack(list(run(generator=Generator().manual_seed(seed), **told)), 2).cpu()
     ways = {"told": draw(condition=batch.condition), "not told": draw(),
-            "last frame": given[:, :, -1:].expand(-1, -1, frames, -1, -1)}
+            "last frame": context[:, :, -1:].expand(-1, -1, frames, -1, -1)}
     seen = seen_pixels(batch.truth, past, size)[:, past:]
     rest = RoomTruth(batch.truth.maps, batch.truth.poses[:, past:], batch.truth.depth[:, past:],
                      batch.truth.actions[:, past:])
     rows = []
     for way, made in ways.items():
         error = (made.clamp(-1, 1) - true[:, :, past:]).square().mean(1)
-        turned = heading_error(made, rest).abs().float()
+        off = heading_error(made, rest).abs().float()
         for i in range(frames):
             mask, of_frame = seen[:, i], error[:, i]
             rows.append(dict(way=way, frame=i + 1, psnr=decibels(of_frame.mean()).item(),
                              seen=decibels(of_frame[mask].mean()).item(),
                              unseen=decibels(of_frame[~mask].mean()).item(),
-                             share_seen=mask.float().mean().item(), heading_error=turned[:, i].mean().item()))
+                             share_seen=mask.float().mean().item(), heading_error=off[:, i].mean().item()))
     return rows
 
 

@@ -46,13 +46,13 @@ class TrainConfig:
             if not isinstance(getattr(self, name), (tuple, list)):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be several numbers, as 0.9,0.99")
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        of = lambda *names: {name: getattr(self, name) for name in names}
-        whole(**of("steps", "batch", "frames"))
-        whole(0, **of("short_steps", "decay", "warmup"))
-        whole(0, LARGEST_SEED, **of("seed"))
-        number(above=0, **of("lr", "matrix_lr", "clip"))
-        number(0, **of("weight_decay"))
-        number(0, 1, **of("ema_decay", "high_noise_fraction", "condition_dropout"))
+        chosen = lambda *names: {name: getattr(self, name) for name in names}
+        whole(**chosen("steps", "batch", "frames"))
+        whole(0, **chosen("short_steps", "decay", "warmup"))
+        whole(0, LARGEST_SEED, **chosen("seed"))
+        number(above=0, **chosen("lr", "matrix_lr", "clip"))
+        number(0, **chosen("weight_decay"))
+        number(0, 1, **chosen("ema_decay", "high_noise_fraction", "condition_dropout"))
         number(0, **{f"noise_mix[{i}]": part for i, part in enumerate(self.noise_mix)})
         number(0, 0.999999, **{f"betas[{i}]": beta for i, beta in enumerate(self.betas)})
         if len(self.betas) != 2:

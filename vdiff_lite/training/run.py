@@ -19,7 +19,7 @@ from vdiff_lite.models.video_unet import VideoUNet, VideoUNetConfig
 from vdiff_lite.training.compute import Compute
 from vdiff_lite.training.log import TrainLog
 from vdiff_lite.training.recipe import Recipe, TrainConfig
-from vdiff_lite.training.state import described, identity
+from vdiff_lite.training.state import data_text, identity
 from vdiff_lite.training.trainer import Trainer
 
 
@@ -74,10 +74,10 @@ def recipe_data(recipe: Recipe, source: str | None = None, size: str | int | tup
             raise ValueError(f"channels={channels}, fps={fps}: the recipe's digits are gray and have no fps; "
                              "give --data, or leave these out")
         return BouncingDigits(size=size, **recipe.data), network
-    given = {} if fps is None else dict(fps=fps)
+    settings = {} if fps is None else dict(fps=fps)
     if ".py:" not in source:
-        given["num_frames"] = max(stage.frames for stage in recipe.stages)
-    data = clip_source(source, size, channels, "train", **given)
+        settings["num_frames"] = max(stage.frames for stage in recipe.stages)
+    data = clip_source(source, size, channels, "train", **settings)
     if isinstance(data, VideoFolder):
         data.decode_all()
     told = data.with_frames(1).sample(1, Generator().manual_seed(0)).condition
@@ -114,7 +114,7 @@ def _run_stage(recipe: Recipe, config: TrainConfig, network: VideoUNetConfig, da
     if not compute.is_main:
         return checkpoint.weights_path(path)
     return checkpoint.save(path, trainer.ema_denoiser().net, schedule, recipe=asdict(config),
-                           steps=trainer.step, data=described(data), loss_curve=loss_curve(trainer.losses),
+                           steps=trainer.step, data=data_text(data), loss_curve=loss_curve(trainer.losses),
                            before=trainer.before)
 
 

@@ -55,9 +55,9 @@ def identity(trainer) -> dict:
     config = getattr(trainer.net, "config", None)
     return dict(network=config.to_dict() if hasattr(config, "to_dict") else type(trainer.net).__name__,
                 schedule=str(trainer.schedule), recipe=json.loads(json.dumps(asdict(trainer.config))),
-                data=described(trainer.data))
+                data=data_text(trainer.data))
 
 
-def described(data: ClipSource) -> str:
+def data_text(data: ClipSource) -> str:
     """What a card says of the data: its repr, or its type where that would be an address in memory."""
     return type(data).__qualname__ if type(data).__repr__ is object.__repr__ else str(data)

@@ -81,9 +81,9 @@ class Trainer:
         width = getattr(getattr(net, "config", None), "condition", 0)
         self.is_told = width > 0
         if self.is_told and (first.condition is None or first.condition.shape[2] != width):
-            given = "none" if first.condition is None else f"one of {first.condition.shape[2]} numbers"
-            raise ValueError(f"condition={width} numbers a frame are what the network is told, and the data "
-                             f"brings {given}; build the network to fit, condition=0 for none")
+            brings = "none" if first.condition is None else f"one of {first.condition.shape[2]} numbers"
+            raise ValueError(f"condition={width} numbers per frame are what the network is told, the data "
+                             f"brings {brings}; build the network to fit, condition=0 for none")
         self.ema = AveragedModel(net, multi_avg_fn=partial(_ema, self.config.ema_decay))
         self.ema.n_averaged += 1  # the average begins with the weights before the first step
         self.optimizer = make_optimizer(net, self.config.lr, self.config.matrix_lr, self.config.betas,
