@@ -33,6 +33,7 @@
 # %%
 import json
 import math
+import textwrap
 from functools import partial
 
 import matplotlib.pyplot as plt
@@ -142,7 +143,7 @@ viz.film_strip([torch.cat([by_hand, walks.video[0, :, :1]], dim=1)], titles=["by
 # %%
 denoiser = vd.load("rooms32", device)
 size, window, overlap = denoiser.sample_shape[1:], 16, 5
-print(denoiser.card["origin"])
+print(textwrap.fill(denoiser.card["origin"], 100))
 
 
 def my_conditioned(denoiser, actions, weight):
@@ -195,7 +196,8 @@ print([round(share, 2) for share in seen.float().mean((0, 2, 3)).tolist()])
 measured = json.loads((FOLDER / "rooms32.json").read_text())
 table = pd.DataFrame(measured["rows"]).query("frame in (1, 5, 11)")
 names = {"psnr": "all pixels", "seen": "seen before", "unseen": "not seen", "heading_error": "heading off by"}
-table = table.rename(columns=names).set_index(["way", "frame"])[list(names.values())]
+rows = [f"{way}, new frame {frame}" for way, frame in zip(table.way, table.frame)]
+table = table.rename(columns=names).set_axis(rows)[list(names.values())]
 digits = dict.fromkeys(table, 1)
 caption = f"PSNR (dB), and degrees; {measured['maps']} walks, {measured['steps']} steps"
 show_table(table, caption, digits=digits)
