@@ -110,6 +110,18 @@ def prepare(device):
     torch.manual_seed(0)
 
 
+def shortest(call, seconds, device, at_least=1):
+    """Shortest time of a call, in seconds, called for so long: other work on the machine only ever adds."""
+    times, wait = [], torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    while len(times) < at_least or sum(times) < seconds:
+        wait()
+        started = time.perf_counter()
+        call()
+        wait()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
 class Timed:
     """A network whose forward passes and training step are timed."""
 
@@ -142,18 +154,7 @@ class Timed:
     def shortest(self, call, seconds):
         """Shortest time of a call, called for so many seconds, once at least: other work only ever adds."""
         self.net.train(call == "step")
-        call, times, wait = getattr(self, call), [], self._wait
-        while not times or sum(times) < seconds:
-            wait()
-            started = time.perf_counter()
-            call()
-            wait()
-            times.append(time.perf_counter() - started)
-        return min(times)
-
-    def _wait(self):
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+        return shortest(getattr(self, call), seconds, self.device)
 
 
 def time_in_rounds(timed, minutes):

@@ -7,7 +7,7 @@ Steps of each part of a recipe are timed, and the shortest is multiplied.
 
 import argparse
 import resource
-import time
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,9 @@ import torch
 
 import vdiff_lite as vd
 from vdiff_lite.training.recipe import load_recipe
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
+from bench import shortest
 
 ROOT = Path(__file__).resolve().parents[2]
 ON_CPU = ("tiny", "digits32", "digits32_fixed")  # digits64x2 takes more memory than most computers have
@@ -35,21 +38,10 @@ def minutes(recipe, config, device, seconds):
 
 
 def each(step, seconds, device):
-    """Seconds that one step takes: the shortest of as many as take so long, three or more.
-
-    Other work on the machine only ever adds.
-    """
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    """Seconds that one step takes: the shortest of as many as take so long, three or more."""
     for _ in range(10 if device.type == "cuda" else 2):  # a GPU compiles first
         step()
-    times = []
-    while len(times) < 3 or sum(times) < seconds:
-        wait()
-        started = time.perf_counter()
-        step()
-        wait()
-        times.append(time.perf_counter() - started)
-    return min(times)
+    return shortest(step, seconds, device, at_least=3)
 
 
 def peak(device):

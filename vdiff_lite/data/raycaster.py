@@ -19,10 +19,9 @@ def render(maps: Tensor, poses: Tensor, size: int | tuple) -> tuple[Tensor, Tens
     rays a pixel are averaged.
     """
     (h, w), device = height_width(size), maps.device
-    rays = lambda n: (torch.arange(OVERSAMPLE * n, device=device) + 0.5) / (OVERSAMPLE * n) * 2 - 1
-    rows, columns = rays(h), rays(w)
+    rows, columns = (pixel_centers(OVERSAMPLE * n, device) for n in (h, w))
     x, y, heading = (poses[..., i, None] for i in range(3))
-    along_x, along_y = heading.cos() - columns * heading.sin(), heading.sin() + columns * heading.cos()
+    along_x, along_y = ray_directions(heading, columns)
     color, depth, x_side = cast(maps, x.expand_as(along_x), y.expand_as(along_y), along_x, along_y)
     palette = torch.tensor(COLORS, device=device)
 
@@ -55,6 +54,16 @@ def _averaged(x, dim):
     """The mean over the rays of a pixel, along one axis: faster than pooling."""
     parts = x.unflatten(dim, (-1, OVERSAMPLE)).unbind(dim + 1)
     return sum(parts[1:], parts[0]) / OVERSAMPLE
+
+
+def pixel_centers(n: int, device: torch.device) -> Tensor:
+    """Where n pixels in a line are centered on a screen from -1 to 1: (n,)."""
+    return (torch.arange(n, device=device) + 0.5) / n * 2 - 1
+
+
+def ray_directions(heading: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """How far rays go along x and y per step along the view axis;  columns: where they meet the screen."""
+    return heading.cos() - columns * heading.sin(), heading.sin() + columns * heading.cos()
 
 
 def cast(maps: Tensor, x: Tensor, y: Tensor, along_x: Tensor, along_y: Tensor) -> tuple:

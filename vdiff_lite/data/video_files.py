@@ -66,7 +66,7 @@ class VideoFolder:
         number(above=0, fps=1 if self.fps is None else self.fps, cache_gb=self.cache_gb)
         self.path, self.size = Path(self.path), height_width(self.size)
         self._cache = FrameCache(Path(self.cache or default_folder()), self.cache_gb * 1e9)
-        self.videos, self.labels, self._indices, self._damaged = [], [], [], {}
+        self.videos, self.labels, self._indices, self._identities, self._damaged = [], [], [], [], {}
         files, notes = find_videos(self.path)
         for file in files:
             try:
@@ -90,6 +90,7 @@ class VideoFolder:
         label = "" if file == self.path else file.parent.relative_to(self.path).as_posix()
         self.videos.append(video)
         self._indices.append(indices)
+        self._identities.append(video.identity())  # once: a folder of images has a file for each frame
         self.labels.append("" if label == "." else label)
 
     def _num_clips(self) -> np.ndarray:
@@ -184,7 +185,7 @@ class VideoFolder:
 
     def _name(self, video: int, first: int, last: int) -> str:
         """What a part is called on disk: another name when the file or a setting is another."""
-        settings = (self.videos[video].identity(), self.size, self.channels, self.fps, self.every,
+        settings = (self._identities[video], self.size, self.channels, self.fps, self.every,
                     self.background, first, last)
         return hashlib.sha256(repr(settings).encode()).hexdigest()[:32]
 

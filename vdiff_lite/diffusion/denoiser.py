@@ -147,6 +147,11 @@ def frame_shape(net: nn.Module) -> tuple | None:
     return (config.in_channels, *config.size) if known else None
 
 
+def condition_width(net: nn.Module) -> int:
+    """How many numbers a network is told beside each frame, by its `config`; 0 where that does not say."""
+    return getattr(getattr(net, "config", None), "condition", 0)
+
+
 def require_hooks(denoiser: Denoiser, what: str) -> None:
     """Raise ValueError unless the denoiser's network accepts a hook."""
     if not denoiser.takes_hooks:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vdiff_lite.checks import number
-from vdiff_lite.diffusion.denoiser import Denoiser, DenoiserWrapper, per_frame
+from vdiff_lite.diffusion.denoiser import Denoiser, DenoiserWrapper, condition_width, per_frame
 
 
 class clip_denoised(DenoiserWrapper):
@@ -70,12 +70,12 @@ class conditioned(DenoiserWrapper):
     def __init__(self, denoiser: Denoiser, condition: Tensor, weight: float = 1.0):
         super().__init__(denoiser)
         number(weight=weight)
-        width = getattr(getattr(denoiser.net, "config", None), "condition", 0)
+        width = condition_width(denoiser.net)
         if condition.ndim != 3 or condition.shape[2] != width:
             told = f"this network is told (b, f, {width})" if width else "this network is told nothing; " \
                    "train one with VideoUNetConfig(condition=n), on clips that come with a condition"
             raise ValueError(f"condition has shape {tuple(condition.shape)}; {told}")
-        self.condition, self.weight = condition, weight
+        self.condition, self.weight = condition.to(denoiser.device), weight
         self.takes_hooks = self.takes_hooks and weight == 1  # a hook would meet both branches at once
 
     def forward(self, xt: Tensor, t: Tensor, positions: Tensor | None = None, **model_kwargs) -> Tensor:

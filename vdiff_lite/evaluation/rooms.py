@@ -1,16 +1,18 @@
 """How true a made walk is: pixels that the given frames have seen, the heading, the look-away test."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Generator, Tensor
 
-from vdiff_lite.data.raycaster import render
+from vdiff_lite.data.raycaster import pixel_centers, ray_directions, render
 from vdiff_lite.data.rooms import Rooms, RoomTruth, look_round, room_maps, told, walk
 from vdiff_lite.diffusion.denoiser import Denoiser, Method
 from vdiff_lite.diffusion.guidance import condition_on_past
 from vdiff_lite.diffusion.samplers import ddim
+from vdiff_lite.evaluation.video_metrics import decibels
 from vdiff_lite.rollout import rollout
 
 NEAR = 0.15  # cells: two depths that differ by less are of the same wall
@@ -22,13 +24,13 @@ def seen_pixels(truth: RoomTruth, k: int, size: tuple) -> Tensor:
     A pixel shows a point of a wall, of the floor or of the ceiling. It is seen from another pose when it lies
     in the field of view there, and no wall stands before it. size: (h, w) of a frame.
     """
-    h, w = size
-    rows, columns = (((torch.arange(n, device=truth.poses.device) + 0.5) / n * 2 - 1) for n in (h, w))
+    w = size[1]
+    rows, columns = (pixel_centers(n, truth.poses.device) for n in size)
     forward = torch.minimum(truth.depth[..., None, :], 0.5 / rows.abs()[:, None])  # (b, f, h, w)
     height = rows.abs()[:, None] * forward
     x, y, heading = (value[..., None, None] for value in truth.poses.unbind(-1))
-    point_x = x + forward * (heading.cos() - columns * heading.sin())
-    point_y = y + forward * (heading.sin() + columns * heading.cos())
+    along_x, along_y = ray_directions(heading, columns)
+    point_x, point_y = x + forward * along_x, y + forward * along_y
     seen = torch.zeros_like(point_x, dtype=torch.bool)
     for j in range(k):
         px, py, angle = (value[:, None, None, None] for value in truth.poses[:, j].unbind(-1))
@@ -60,11 +62,6 @@ def heading_error(frames: Tensor, truth: RoomTruth, widest: float = 30.0) -> Ten
     return angles[torch.stack(errors).argmin(0)]
 
 
-def decibels(error: Tensor) -> Tensor:
-    """Mean squared error of pixels in [-1, 1] -> PSNR, in dB."""
-    return -10 * (error / 4).log10()
-
-
 def continue_walks(denoiser: Denoiser, clips: int = 32, past: int = 5, frames: int = 11, steps: int = 25,
                    seed: int = 0) -> list[dict]:
     """A network continues walks through maps it has never seen, told the actions and not told.
@@ -82,8 +79,7 @@ def continue_walks(denoiser: Denoiser, clips: int = 32, past: int = 5, frames: i
     ways = {"told": draw(condition=batch.condition), "not told": draw(),
             "last frame": context[:, :, -1:].expand(-1, -1, frames, -1, -1)}
     seen = seen_pixels(batch.truth, past, size)[:, past:]
-    rest = RoomTruth(batch.truth.maps, batch.truth.poses[:, past:], batch.truth.depth[:, past:],
-                     batch.truth.actions[:, past:])
+    rest = replace(batch.truth, poses=batch.truth.poses[:, past:])
     rows = []
     for way, made in ways.items():
         error = (made.clamp(-1, 1) - true[:, :, past:]).square().mean(1)

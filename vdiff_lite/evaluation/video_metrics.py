@@ -17,7 +17,12 @@ def psnr(clip: Tensor, truth: Tensor) -> Tensor:
     """
     if clip.shape != truth.shape:
         raise ValueError(f"clip {tuple(clip.shape)} and truth {tuple(truth.shape)} differ in shape")
-    return 10 * torch.log10(4 / reduce((clip - truth) ** 2, "b c f h w -> b f", "mean"))
+    return decibels(reduce((clip - truth) ** 2, "b c f h w -> b f", "mean"))
+
+
+def decibels(error: Tensor) -> Tensor:
+    """Mean squared error of pixels that span [-1, 1], as PSNR in dB."""
+    return 10 * torch.log10(4 / error)
 
 
 def ssim(clip: Tensor, truth: Tensor) -> Tensor:

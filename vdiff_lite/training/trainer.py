@@ -17,7 +17,7 @@ from vdiff_lite.checks import clips, memory, number
 from vdiff_lite.data.batch import ClipSource
 from vdiff_lite.data.bouncing_digits import BouncingDigits
 from vdiff_lite.data.rooms import Rooms
-from vdiff_lite.diffusion.denoiser import Denoiser, frame_shape
+from vdiff_lite.diffusion.denoiser import Denoiser, condition_width, frame_shape
 from vdiff_lite.diffusion.losses import draw_noise_levels, errors_by_level, mean_error, v_errors
 from vdiff_lite.diffusion.samplers import noise_like
 from vdiff_lite.diffusion.schedule import NoiseSchedule
@@ -78,7 +78,7 @@ class Trainer:
         first = data.with_frames(1).sample(1, Generator().manual_seed(0))
         self.sample_shape = (first.video.shape[1], *first.video.shape[3:])
         clips(frame_shape(net) or self.sample_shape, data=first.video)
-        width = getattr(getattr(net, "config", None), "condition", 0)
+        width = condition_width(net)
         self.is_told = width > 0
         if self.is_told and (first.condition is None or first.condition.shape[2] != width):
             brings = "none" if first.condition is None else f"one of {first.condition.shape[2]} numbers"
