@@ -174,8 +174,9 @@ def test_code_is_clean():
 
 
 LIBRARY = sorted((ROOT / "vdiff_lite").rglob("*.py"))
-ORDER = ["checks", "files", "exercises", "data", "diffusion", "device", "models", "checkpoint", "training", "rollout",
-         "methods", "evaluation", "viz", "export", "commands", "cli", "__main__"]  # the order of the chapters
+# The order of the chapters.
+ORDER = ["checks", "files", "exercises", "data", "diffusion", "device", "models", "checkpoint", "training",
+         "rollout", "methods", "evaluation", "viz", "export", "commands", "cli", "__main__"]
 
 
 def code_lines(text):
