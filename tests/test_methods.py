@@ -257,6 +257,33 @@ def test_cached_features_are_computed_once(small_denoiser):
         assert cache.nfe == 3  # levels 1000 and 750; 500 and 250 lie outside the fraction
 
 
+def test_injected_statistics_are_those_of_the_past(small_denoiser):
+    past, xt, t, seen = clip(2), clip(5, 1), torch.tensor([500]), {}
+    injected = injection(small_denoiser, past, "encoder", prepend=False, source="clean", statistics=True)
+    hook, features = injected._blending(cached := injected.cache.at(0)), {}
+
+    def watch(site, feature):
+        features[site] = feature
+        return seen.setdefault(site, hook(site, feature))
+
+    with torch.no_grad():
+        small_denoiser(xt, t, hook=watch)
+    site = next(name for name in seen if name.startswith("encoder") and torch.is_tensor(seen[name]))
+    spread_and_mean = lambda x: torch.stack(torch.std_mean(x.transpose(0, 1).flatten(1), dim=1))
+    before, after, past_ones = (spread_and_mean(x[site]) for x in (features, seen, cached))
+    torch.testing.assert_close(after, past_ones, rtol=2e-2, atol=2e-2)
+    assert not torch.allclose(before, past_ones, rtol=2e-2, atol=2e-2)
+
+
+def test_fresh_features_have_another_noise_at_every_step(small_denoiser):
+    past, xt, t = clip(2), clip(5, 1), torch.tensor([500])
+    with torch.no_grad():
+        fresh, same = (injection(small_denoiser, past, source=source) for source in ("fresh", "same"))
+        assert not torch.equal(fresh(xt, t), fresh(xt, t))
+        assert torch.equal(same(xt, t), same(xt, t))
+    assert (fresh.cache.nfe, same.cache.nfe) == (2, 1)
+
+
 def test_injection_stops_after_its_fraction(small_denoiser):
     past, xt = clip(2), clip(5, 1)
     cache = FeatureCache(small_denoiser, past)
@@ -276,7 +303,10 @@ def test_injection_stops_after_its_fraction(small_denoiser):
     (dict(sites=("decoder",)), "prepend=False"), (dict(sites=("decoder.0",)), "prepend=False"),
     (dict(sites=("nowhere",)), "nowhere"), (dict(sites=()), "nothing"),
     (dict(sites=("encoder.7",), prepend=False), r"encoder.7; .* encoder.0.temporal"),
-    (dict(sites=("middle.0",), prepend=False), "middle.0; ")])
+    (dict(sites=("middle.0",), prepend=False), "middle.0; "),
+    (dict(statistics=True), "statistics=True is for"),
+    (dict(sites="attention", prepend=False, statistics=True), "statistics=True is for"),
+    (dict(sites="input", prepend=False, statistics=True), "statistics=True is for")])
 def test_bad_settings_of_injection(small_denoiser, options, message):
     with pytest.raises(ValueError, match=message):
         injection(small_denoiser, clip(2), **options)

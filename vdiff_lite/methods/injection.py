@@ -32,6 +32,7 @@ class FeatureCache:
     def __init__(self, denoiser: Denoiser, past: Tensor, generator: Generator | None = None):
         require_hooks(denoiser, "injection")
         self.denoiser, self.past, self.nfe, self._cached = denoiser, past, 0, {}
+        self.generator = generator
         self.noise = noise_like(past, generator)
 
     def input(self, t: int) -> Tensor:
@@ -41,14 +42,21 @@ class FeatureCache:
 
     def at(self, t: int) -> dict:
         if t not in self._cached:
-            features = {}
-            with torch.no_grad():
-                self.denoiser(self.input(t), noise_level(self.past, t), hook=features.setdefault)
-            self.nfe += 1
-            self._cached[t] = features
+            self._cached[t] = self.fresh(t, self.input(t))
             if len(self._cached) > LEVELS_KEPT:
                 del self._cached[next(iter(self._cached))]
         return self._cached[t]
+
+    def fresh(self, t: int, noised: Tensor | None = None) -> dict:
+        """The features at level t with noise of their own, drawn now; not cached."""
+        if noised is None:
+            noise = noise_like(self.past, self.generator)
+            noised = self.denoiser.schedule.add_noise(self.past, noise_level(self.past, t), noise)
+        features = {}
+        with torch.no_grad():
+            self.denoiser(noised, noise_level(self.past, t), hook=features.setdefault)
+        self.nfe += 1
+        return features
 
 
 class injection(DenoiserWrapper):
@@ -56,6 +64,7 @@ class injection(DenoiserWrapper):
 
         prepend:  keys <- [keys of the past, keys],  values likewise: the new frames attend to the old ones
         blend:    f_a <- (1 - lam) f_a + lam f_past,  a: the k frames of the overlap, lam = blend
+        statistics:  f <- (1 - lam) f + lam (mean_past + std_past (f - mean_f) / std_f), all frames
 
     past: (b, c, k, h, w) in [-1, 1], the first k frames of the window;  sites: names that a hook sees, or
     groups of them:
@@ -65,7 +74,10 @@ class injection(DenoiserWrapper):
       "attention"                     both
     prepend: keys and values of the past stand in front of the window's own, and only the new frames pass
     through the network: (F - k) / F of an evaluation.  source: "clean" - the past at t = 0, one evaluation a
-    window - or "same", the past at the sampler's level noised from `generator`, one a step.  fraction: the
+    window - "same", the past at the sampler's level with one noise for all levels, or "fresh", with another
+    noise at every step (both drawn from `generator`; one evaluation a step).  statistics: instead of values,
+    outputs of stages get the mean and spread of the past's in each channel, over all its frames and pixels
+    (as in style transfer, Huang and Belongie 2017, "AdaIN"; blend only).  fraction: the
     part of the trajectory, from pure noise down, in which features are injected; then the window goes on with
     the noised past at its input. cache: a FeatureCache to reuse.  blend = 0 injects nothing, bit for bit.
     Raises ValueError for a denoiser without hooks, an unknown site or source, a blend or fraction outside 0
@@ -74,16 +86,19 @@ class injection(DenoiserWrapper):
 
     def __init__(self, denoiser: Denoiser, past: Tensor, sites: str | tuple = ("attention",),
                  blend: float = 1.0, prepend: bool = True, source: str = "clean", fraction: float = 1.0,
-                 cache: FeatureCache | None = None, generator: Generator | None = None):
+                 statistics: bool = False, cache: FeatureCache | None = None,
+                 generator: Generator | None = None):
         super().__init__(denoiser)
         require_hooks(denoiser, "injection")
         if prepend:
             require_positions(denoiser, "injection with prepend=True")
         sites = (sites,) if isinstance(sites, str) else tuple(sites)
         number(0, 1, blend=blend, fraction=fraction)
-        one_of(("clean", "same"), source=source)
+        one_of(("clean", "same", "fresh"), source=source)
         one_of((True, False), prepend=prepend)
+        one_of((True, False), statistics=statistics)
         self.past, self.sites, self.blend, self.prepend, self.source = past, sites, blend, prepend, source
+        self.statistics = statistics
         self.cache = cache or FeatureCache(denoiser, past, generator)
         self.stop = round((1 - fraction) * denoiser.schedule.num_timesteps)
         self.takes_hooks = False
@@ -91,6 +106,9 @@ class injection(DenoiserWrapper):
         if prepend and (blend != 1 or outputs):
             raise ValueError(f"prepend=True puts keys and values in front, whole: sites={sites} with "
                              f"blend={blend} wants prepend=False")
+        if statistics and (prepend or set(outputs) != set(sites) or "input" in sites):
+            raise ValueError(f"statistics=True is for outputs of stages: sites={sites} must be among "
+                             f"{', '.join(OUTPUTS[1:])}, with prepend=False")
 
     def forward(self, xt: Tensor, t: Tensor, **model_kwargs) -> Tensor:
         level, known, k = int(t.max()), self.past.to(xt), self.past.shape[2]
@@ -99,14 +117,35 @@ class injection(DenoiserWrapper):
             return torch.cat([known, new], dim=2)
         if self.blend == 0:
             return self.inner(xt, t, **model_kwargs)
-        cached = self.cache.at(0 if self.source == "clean" else level) if self.sites != ("input",) else {}
+        cached = self._features(level) if self.sites != ("input",) else {}
         if self.prepend:
             hook, positions = _prepending(cached, self._matches), torch.arange(k, xt.shape[2])
             levels = per_frame(t, xt.shape[0], xt.shape[2])[:, k:]
             new = self.inner(xt[:, :, k:], levels, hook=hook, positions=positions, **model_kwargs)
             return torch.cat([known, new], dim=2)
         shown = self._with_input(xt, level, self.blend) if "input" in self.sites else xt
-        return self.inner(shown, t, hook=_blending(cached, self._matches, self.blend), **model_kwargs)
+        return self.inner(shown, t, hook=self._blending(cached), **model_kwargs)
+
+    def _features(self, level: int) -> dict:
+        if self.source == "fresh":
+            return self.cache.fresh(level)
+        return self.cache.at(0 if self.source == "clean" else level)
+
+    def _blending(self, cached: dict) -> Callable:
+        def blended(own, old):
+            if self.statistics:
+                return torch.lerp(own, _with_statistics(own, old), self.blend)
+            n = old.shape[2]
+            return torch.cat([torch.lerp(own[:, :, :n], old, self.blend), own[:, :, n:]], dim=2)
+
+        def hook(site, feature):
+            if not self._matches(site, isinstance(feature, tuple)):
+                return feature
+            if isinstance(feature, tuple):
+                return tuple(map(blended, feature, cached[site]))
+            return blended(feature, cached[site])
+
+        return hook
 
     def _with_input(self, xt: Tensor, level: int, lam: float) -> Tensor:
         k = self.past.shape[2]
@@ -139,16 +178,8 @@ def _prepending(cached: dict, matches: Callable) -> Callable:
     return hook
 
 
-def _blending(cached: dict, matches: Callable, blend: float) -> Callable:
-    def blended(own, old):
-        n = old.shape[2]
-        return torch.cat([torch.lerp(own[:, :, :n], old, blend), own[:, :, n:]], dim=2)
-
-    def hook(site, feature):
-        if not matches(site, isinstance(feature, tuple)):
-            return feature
-        if isinstance(feature, tuple):
-            return tuple(map(blended, feature, cached[site]))
-        return blended(feature, cached[site])
-
-    return hook
+def _with_statistics(own: Tensor, old: Tensor) -> Tensor:
+    """A feature (b, c, f, h, w) with each channel's mean and spread those of another; any frames."""
+    (own_std, own_mean), (old_std, old_mean) = (
+        torch.std_mean(x, dim=(2, 3, 4), keepdim=True, correction=0) for x in (own, old))
+    return old_mean + old_std * (own - own_mean) / (own_std + 1e-6)
