@@ -76,7 +76,7 @@ class injection(DenoiserWrapper):
     through the network: (F - k) / F of an evaluation.  source: "clean" - the past at t = 0, one evaluation a
     window - "same", the past at the sampler's level with one noise for all levels, or "fresh", with another
     noise at every step (both drawn from `generator`; one evaluation a step).  statistics: instead of values,
-    outputs of stages get the mean and spread of the past's in each channel, over all its frames and pixels
+    outputs of stages get the mean and deviation of the past's in each channel, over all its frames and pixels
     (as in style transfer, Huang and Belongie 2017, "AdaIN"; blend only).  fraction: the
     part of the trajectory, from pure noise down, in which features are injected; then the window goes on with
     the noised past at its input. cache: a FeatureCache to reuse.  blend = 0 injects nothing, bit for bit.
@@ -179,7 +179,7 @@ def _prepending(cached: dict, matches: Callable) -> Callable:
 
 
 def _with_statistics(own: Tensor, old: Tensor) -> Tensor:
-    """A feature (b, c, f, h, w) with each channel's mean and spread those of another; any frames."""
+    """A feature (b, c, f, h, w) with each channel's mean and deviation those of another; any frames."""
     (own_std, own_mean), (old_std, old_mean) = (
         torch.std_mean(x, dim=(2, 3, 4), keepdim=True, correction=0) for x in (own, old))
     return old_mean + old_std * (own - own_mean) / (own_std + 1e-6)
