@@ -37,6 +37,13 @@ def terms(glossary):
     return sorted(found, key=len, reverse=True)
 
 
+def forms_of(term):
+    """A pattern of how a term may stand in a text."""
+    first = term[0]
+    return FORMS.get(term) or (f"[{first.upper()}{first.lower()}]" if first.isalpha() else re.escape(first)
+                               ) + re.escape(term[1:]) + "s?"
+
+
 def link_terms(notebooks, glossary):
     """Link in place, in the chapters of {file name: notebook as a dict}, read in their order."""
     open_terms = terms(glossary)
@@ -53,11 +60,8 @@ def link_terms(notebooks, glossary):
 
 def link_first(text, term):
     """The text with the first free occurrence of a term as a link, or None where there is none."""
-    first = term[0]
-    forms = FORMS.get(term) or (f"[{first.upper()}{first.lower()}]" if first.isalpha() else re.escape(first)
-                                ) + re.escape(term[1:]) + "s?"
     taken = [match.span() for match in PROTECTED.finditer(text)]
-    for match in re.finditer(rf"(?<![\w`-])(?:{forms})(?![\w`-])", text):
+    for match in re.finditer(rf"(?<![\w`-])(?:{forms_of(term)})(?![\w`-])", text):
         if "\n" not in match.group() and not any(a < match.end() and match.start() < b for a, b in taken):
             return f"{text[:match.start()]}{{term}}`{match.group()} <{term}>`{text[match.end():]}"
     return None
