@@ -106,6 +106,17 @@ def test_fractional_history_noises_the_past_and_passes_its_level():
     assert torch.equal(x[:1, :, :2], past)
 
 
+@pytest.mark.parametrize("weight, levels", [(1, [20]), (1.5, [20, 1000])])
+def test_stabilized_history_is_a_little_noisy_and_the_network_told_so(weight, levels):
+    recorder, past, xt = Recorder(), clip(2), clip(5, 1)
+    made = history_guidance(recorder, past, weight, level=20)(xt, torch.tensor([700]))
+    [(x, t)] = recorder.inputs
+    assert t.tolist() == [[level, level, 700, 700, 700] for level in levels]
+    noise = recorder.schedule.eps_from_x0(xt[:, :, :2], torch.tensor([[700, 700]]), past)
+    torch.testing.assert_close(x[:1, :, :2], recorder.schedule.add_noise(past, torch.tensor([[20, 20]]), noise))
+    assert torch.equal(made[:, :, :2], past)
+
+
 def test_fractional_history_by_hand(small_denoiser):
     past, xt, t = clip(2), clip(5, 1), torch.tensor([500])
     noise = small_denoiser.schedule.eps_from_x0(xt[:, :, :2], t[:, None].expand(1, 2), past)
