@@ -113,7 +113,8 @@ def test_stabilized_history_is_a_little_noisy_and_the_network_told_so(weight, le
     [(x, t)] = recorder.inputs
     assert t.tolist() == [[level, level, 700, 700, 700] for level in levels]
     noise = recorder.schedule.eps_from_x0(xt[:, :, :2], torch.tensor([[700, 700]]), past)
-    torch.testing.assert_close(x[:1, :, :2], recorder.schedule.add_noise(past, torch.tensor([[20, 20]]), noise))
+    noisy_past = recorder.schedule.add_noise(past, torch.tensor([[20, 20]]), noise)
+    torch.testing.assert_close(x[:1, :, :2], noisy_past)
     assert torch.equal(made[:, :, :2], past)
 
 
