@@ -69,7 +69,7 @@ lint: .venv/ready  ## check the code with ruff
 	@$(BIN)/ruff check .
 
 environment: .venv/ready  ## write environment.yml from pyproject.toml
-	@$(BIN)/pyproject2conda yaml -e book -e dev -e bench --name vdiff --python-include "python>=3.11,<3.12" --no-header > environment.yml
+	@$(BIN)/pyproject2conda yaml -e book -e dev -e bench --name vdiff --python-include "python~=3.11" --req "-e ." --no-header > environment.yml
 
 clean:  ## remove what the build made
 	@rm -rf book/_build book/notebooks book/_mathjax book/_web_built

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from opened import ROOT
 
 spec = importlib.util.spec_from_file_location("repository", ROOT / "book" / "_ext" / "repository.py")
@@ -92,3 +93,11 @@ def test_without_an_address_there_are_words_and_no_buttons(tmp_path):
         assert "report them in the issue tracker of the repository that this book came with" in html, page
         assert not re.search(r"colab\.research|mybinder|github.com/None|issues/new", html), page
         assert "launch-buttons" not in html and "source-buttons" not in html
+
+
+def test_binder_installs_the_package_and_the_python_of_the_environment():
+    """repo2docker, which Binder runs, reads a Python version in the form python=3.11 alone (2026.4.0)."""
+    needs = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert [need for need in needs if re.fullmatch(r"python=3\.\d+", str(need))]
+    assert "-e ." in needs[-1]["pip"]
+    assert not [name for name in ("binder", ".binder") if (ROOT / name).exists()]  # would be read instead
