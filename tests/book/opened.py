@@ -82,7 +82,7 @@ def browsing(profile):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
-    driver.set_script_timeout(60)
+    driver.set_script_timeout(300)  # axe-core on the longest page, beside other programs
     driver.spare = driver.current_window_handle  # stays empty
     driver.switch_to.new_window("tab")
     try:
