@@ -16,18 +16,19 @@
 # %% [markdown]
 # # 1. Videos as tensors
 #
-# **What does a network see when it looks at a video - and how can we make endless video with the truth known for every frame?**
+# **What does a network see when it looks at a video, and how can we make endless video with the truth known for every frame?**
 #
-# We build the world of this book: a digit that bounces in a box. It is small enough for a laptop and exact enough
-# to measure a model against: after two frames, the whole future is determined.
+# We build the world of this book: a digit that bounces in a box. It is small enough for a laptop, and we know everything
+# about it. After two frames the whole future is nearly always determined, so a model can be checked against it.
 #
 # *Time to run: about ten seconds on two CPU cores, and the same on a GPU, which has nothing to do here.*
 
 # %% [markdown]
-# **You will learn** how a clip is laid out in memory and in which range; how to draw a digit between pixels; how to fold a
-# straight line back at the walls; what ground truth is good for.
+# **You will learn** how a clip is laid out in memory, in which range, and how to get it from and to a file; what a 2-D
+# convolution can and cannot see of a video; how to draw a digit between pixels; how to fold a straight line back at the
+# walls; what ground truth is good for.
 #
-# **You need** basic Python and a first acquaintance with tensors.
+# **You need** basic Python and a first acquaintance with tensors and convolutions.
 
 # %%
 import matplotlib.pyplot as plt
@@ -37,6 +38,7 @@ from einops import rearrange
 import vdiff_lite as vd
 from vdiff_lite import viz
 from vdiff_lite.data.bouncing_digits import centroid, draw, glyphs
+from vdiff_lite.exercises import check
 from vdiff_lite.viz import sliders
 
 generator = torch.Generator().manual_seed(1)
@@ -61,41 +63,86 @@ print(f"a batch of 16: {16 * 4 * numbers}")
 # %% [markdown]
 # ## The convention
 #
-# Throughout the book a batch of clips is one tensor `(b, c, f, h, w)`: batch, channel, frame, height, width. Values lie
-# in $[-1, 1]$: black is $-1$, white is $1$. Noise has mean 0 and variance 1, so it is on the same scale as the data.
+# Throughout the book a batch of *clips* is one tensor `(b, c, f, h, w)`: batch, channel, frame, height, width. Letters in
+# `this type` are axes and code. Letters in italics are mathematics, and {doc}`../notation` has them all.
 #
-# Layers disagree about the layout they want, and `einops` lets us state it in words instead of counting axes. A 2D
-# convolution wants frames as a batch of images. Attention along time wants each spatial position as a sequence.
+# Values lie in $[-1, 1]$: black is $-1$, white is $1$. The noise of chapter 2 has mean 0 and variance 1, so it is on the
+# same scale as the data. Files hold whole numbers from 0 to 255 (`uint8`). To read them, divide by 127.5 and subtract 1.
+# To write them, do the reverse, but first *clamp*: set what lies outside the range to its nearest end. A `uint8` keeps only
+# the last eight bits of a number, so 261 *wraps* around to 5, and a pixel that is a little too white turns black.
 
 # %% tags=["nbval-check-output"]
-as_images = rearrange(finished.video, "b c f h w -> (b f) c h w")
-as_sequences = rearrange(finished.video, "b c f h w -> (b h w) f c")
-print("images   ", tuple(as_images.shape))
-print("sequences", tuple(as_sequences.shape))
+estimate = torch.tensor([-1.05, -1.0, 0.0, 1.0, 1.05])  # a network may overshoot the range
+as_integers = ((estimate + 1) * 127.5).round().int()
+print("whole numbers       ", as_integers.tolist())
+print("as uint8            ", as_integers.to(torch.uint8).tolist())
+print("clamped, then uint8 ", as_integers.clamp(0, 255).to(torch.uint8).tolist())
+
+# %% [markdown]
+# ## What a 2-D convolution cannot learn
+#
+# Layers want their own layouts. `einops` lets us state a layout in words instead of counting axes. A 2-D convolution wants
+# images. A clip can be given to it in two ways: its frames as a batch of images, or as the channels of one image.
+
+# %% tags=["nbval-check-output"]
+video = finished.video
+one_by_one, all_at_once = torch.nn.Conv2d(1, 1, 3, padding=1), torch.nn.Conv2d(16, 16, 3, padding=1)
+
+
+def frames_as_batch(video):
+    images = rearrange(video, "b c f h w -> (b f) c h w")
+    return rearrange(one_by_one(images), "(b f) c h w -> b c f h w", f=16)
+
+
+def frames_as_channels(video):
+    return rearrange(all_at_once(rearrange(video, "b 1 f h w -> b f h w")), "b f h w -> b 1 f h w")
+
+
+changed, delayed = video.clone(), video.roll(1, dims=2)
+changed[:, :, 8] = 0
+for layer in (frames_as_batch, frames_as_channels):
+    differs = (layer(changed) - layer(video)).abs().amax(dim=(0, 1, 3, 4)) > 1e-6
+    commutes = torch.allclose(layer(delayed), layer(video).roll(1, dims=2), atol=1e-5)
+    print(f"{layer.__name__:18}  change frame 8: {differs.sum():2} frames of the output change;", end="  ")
+    print(f"a delayed clip gives the output delayed: {commutes}")
+
+# %% [markdown]
+# With *frames as batch* each frame is processed alone. Such a network cannot learn anything that takes two frames: speed,
+# direction, or that all frames show the same digit. With *frames as channels* every frame reaches every other, but each has
+# weights of its own. What the layer learns about frames 3 and 4 says nothing about frames 4 and 5: it cannot learn one law of
+# motion that holds at all times. And it takes 16 frames, no more and no fewer.
+#
+# What we want is one rule with the same weights at every time. Attention along time is such a rule (chapter 3). It wants each
+# spatial position as a sequence of frames:
+
+# %% tags=["nbval-check-output"]
+print("images   ", tuple(rearrange(video, "b c f h w -> (b f) c h w").shape))
+print("sequences", tuple(rearrange(video, "b c f h w -> (b h w) f c").shape))
 
 # %% [markdown]
 # ## Build it: a digit between pixels
 #
-# The digits are the UCI set that scikit-learn ships: 8 by 8 pixels, 1,797 of them, by 13 people. Each image of a digit is one
-# *glyph sample*. `glyphs` enlarges them and centers each on its centroid, the center of mass of its brightness.
-
-# %%
-images, labels = glyphs(digit_size=12, split="train")
-tuple(images.shape), tuple(glyphs(12, "test")[0].shape)
+# The digits are the UCI set that scikit-learn ships, images of 8 by 8 pixels, filled in on paper forms by different people.
+# Each image of a digit is one *glyph sample*. `glyphs` enlarges them and centers each on its *centroid*, the center of mass
+# of its brightness. Here is one glyph sample of each digit.
 
 # %% mystnb={"image": {"alt": "Ten handwritten digits in a row, zero to nine, white on black."}, "figure": {"caption": "One glyph sample of each digit."}}
+images, labels = glyphs(digit_size=12, split="train")
+print(len(images), "glyph samples for training,", len(glyphs(12, "test")[0]), "for tests")
 one_each = torch.stack([images[(labels == n).nonzero()[0, 0]] for n in range(10)])
 plt.figure(figsize=(9, 1))
 plt.imshow(rearrange(one_each, "n h w -> h (n w)"), cmap="gray")
 plt.axis("off");
 
 # %% [markdown]
-# The digit may stand anywhere, not only on whole pixels. Linear interpolation does it, and it factors into one matrix
-# per axis. With $c$ the corner's coordinate,
+# The digit may stand anywhere, not only on whole pixels. Linear interpolation does that, with one matrix per axis. Let
+# $(p_y, p_x)$ be the position of the upper left corner of the glyph $G$. Then
 #
-# $$\text{frame} = A_y \, G \, A_x^\top, \qquad A_{ij} = \max(0,\; 1 - |\,i - j - c\,|). \tag{1}$$
+# $$\text{frame} = A_y \, G \, A_x^\top, \qquad A_{ij} = \max(0,\; 1 - |\,i - j - p\,|). \tag{1}$$
 #
-# Row $i$ of the frame takes from row $j$ of the glyph $G$ according to how near $j + c$ lies to $i$: the tent function.
+# Row $i$ of the frame takes from row $j$ of the glyph, more the nearer $j + p$ lies to $i$. Drawn over $i$, the weight has the
+# shape of a tent. Below, the corner of the
+# glyph lies between pixels along both axes.
 
 # %%
 def tent_matrix(corner, glyph_size, size):
@@ -117,9 +164,9 @@ plt.imshow(frame, cmap="gray")
 plt.axis("off");
 
 # %% [markdown]
-# The tent has two properties that we will rely on. The weights along $i$ sum to 1, so the total intensity (the sum of the
-# brightness over all pixels) is kept. And the center of mass moves by exactly $c$. So the centroid of the pixels *is* the
-# position, without any rounding.
+# Two properties of the tent matter. The weights of one glyph row sum to 1 over the rows of the frame, so the total intensity
+# (the sum of the brightness over all pixels) is kept. And the centroid moves exactly as the corner does. So the position can be
+# measured from the pixels without rounding error.
 
 # %% tags=["nbval-check-output"]
 moved = centroid(draw_by_hand(one_each[3], torch.tensor([9.75, 2.25]))) - centroid(frame)
@@ -130,10 +177,12 @@ print("centroid moved by", moved, "- expected", expected)
 # %% [markdown]
 # ## Build it: bouncing
 #
-# A ball between two walls at $0$ and $L$ moves in a straight line in a world of mirrors. So let it fly through the walls and
-# fold the line back,
+# A ball between walls at $0$ and $L$ bounces as if it flew straight on in a world of mirrors. So let it fly through the walls,
+# and fold the line back. With $\Delta p$ the displacement per frame,
 #
-# $$p(f) = \operatorname{tri}(p_0 + v f), \qquad \operatorname{tri}(u) = L - \big|\, (u \bmod 2L) - L \,\big|. \tag{2}$$
+# $$p(f) = \operatorname{tri}(p_0 + f\,\Delta p), \qquad \operatorname{tri}(u) = L - \big|\, (u \bmod 2L) - L \,\big|. \tag{2}$$
+#
+# The figure shows both coordinates of a corner: straight lines that the walls fold back.
 
 # %%
 def fold(u, L):
@@ -149,20 +198,18 @@ viz.plot_lines(axis, f, {"y (row)": path[:, 0], "x (column)": path[:, 1]})
 axis.set(xlabel="frame f", ylabel="corner (pixels)");
 
 # %% [markdown]
-# Put the two together and we have a clip.
+# Draw the glyph at these positions, and we have a clip: our 3 moves down and to the left.
 
-# %%
+# %% mystnb={"image": {"alt": "A film strip of sixteen frames: a three moves down and to the left."}, "figure": {"caption": "Our clip: the glyph drawn at the positions of the first 16 frames."}}
 by_hand = torch.stack([draw_by_hand(one_each[3], corner) for corner in path[:16]])
 by_hand = rearrange(2 * by_hand - 1, "f h w -> 1 f h w")
-
-# %% mystnb={"image": {"alt": "A film strip of sixteen frames: a three moves down and to the left."}, "figure": {"caption": "Our clip."}}
 viz.film_strip([by_hand], ["by hand"]);
 
 # %% [markdown]
 # ## Meet the twin
 #
-# By *twin* this book means the library's version of what we have just built by hand: both must give the same numbers.
-# Here the library draws whole batches at once: same tent matrices, same fold, `(b, n, f)` of them in two matrix products.
+# The library's version of what a chapter builds by hand is called its *twin*. Both must give the same numbers. The library
+# draws whole batches at once, with the same tent matrices and the same fold.
 
 # %%
 twin = draw(one_each[3][None, None], path[None, None, :16], size=32)
@@ -179,7 +226,8 @@ for name in ("positions", "velocities", "labels"):
     print(f"{name:10}", tuple(getattr(batch.truth, name).shape))
 
 # %% [markdown]
-# Is the truth true? Measure the centroid of the pixels and compare; then check that the fold of equation 2 conserves speed.
+# Is the truth true? We measure the centroid of the pixels and compare it with `positions`. Then we check that the fold of
+# equation 2 conserves speed.
 
 # %% tags=["nbval-check-output"]
 measured = centroid((batch.video[:, 0] + 1) / 2)
@@ -190,8 +238,8 @@ print("slowest and fastest: %.2f %.2f pixels per frame" % (speed.min(), speed.ma
 torch.testing.assert_close(speed, speed[:, :, :1].expand_as(speed))
 
 # %% [markdown]
-# The same seed gives the same bytes. And no glyph sample is in both splits: they come from different forms, filled in by
-# different people (but for one person at most, as far as can be told: `data/README.md`).
+# The same seed gives the same bytes. And no glyph sample is in both splits: those for tests come from other forms, filled in by
+# other people (except for one person at most, as far as can be told: `data/README.md`).
 
 # %%
 again = vd.BouncingDigits().sample(256, torch.Generator().manual_seed(2))
@@ -203,8 +251,8 @@ assert not train & test
 # %% [markdown]
 # ## Play
 #
-# How fast may a digit be before its frames stop overlapping? Move the slider and watch. The book stays between 0.5 and 1.5
-# pixels per frame.
+# How fast may a digit be before it no longer overlaps itself in the next frame? Move the slider and watch. In this book digits
+# move between 0.5 and 1.5 pixels per frame.
 
 # %%
 speeds = [0.25, 0.5, 1.0, 1.5, 2.5, 4.0]
@@ -214,7 +262,8 @@ pictures = sliders.clip_pictures(fast)
 sliders.picture_slider(pictures, speeds, "speed, pixels per frame", "A digit bounces in a box.", start=2)
 
 # %% [markdown]
-# Two digits are the harder setting: they hide each other, and a model must remember what it cannot see.
+# Two digits are harder. Where they overlap, the brighter pixel is shown, and one digit can hide the other: a model must remember
+# what it cannot see.
 
 # %% mystnb={"image": {"alt": "A film strip in which two digits cross and cover each other for a few frames."}, "figure": {"caption": "Two digits. Where they overlap, the brighter pixel is shown."}}
 two = vd.BouncingDigits(num_digits=2).sample(1, torch.Generator().manual_seed(3))
@@ -223,55 +272,102 @@ viz.film_strip(two.video, ["two digits"]);
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# What if we had rounded positions to whole pixels? On one frame nobody can tell. Along time, the speed is wrong almost
-# everywhere: the digit stands still, then jumps.
+# What if we had rounded positions to whole pixels? On one frame nobody can tell. But the speed measured from the pixels is
+# wrong almost everywhere: the digit stands still, then jumps. A model trained on such clips would learn to stutter.
 
-# %%
+# %% mystnb={"image": {"alt": "The measured speed per frame: nearly constant for the smooth clip, jumping between zero and more than one for the rounded one."}, "figure": {"caption": "Speed measured from the pixels, with positions between pixels and rounded to them."}}
 rounded = torch.stack([draw_by_hand(one_each[3], corner.round()) for corner in path])
 smooth = torch.stack([draw_by_hand(one_each[3], corner) for corner in path])
-
-# %% mystnb={"image": {"alt": "The measured speed per frame: nearly constant for the smooth clip, jumping between zero and more than one for the rounded one."}, "figure": {"caption": "Speed measured from the pixels. A model trained on the dashed clip would learn to stutter."}}
 figure, axis = plt.subplots(figsize=(7, 2.4))
 speed_of = lambda frames: centroid(frames).diff(dim=0).norm(dim=-1)
 viz.plot_lines(axis, f[1:], {"between pixels": speed_of(smooth), "rounded to pixels": speed_of(rounded)})
 axis.set(xlabel="frame f", ylabel="speed (pixels per frame)");
 
 # %% [markdown]
-# The second classic is to forget the range. A clip in $[0, 255]$ or $[0, 1]$ runs through every layer without an error, and
-# a model trained on it learns nothing good, since its noise is on another scale. One line tells:
+# The other classic mistake is to forget the range. A clip in $[0, 255]$ or $[0, 1]$ runs through every layer without an error.
+# But its noise is then on another scale than the data, and the model learns little. One line tells:
 
 # %% tags=["nbval-check-output"]
 print("min %.1f, max %.1f" % (batch.video.min(), batch.video.max()))
 
 # %% [markdown]
-# Your own clips work too: `vd.VideoFolder("my_clips/")` reads video files and folders of images, and a file that cannot be
-# used is named, not skipped in silence.
-
-# %% tags=["nbval-check-output"]
-try:
-    vd.VideoFolder("no_such_folder")
-except ValueError as error:
-    print(error)
-
-# %% [markdown]
+# Your own clips work too. `vd.VideoFolder("my_clips/")` reads video files and folders of images. It names a file that it cannot
+# use instead of skipping it in silence.
+#
 # ## Recap
 #
 # A clip is a tensor `(b, c, f, h, w)` in $[-1, 1]$. Our world draws a digit with tent matrices, which makes its centroid
-# exact, and folds a straight line at the walls, which makes its future determined. So a model's clips can be checked against
-# the truth.
+# exact. It folds a straight line back at the walls, so two frames nearly always determine the future, and a model's clips can be
+# checked against the truth. (Nearly: if the digit bounces between the two frames, two speeds fit them. A third frame decides.)
 #
 # ## Exercises
 #
-# 1. **Predict.** For which corners does equation 1 copy the glyph without any blur?
-# 2. **Code.** Let the digit fall: add gravity to the vertical path before the fold. Does the fold still give a physical bounce?
-# 3. **Explore.** Set `num_digits=4`. From one frame alone, could you count them? From a clip?
+# **1. Predict.** For which corners does equation 1 copy the glyph without any blur?
+#
+# **2. Code.** A file gives frames as `uint8`, laid out `(f, h, w, c)`. Write `to_clip(pixels)`, which returns a batch of one clip
+# in the book's layout and range, as float32. Hint: reorder the axes with `rearrange`, not with `reshape`.
+
+# %% tags=["exercise"]
+def to_clip(pixels):
+    """(f, h, w, c) uint8 -> (1, c, f, h, w) float32 in [-1, 1]."""
+    return None
+
+
+pixels = torch.randint(0, 256, (5, 6, 7, 3), generator=generator).to(torch.uint8)
+claims = {
+    "the shape is (1, 3, 5, 6, 7)": lambda answer: answer(pixels).shape == (1, 3, 5, 6, 7),
+    "the numbers are float32": lambda answer: answer(pixels).dtype == torch.float32,
+    "0 becomes -1": lambda answer: (answer(0 * pixels) == -1).all(),
+    "255 becomes 1": lambda answer: (answer(0 * pixels + 255) == 1).all(),
+    "each pixel is where it belongs": lambda answer: all(
+        abs(answer(pixels)[0, c, 4, 2, 5] - (pixels[4, 2, 5, c] / 127.5 - 1)) < 1e-6 for c in range(3))}
+check(to_clip, claims);
+
+# %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
+# A solution
+def solution(pixels):
+    return rearrange(pixels.float() / 127.5 - 1, "f h w c -> 1 c f h w")
+
+
+assert check(solution, claims)
+
+# %% [markdown]
+# **3. Code.** Two frames nearly always tell the future. Write `future(first, second, num_frames, L)`: from the corners `(y, x)` on
+# frames 0 and 1, the corners on frames 0 to `num_frames - 1`, in a box whose corners run from 0 to `L`. Assume that there is no
+# bounce between the two frames. Hint: `fold`.
+
+# %% tags=["exercise"]
+def future(first, second, num_frames, L):
+    """first, second: (2,) -> (num_frames, 2)."""
+    return None
+
+
+other = fold(torch.tensor([15.0, 1.0]) + torch.tensor([-1.2, 1.4]) * f[:, None], L=20.0)
+claims = {
+    "frames 0 and 1 are those given": lambda answer: torch.allclose(answer(*path[:2], 2, 16.0), path[:2]),
+    "16 frames of our clip": lambda answer: torch.allclose(answer(*path[:2], 16, 16.0), path[:16], atol=1e-3),
+    "60 frames, many bounces": lambda answer: torch.allclose(answer(*path[:2], 60, 16.0), path, atol=1e-3),
+    "another digit in another box": lambda answer: torch.allclose(
+        answer(*other[:2], 60, 20.0), other, atol=1e-3)}
+check(future, claims);
+
+# %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
+# A solution
+def solution(first, second, num_frames, L):
+    return fold(first + (second - first) * torch.arange(num_frames)[:, None], L)
+
+
+assert check(solution, claims)
+
+# %% [markdown]
+# **4. Explore.** Draw a clip with four digits: `viz.film_strip(vd.BouncingDigits(num_digits=4).sample(1).video)`. From one frame
+# alone, could you count them? From the clip?
 #
 # :::{dropdown} Solutions
-# 1. For whole numbers: then exactly one $j$ is at distance 0 from each $i$, and $A$ holds only zeros and ones.
-# 2. `y = fold(p0 + v * f + 0.5 * g * f**2, L)`. Not physical: the fold mirrors the line, and a mirrored parabola falls *upwards*
-#    after the first bounce. A constant velocity is what makes the trick exact.
-# 3. Try `viz.film_strip(vd.BouncingDigits(num_digits=4).sample(1).video)`. On one frame overlapping digits merge into one
-#    blob; over a clip they come apart again. That is what memory is for.
+# **1.** For whole numbers. Then exactly one $j$ is at distance 0 from each $i$ that the glyph covers, and $A$ holds only zeros and
+# ones.
+#
+# **4.** On one frame overlapping digits may merge into one blob. Along the clip they come apart again. That is what memory is for.
 # :::
 #
 # ## Sources

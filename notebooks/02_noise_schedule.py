@@ -18,13 +18,13 @@
 #
 # **How is noise added so that a network can learn to remove it?**
 #
-# A diffusion model is trained on noisy data. The schedule says how much of a clip is left at each of 1000 levels.
+# A diffusion model is trained on noisy data. The schedule says how much of a clip is left at each of 1000 *noise levels*.
 #
 # *Time to run: about ten seconds on two CPU cores, less on a GPU.*
 
 # %% [markdown]
-# **You will learn** where the closed form of the noising comes from; what signal-to-noise ratio and $v$ are; why the last
-# level must be pure noise; how to give every frame its own level.
+# **You will learn** why a thousand small steps of noise are one step; what the constants of a schedule do; what the
+# signal-to-noise ratio and $v$ are; why the last level must be pure noise; how to give every frame its own level.
 #
 # **You need** chapter 1, and that variances of independent noises add.
 
@@ -35,6 +35,7 @@ from einops import reduce
 
 import vdiff_lite as vd
 from vdiff_lite import viz
+from vdiff_lite.exercises import check
 from vdiff_lite.viz import sliders
 
 clip = vd.BouncingDigits(split="test").sample(1, torch.Generator().manual_seed(7)).video
@@ -42,15 +43,17 @@ eps = torch.randn(clip.shape, generator=torch.Generator().manual_seed(0))
 
 # %% [markdown]
 # ## What we will have at the end
+#
+# One clip under all levels of noise, a different one on each frame: clean at the left, pure noise at the right.
 
-# %% mystnb={"image": {"alt": "A film strip in which each frame is noisier than the one before, from a clean digit to gray noise."}, "figure": {"caption": "One clip with sixteen noise levels at once, one per frame: t = 0 at the left, t = 1000 at the right."}}
+# %% mystnb={"image": {"alt": "A film strip in which each frame is noisier than the one before, from a clean digit to gray noise."}, "figure": {"caption": "Sixteen levels of noise, one per frame: t = 0, clean, at the left, and t = 1000, pure noise, at the right."}}
 schedule = vd.NoiseSchedule()
 ladder = torch.linspace(0, 1000, 16).long()[None]
 viz.film_strip(schedule.add_noise(clip, ladder, eps), ["t = 0 ... 1000"]);
 
 # %% [markdown]
-# **Predict.** We add a little Gaussian noise a thousand times, and each time shrink the picture a little. Does it take
-# 700 additions to see the result of step 700?
+# **Predict.** We add a little Gaussian noise a thousand times, and each time dim the clip a little. Do we have to run 700 steps
+# to see the result of step 700?
 
 # %% [markdown]
 # ## The mathematics
@@ -59,33 +62,38 @@ viz.film_strip(schedule.add_noise(clip, ladder, eps), ["t = 0 ... 1000"]);
 #
 # $$x_t = \sqrt{\alpha_t}\, x_{t-1} + \sqrt{\beta_t}\, \epsilon_t. \tag{1}$$
 #
-# The sum of Gaussians is Gaussian and variances add, so $t$ steps are one step with $\bar\alpha_t = \prod_{s \le t} \alpha_s$:
+# A sum of Gaussians is Gaussian, and variances add. So $t$ steps are one step, with $\bar\alpha_t = \alpha_1 \alpha_2 \cdots \alpha_t$:
 #
 # $$x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \epsilon. \tag{2}$$
 #
-# How much signal is left for each unit of noise is the signal-to-noise ratio
+# $\bar\alpha_t$ is the fraction of the clip's variance that is left, and $\sqrt{\bar\alpha_t}$ the fraction of its contrast. How much
+# signal is left per unit of noise is the *signal-to-noise ratio*
 #
 # $$\mathrm{SNR}(t) = \bar\alpha_t / (1 - \bar\alpha_t). \tag{3}$$
 
 # %% [markdown]
 # ## Build it: the cosine schedule
 #
-# The linear schedule of the first papers destroys a clip early, and its last levels add little. Nichol and Dhariwal's cosine
-# schedule spends its steps more evenly: $\bar\alpha$ follows $\cos^2$.
+# The *linear* schedule of the first papers lets $\beta_t$ grow linearly. It destroys a clip early, and its last levels add
+# little. In the *cosine* schedule of {cite:t}`nichol2021improved` $\bar\alpha_t$ follows $\cos^2$ and falls more evenly. It has two
+# constants. The offset `s` starts the cosine slightly to the right of its flat top, so that the first steps add noticeable noise.
+# The limit 0.999 holds the last steps back: without it the last $\beta_t$ would be 1, and one step would erase everything.
 
 # %%
 def cosine_alpha_bar(T=1000, s=0.008):
     u = torch.linspace(0, 1, T + 1, dtype=torch.float64)
-    f = torch.cos((u + s) / (1 + s) * torch.pi / 2) ** 2
-    beta = (1 - f[1:] / f[:-1]).clamp(max=0.999)
+    curve = torch.cos((u + s) / (1 + s) * torch.pi / 2) ** 2
+    beta = (1 - curve[1:] / curve[:-1]).clamp(max=0.999)
     return torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - beta, 0)])
 
 
 alpha_bar = cosine_alpha_bar()
 print("alpha_bar at t = 0, 500, 1000:", [f"{alpha_bar[t]:.2g}" for t in (0, 500, 1000)])
+for s in (0.0, 0.008):
+    print(f"noise variance of the first step for s = {s}: {1 - cosine_alpha_bar(s=s)[1]:.1e}")
 
 # %% [markdown]
-# Check equation 2 against 700 additions. Not the pictures, which are random, but their mean and variance.
+# Check equation 2 against 700 steps of equation 1. We compare mean and variance, since each run draws other noise.
 
 # %%
 torch.manual_seed(0)
@@ -101,9 +109,9 @@ print("variance %.3f   closed form %.3f" % (x.var(), 1 - alpha_bar[700]))
 # %% [markdown]
 # ## The last level must be noise
 #
-# The last $\bar\alpha$ above is small, but not zero. So in training the network never sees pure noise: a trace of the clip is
-# always left. At sampling time it is given pure noise and takes it for a clip with a faint trace. The repair of
-# {cite:t}`lin2024common` is to shift and rescale $\sqrt{\bar\alpha}$ so that it ends at zero.
+# The last $\bar\alpha_t$ above is small, but not zero. So in training the network never sees pure noise: a trace of the clip is
+# always left. Sampling starts from pure noise, which the network then takes for a clip with a trace. The repair of
+# {cite:t}`lin2024common` is *zero terminal SNR*: shift and rescale $\sqrt{\bar\alpha_t}$ so that it ends at zero.
 
 # %%
 def zero_terminal_snr(alpha_bar):
@@ -116,6 +124,9 @@ mine = zero_terminal_snr(alpha_bar)
 
 # %% [markdown]
 # ## Meet the twin
+#
+# `NoiseSchedule` holds the rescaled cosine. Two more shapes can be chosen: linear, and *sigmoid*, a logistic curve. The figure
+# has $\bar\alpha_t$ and the signal-to-noise ratio of all three. The linear one falls fastest; cosine and sigmoid nearly coincide.
 
 # %%
 torch.testing.assert_close(mine, schedule.alpha_bar)
@@ -126,7 +137,7 @@ linear = vd.NoiseSchedule(shape="linear", zero_terminal_snr=False)
 last = [each.sqrt() for each in (linear.alpha_bar[-1], alpha_bar[-1], schedule.alpha_bar[-1])]
 print("signal left at the last level: linear %.4f, cosine %.1e, rescaled %.0f" % tuple(last))
 
-# %% mystnb={"image": {"alt": "Left, three falling curves of alpha-bar; the linear one falls fastest. Right, their log signal-to-noise ratios."}, "figure": {"caption": "Left: how much of the clip's variance is left. Right: the same as a signal-to-noise ratio, on a logarithmic axis. Cosine and sigmoid nearly lie on each other."}}
+# %% mystnb={"image": {"alt": "Left, three falling curves of alpha-bar; the linear one falls fastest. Right, their log signal-to-noise ratios."}, "figure": {"caption": "Three schedules. Left: the fraction of the clip's variance that is left. Right: the signal-to-noise ratio, on a logarithmic axis."}}
 shapes = {s: vd.NoiseSchedule(shape=s) for s in ("linear", "cosine", "sigmoid")}
 t = torch.arange(1, 1000)
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8))
@@ -139,14 +150,20 @@ figure.tight_layout()
 # %% [markdown]
 # ## Three equivalent targets
 #
-# Given $x_t$, knowing $x_0$ is knowing $\epsilon$. What should the network predict? At $t = 0$ there is no noise in $x_t$, so
-# $\epsilon$ says nothing about the clip. At $t = 1000$, $x_0$ cannot be recovered from $\epsilon$: solving equation 2 for
-# $x_0$ divides by zero there. The mixture
+# Given $x_t$, whoever knows $x_0$ knows $\epsilon$, and the reverse. Which should the network predict? Each fails at one end. At
+# $t = 0$ there is no noise in $x_t$, so $\epsilon$ cannot be read from it and says nothing about the clip. At $t = 1000$ there
+# is no clip in $x_t$. To get $x_0$ from $\epsilon$, equation 2 has to be divided by $\sqrt{\bar\alpha_t} = 0$. The mixture
 #
 # $$v = \sqrt{\bar\alpha_t}\, \epsilon - \sqrt{1 - \bar\alpha_t}\, x_0$$
 #
-# is fine at both ends. With $\bar\alpha = \cos^2\varphi$, the pair $(x_t, v)$ is the pair $(x_0, \epsilon)$ rotated by the
-# angle $\varphi$, and a rotation can always be undone.
+# works at both ends. It is noise at $t = 0$, and minus the clip at $t = 1000$. A network that predicts it does *v-prediction*. To
+# get the clip back, take $\sqrt{\bar\alpha_t}$ of the input and subtract $\sqrt{1 - \bar\alpha_t}$ of the prediction. The noise is the
+# other mixture of the same two:
+#
+# $$x_0 = \sqrt{\bar\alpha_t}\, x_t - \sqrt{1 - \bar\alpha_t}\, v, \qquad \epsilon = \sqrt{1 - \bar\alpha_t}\, x_t + \sqrt{\bar\alpha_t}\, v.$$
+#
+# Nothing is divided. The reason is geometry: $(x_t, v)$ is $(x_0, \epsilon)$ rotated by the angle $\varphi$ with
+# $\cos^2 \varphi = \bar\alpha_t$, and a rotation can always be undone.
 
 # %% tags=["nbval-check-output"]
 for t in (0, 1, 500, 999, 1000):
@@ -157,7 +174,7 @@ for t in (0, 1, 500, 999, 1000):
     print(f"t = {t:4}   x0 and eps recovered to 2e-6:", bool(max(error_x0, error_eps) < 2e-6))
 
 # %% [markdown]
-# And with $\epsilon$ alone at the end:
+# With $\epsilon$ alone the last level is refused:
 
 # %% tags=["nbval-check-output"]
 try:
@@ -166,8 +183,9 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# Whatever the network predicts, the rest of the book sees one interface: a `Denoiser` is a PyTorch module that maps
-# `(xt, t)` to `x0_hat`. `predicts` names the target, and these formulas do the conversion.
+# Whatever the network predicts, the rest of the book sees one interface. A *denoiser* maps a noisy clip and its level,
+# `(xt, t)`, to an estimate `x0_hat` of the clean clip. `vd.Denoiser` makes one of a network. `predicts` says what the network
+# outputs, and the formulas above convert it.
 
 # %%
 class PerfectNetwork(torch.nn.Module):
@@ -182,9 +200,9 @@ torch.testing.assert_close(denoiser(schedule.add_noise(clip, t, eps), t), clip, 
 # %% [markdown]
 # ## One level per frame
 #
-# Nothing in equation 2 requires that all frames have the same level. In this book `t` may be `(b, f)`. A past at $t = 0$ is a
-# clean condition, a past at $t = 1000$ is no condition at all. Training on both is what lets *one* network serve every method
-# of Part II.
+# Nothing in equation 2 requires that all frames have the same level. In this book `t` may be `(b, f)`, one level per frame. A past
+# at $t = 0$ is a clean condition. A past at $t = 1000$ is pure noise and says nothing, so it is no condition. A network trained on
+# both serves every method of Part II.
 
 # %% mystnb={"image": {"alt": "Three film strips of the same clip: all frames at level 400; five clean frames then level 700; five frames of pure noise then level 700."}, "figure": {"caption": "The same clip at one level, with a clean past of five frames, and with a past of pure noise."}}
 past = torch.arange(16) < 5
@@ -195,8 +213,9 @@ viz.film_strip(noisy, ["same level", "clean past", "no past"]);
 # %% [markdown]
 # ## Play
 #
-# The level at which you lose sight of the digit depends on its size: noise on neighboring pixels averages out. That is why
-# larger frames need more noise (`NoiseSchedule(shift=...)`).
+# The level at which you lose sight of the digit depends on its size: noise on neighboring pixels averages out. So larger frames
+# need more noise. `NoiseSchedule(shift=k)` divides the SNR of every level by $k^2$: what a frame `k` times as large needs to
+# look the same. The figure has the same digit on a frame four times larger. At the same levels it can still be made out.
 
 # %%
 def under_noise(t):
@@ -220,21 +239,40 @@ viz.film_strip([top[0], bottom[0]], ["32 x 32", "128 x 128"], titles=titles);
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# Sampling starts from pure noise. If the last level of training was not pure noise, the two disagree: the mean brightness of
-# a clip still shows at the last level. Measure it with the linear schedule and with the rescaled one, on a dark clip. We give
-# the mean brightness in units of the standard error of one frame's noise: an effect well below 1 cannot be seen in a frame.
+# If training ends at a level with a trace of the clip, sampling starts wrong. The trace that shows best is the mean brightness,
+# since it is the average of all pixels. Take the simplest data there is: each image is one flat gray tone, drawn at random. For
+# these the best denoiser is known. It averages the pixels, and trusts the average as far as the noise allows. We sample twice
+# with the true denoiser: from level 1000, and from the level at which as much signal is left, 0.068, as at the last level of
+# Stable Diffusion {cite:p}`lin2024common`. Both times the input is pure noise.
 
-# %%
-dark = torch.full((1, 1, 16, 32, 32), -0.9)
-for name, s in {"linear": linear, "cosine, rescaled": schedule}.items():
-    last = s.add_noise(dark, torch.tensor([1000]), torch.zeros_like(dark))
-    mean = last.mean() * last[0, 0, 0].numel() ** 0.5
-    print(f"{name:18} mean of the last level, in standard errors of one frame's noise: {mean:.2f}")
+# %% mystnb={"image": {"alt": "Three rows of eight flat squares. The data run from dark to light. Samples started at level 1000 do so too. Samples started at the level with a trace of signal are all about the same medium gray."}, "figure": {"caption": "Eight images of one gray tone each: data, samples from pure noise at level 1000, and samples for which pure noise was passed off as a level that still has signal."}}
+tone_std, shape, seeded = 0.4, (64, 1, 1, 128, 128), lambda seed: torch.Generator().manual_seed(seed)
+
+
+def true_denoiser(xt, t):
+    """The mean of all tones that could have become xt, where tones are N(0, tone_std^2)."""
+    signal, noise = schedule.signal_and_noise(t, xt)
+    variance_of_mean = noise**2 / xt[0].numel()
+    mean = xt.mean(dim=(1, 2, 3, 4), keepdim=True)
+    return (signal * mean / (signal**2 + variance_of_mean / tone_std**2)).expand_as(xt)
+
+
+flat = vd.Denoiser.from_function(true_denoiser, schedule, (1, 128, 128))
+trace = (schedule.alpha_bar.sqrt() - 0.068).abs().argmin().item()
+pure_noise = torch.randn(shape, generator=seeded(3))
+tones = {"data": tone_std * torch.randn(64, 1, 1, 1, 1, generator=seeded(1)).expand(shape)}
+for first in (1000, trace):
+    steps = [*range(first, 900, -2), *range(900, -1, -20)]
+    tones[f"from {first}"] = vd.run_sampler(vd.ddim(flat, pure_noise, schedule, steps))
+deviations = {name: round(x.mean((1, 2, 3, 4)).std().item(), 2) for name, x in tones.items()}
+print("standard deviation of 64 tones:", deviations)
+viz.film_strip([x[:8, 0, 0][None] for x in tones.values()], list(tones));
 
 # %% [markdown]
-# With the linear schedule it is 0.18 of a standard error here, too small to see, and with the rescaled one it is gone. The
-# standard error falls with the number of pixels. In large images the trace does show, as a wrong overall brightness
-# {cite:p}`lin2024common`.
+# Started at level 1000, the samples are as dark and as bright as the data. Started where the network expects a trace, every
+# sample is medium gray, and the tones differ about a quarter as much. Pure noise has a mean near zero, and the denoiser, rightly for its level, reads that as the mean of the
+# clip. This is why image models with such schedules could not draw a dark night or a white page {cite:p}`lin2024common`. Small
+# frames show it less: the fewer pixels, the less the noise averages out.
 #
 # ## Recap
 #
@@ -244,15 +282,75 @@ for name, s in {"linear": linear, "cosine, rescaled": schedule}.items():
 #
 # ## Exercises
 #
-# 1. **Predict.** At which level of the cosine schedule is SNR = 1? Then find it: `schedule.snr(torch.arange(1, 1000))`.
-# 2. **Code.** Write `eps_from_x0` by hand and compare with the library. What should it return at $t = 0$?
-# 3. **Explore.** Try `NoiseSchedule(shift=4)` in the ladder at the top. Which levels are now wasted on this small clip?
+# **1. Predict.** At which level of the cosine schedule is SNR = 1?
+#
+# **2. Code.** Write `my_eps(xt, t, x0)`, the noise in `xt`, from equation 2. `t` is `(b,)` or `(b, f)`. There is no noise at $t = 0$:
+# return 0 there, not 0/0. Hint: `signal, noise = schedule.signal_and_noise(t, xt)` are shaped to multiply clips.
+
+# %% tags=["exercise"]
+def my_eps(xt, t, x0):
+    """xt, x0: (b, c, f, h, w) -> the noise, of the same shape."""
+    return None
+
+
+def finds_the_noise(answer, t):
+    return torch.allclose(answer(schedule.add_noise(clip, t, eps), t, clip), eps, atol=1e-3)
+
+
+levels_mixed = torch.where(past, 0, 700)[None]
+claims = {
+    "at level 500": lambda answer: finds_the_noise(answer, torch.tensor([500])),
+    "at level 1000": lambda answer: finds_the_noise(answer, torch.tensor([1000])),
+    "with one level per frame": lambda answer: finds_the_noise(answer, torch.arange(100, 900, 50)[None]),
+    "0 at level 0": lambda answer: (answer(clip, torch.tensor([0]), clip) == 0).all(),
+    "0 on the clean frames of a clip": lambda answer: (
+        answer(schedule.add_noise(clip, levels_mixed, eps), levels_mixed, clip)[:, :, :5] == 0).all()}
+check(my_eps, claims);
+
+# %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
+# A solution
+def solution(xt, t, x0):
+    signal, noise = schedule.signal_and_noise(t, xt)
+    return torch.where(noise > 0, (xt - signal * x0) / noise.clamp(min=1e-9), 0.0)
+
+
+assert check(solution, claims)
+
+# %% [markdown]
+# **3. Code.** Write `shifted(alpha_bar, k)`: the schedule whose SNR is that of `alpha_bar` divided by `k**2`. Hint: solve equation 3 for
+# $\bar\alpha_t$. The SNR at $t = 0$ is infinite, so find a form that divides by nothing that can be zero.
+
+# %% tags=["exercise"]
+def shifted(alpha_bar, k):
+    """(n,) -> (n,), from 1 at the clean end to 0 at the noisy one."""
+    return None
+
+
+snr = lambda alpha_bar: alpha_bar[1:-1] / (1 - alpha_bar[1:-1])
+claims = {
+    "the ends stay 1 and 0": lambda answer: answer(mine, 2)[[0, -1]].tolist() == [1, 0],
+    "k = 1 changes nothing": lambda answer: torch.allclose(answer(mine, 1), mine),
+    "k = 2 divides the SNR by 4": lambda answer: torch.allclose(snr(answer(mine, 2)), snr(mine) / 4),
+    "agrees with the library": lambda answer: torch.allclose(
+        answer(alpha_bar, 3), vd.NoiseSchedule(shift=3, zero_terminal_snr=False).alpha_bar)}
+check(shifted, claims);
+
+# %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
+# A solution
+def solution(alpha_bar, k):
+    return alpha_bar / (alpha_bar + k**2 * (1 - alpha_bar))
+
+
+assert check(solution, claims)
+
+# %% [markdown]
+# **4. Explore.** Use `vd.NoiseSchedule(shift=4)` in the first figure of this chapter. Which levels are now wasted on this small clip?
 #
 # :::{dropdown} Solutions
-# 1. Where $\bar\alpha = 1/2$, near the middle: `(schedule.snr(torch.arange(1, 1000)) - 1).abs().argmin() + 1`.
-# 2. `(xt - signal * x0) / noise`; at $t = 0$ there is no noise in $x_t$ and the quotient is 0/0. The library returns 0 there:
-#    no direction is better than a random one.
-# 3. The ladder turns gray much earlier; most levels above the middle show nothing, and the network would learn nothing from them.
+# **1.** Where $\bar\alpha_t = 1/2$, near the middle: `(schedule.snr(torch.arange(1, 1000)) - 1).abs().argmin() + 1`.
+#
+# **4.** The strip turns gray much earlier. In the upper half of the levels nothing can be seen, and the network would learn
+# next to nothing from them.
 # :::
 #
 # ## Sources

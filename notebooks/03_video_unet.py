@@ -18,16 +18,15 @@
 #
 # **Which network can look at a noisy clip and tell what it was?**
 #
-# It has to do two things at once: see strokes within a frame, and match them from frame to frame. We build a UNet that
-# does the first with convolutions and the second with attention along time, block by block. Then we open the trained one
-# and look inside.
+# It has to do two things at once: see strokes within a frame, and match them from frame to frame. We build a UNet that does the
+# first with convolutions and the second with attention along time. Then we open the trained one and look inside.
 #
 # *Time to run: about fifteen seconds on two CPU cores, about ten on a GPU.*
 
 # %% [markdown]
-# **You will learn** how space and time are factorized; how attention knows the order of frames (rotary positions); why a few
-# blocks attend to everything at once; how a noise level reaches every block (FiLM); how to read and change features through a
-# *hook*; how to see where a trained network looks.
+# **You will learn** why the network is a UNet; how space and time are factorized; how attention knows the order of frames (rotary
+# positions); why a few blocks attend to everything at once; how the noise level reaches every block (FiLM); how to read and change
+# features through a *hook*; how to see where a trained network looks.
 #
 # **You need** chapters 1 and 2; convolutions; a first idea of attention (queries, keys, values).
 
@@ -44,6 +43,7 @@ from torch import nn
 import vdiff_lite as vd
 from vdiff_lite import viz
 from vdiff_lite.evaluation.results import FOLDER
+from vdiff_lite.exercises import check
 from vdiff_lite.models.layers import Context, ResBlock, SpaceTimeBlock, TemporalAttention
 from vdiff_lite.models.rotary import clean_mask, rotary_angles, rotate, space_time_angles
 from vdiff_lite.viz import sliders
@@ -55,8 +55,10 @@ net = denoiser.net
 
 # %% [markdown]
 # ## What the finished network does
+#
+# Noisy clip in, estimate of the clean clip out. (This network is trained in chapter 4.)
 
-# %% mystnb={"image": {"alt": "Three film strips: a clip under noise, the trained network's estimate of it, and the truth; the last two look alike."}, "figure": {"caption": "The network of this chapter, trained in the next: noisy clip in, clean clip out."}}
+# %% mystnb={"image": {"alt": "Three film strips: a clip under noise, the trained network's estimate of it, and the truth; the last two look alike."}, "figure": {"caption": "The input at t = 650, the estimate of the trained network, and the clean clip."}}
 clip = vd.BouncingDigits(split="test").sample(1, torch.Generator().manual_seed(4))
 real = clip.video
 t = torch.tensor([650])
@@ -70,22 +72,30 @@ viz.film_strip([xt[0], x0_hat[0], real[0]], ["input, t=650", "estimate", "truth"
 #
 # ## The picture
 #
-# All of it on one page, drawn from the network's own config. The rest of the chapter builds these boxes. (For the larger network
-# of the book, try `network_diagram` of `VideoUNetConfig.preset("base")`.)
+# The whole network on one page, drawn from its own config. On the left the *encoder* goes down to coarser and coarser grids of
+# tokens. On the right the *decoder* comes back up. The rest of the chapter builds these boxes. (For the larger network of the
+# book, try `network_diagram` of `VideoUNetConfig.preset("base")`.)
 
-# %% mystnb={"image": {"alt": "A diagram in the shape of the letter U. On the left three encoder stages go down, from 32 channels at 16 by 16 tokens over 64 channels at 8 by 8 to 128 channels at 4 by 4. Below stand three middle blocks of joint attention. On the right three decoder stages of the same sizes go up. Dashed arrows lead from each encoder stage across to its decoder stage. Each encoder and decoder stage has a part for convolutions within each frame and a part for attention along time."}, "figure": {"caption": "The network of this chapter. A box is as tall as its level is fine and as wide as it has channels. Each level halves the grid of tokens, and the channels grow instead."}}
+# %% mystnb={"image": {"alt": "A diagram in the shape of the letter U. On the left three encoder stages go down, from 32 channels at 16 by 16 tokens over 64 channels at 8 by 8 to 128 channels at 4 by 4. Below stand three middle blocks of joint attention. On the right three decoder stages of the same sizes go up. Dashed arrows lead from each encoder stage across to its decoder stage. Each encoder and decoder stage has a part for convolutions within each frame and a part for attention along time."}, "figure": {"caption": "The network of this chapter. The taller a box, the finer its grid of tokens; the wider, the more channels it has. From one resolution to the next the grid is halved and the channels grow."}}
 viz.network_diagram(net.config);
 
 # %% [markdown]
-# ## Patches and levels
+# ## Why a UNet
 #
-# A frame of 32 by 32 is cut into 2 by 2 patches, so the network works at 16 by 16 tokens. Two halvings lead to 8 by 8 and then to
-# 4 by 4. One token at the lowest level stands for 8 by 8 pixels. A digit that moves a pixel per frame stays in one or two of
-# them for many frames. That is half an answer to the prediction above: what is fast motion at the top is slow at the bottom. The
-# other half comes below, where every token may look at every other.
+# A frame of 32 by 32 is cut into patches of 2 by 2 pixels, so the network works on 16 by 16 *tokens*. Two halvings lead to 8 by 8
+# and 4 by 4.
 #
-# The *encoder* goes down these levels, and the *decoder* comes back up. At each level the encoder's output is added to the
-# decoder's input (a *skip connection*), so that fine detail need not pass through the lowest level.
+# *Why an encoder?* A 3 by 3 convolution sees its neighbors only. On the coarsest grid they cover a whole digit and more, and there are
+# only a sixteenth as many positions to compute. A token there stands for 8 by 8 pixels, and a digit that moves one pixel per
+# frame stays in one or two of them for many frames. That is half an answer to the prediction above: fast motion on the fine grid is
+# slow on the coarse one. The other half comes below, where every token may attend to every other.
+#
+# *Why skip connections?* The output $v$ contains the noise, and noise differs at every pixel. It cannot pass through a grid of
+# 4 by 4. So the encoder's output is added to the decoder's input at each resolution. The coarse grids decide what is there and where.
+# The skips carry the fine detail around them.
+#
+# *Why is time not down-sampled?* A coarse time step would merge a clean frame with a noisy one, and this network gives every frame its
+# own noise level. It also takes any number of frames, even one. And the motion between neighboring frames is what we care about.
 
 # %% tags=["nbval-check-output"]
 shapes = {}
@@ -103,16 +113,18 @@ for site, shape in shapes.items():
     print(f"{site:10}", shape)
 
 # %% [markdown]
-# That was the **hook**: a function that the network calls with the name and the output of each block. It may record the
+# That was the *hook*: a function that the network calls with the name and the output of each block. It may record the
 # feature, as here, or return another one, as feature injection will in chapter 9.
 #
 # ## Build it: a residual block that knows the noise level
 #
 # At $t = 900$ the block should look for blobs, at $t = 100$ for edges. So the noise level, embedded as a vector of sines and
-# cosines, sets a scale and a shift for every channel, for each frame by itself. This is called FiLM, or adaptive
-# normalization:
+# cosines, sets a scale and a shift for every channel of every frame. This is called *FiLM* (feature-wise linear modulation), or
+# adaptive normalization. For input features $x$,
 #
-# $$y = \text{conv}\big(\text{SiLU}((1 + s_t) \odot \text{norm}(h) + b_t)\big). \tag{1}$$
+# $$y = \text{conv}\big(\text{SiLU}((1 + \text{scale}_t) \odot \text{norm}(x) + \text{shift}_t)\big). \tag{1}$$
+#
+# The block has a plain convolution before it, and adds its result to its input.
 
 # %%
 class MyResBlock(nn.Module):
@@ -128,8 +140,8 @@ class MyResBlock(nn.Module):
         return x + self.conv2(F.silu((1 + scale) * self.norm2(h) + shift))
 
 # %% [markdown]
-# The library's block is the same, with `conv2` initialized to zero, so that the block is the identity at first. Give both the
-# same weights:
+# The library's block is the same, except that `conv2` starts at zero, so that the block first passes its input through unchanged.
+# With equal weights both give the same:
 
 # %%
 twin = ResBlock(32, 64)
@@ -142,13 +154,13 @@ torch.testing.assert_close(mine(x, noise), twin(x, noise))
 # %% [markdown]
 # ## Build it: positions that only know differences
 #
-# Attention does not see order: shuffle the frames and it shuffles its output. Rotary embedding rotates pairs of channels of
-# queries and keys by an angle that grows with the frame's position $m$,
+# Attention does not see order: shuffle the frames, and its output is shuffled likewise. *Rotary positions* tell it. They rotate
+# pairs of channels of queries $q$ and keys $k$ by an angle that grows with the frame's position $m$,
 #
-# $$q_m = R(m\theta)\, q, \quad k_n = R(n\theta)\, k \quad\Rightarrow\quad q_m^\top k_n = q^\top R((n - m)\theta)\, k, \tag{2}$$
+# $$q_m = R(m\theta)\, q, \quad k_n = R(n\theta)\, k \quad\Rightarrow\quad q_m^\top k_n = q^\top R((n - m)\theta)\, k. \tag{2}$$
 #
-# so that a score depends on the *difference* $n - m$ alone. A window may then start anywhere in time. With complex numbers it
-# is one line:
+# So the product $q_m^\top k_n$, which says how well they match, depends on the *difference* $n - m$ alone. A window may then start
+# anywhere in time: below, 500 frames later nothing changes. With complex numbers the rotation is one line:
 
 # %%
 def rotate_by_hand(x, positions):  # x: (..., f, d)
@@ -161,16 +173,18 @@ q, k = torch.randn(2, 16, 32).unbind(0)
 frames = torch.arange(16)
 torch.testing.assert_close(rotate_by_hand(q, frames), rotate(q, rotary_angles(frames, 32)))
 
-scores = rotate_by_hand(q, frames) @ rotate_by_hand(k, frames).T
+matches = rotate_by_hand(q, frames) @ rotate_by_hand(k, frames).T
 later = rotate_by_hand(q, frames + 500) @ rotate_by_hand(k, frames + 500).T
-torch.testing.assert_close(scores, later, rtol=1e-3, atol=1e-3)
+torch.testing.assert_close(matches, later, rtol=1e-3, atol=1e-3)
 
 # %% [markdown]
 # ## Build it: attention along time
 #
-# Each spatial position of the frame is a sequence of $f$ vectors. Softmax of the scores says where in time to look:
+# Each token's position in the frame is a sequence of `f` vectors, one per frame. Softmax turns the products of queries and keys,
+# the *logits*, into weights that say where in time to look. The output is the weighted mean of the values. With $d$ channels per
+# head,
 #
-# $$\text{attention}(q, k, v) = \text{softmax}\!\left(q k^\top / \sqrt{d}\right) v. \tag{3}$$
+# $$\text{attention}(q, k, \text{values}) = \text{softmax}\!\left(q k^\top / \sqrt{d}\right) \text{values}. \tag{3}$$
 
 # %%
 class MyTemporalAttention(nn.Module):
@@ -193,9 +207,9 @@ class MyTemporalAttention(nn.Module):
 # %% [markdown]
 # ## Meet the twin
 #
-# The library has one `Attention` for all its blocks. It calls PyTorch's fused kernel and arranges memory so that nothing is
-# copied. The numbers are the same. (`context` holds what all blocks share: the batch size, the embedded noise levels, the
-# rotary angles. `"here"` is the name under which a hook would see the block.)
+# The library has one `Attention` for all its blocks. It calls PyTorch's fused kernel, and the numbers are the same. (`context` holds
+# what all blocks share: the batch size, the embedded noise levels, the rotary angles. `"here"` is the name under which a hook would
+# see the block.)
 
 # %%
 twin = TemporalAttention(64, 32)
@@ -209,11 +223,10 @@ torch.testing.assert_close(mine(x, f=16), twin(x, context, "here"), rtol=1e-4, a
 # %% [markdown]
 # ## Build it: joint attention
 #
-# At the lowest level there are only 16 tokens per frame. There attention can afford to let *every token of every frame attend to
-# every other*, so that a stroke can be found wherever it went. The blocks in the middle do this. Each is a transformer block: joint
-# attention, then a small network on each token by itself, both with the FiLM of equation (1). A token now has three positions.
-# Half of its pairs of channels are rotated by its frame, a quarter by its row, and a quarter by its column
-# (`space_time_angles`).
+# On the coarsest grid there are only 16 tokens per frame. There we can afford *joint attention*: every token of every frame attends
+# to every other, so a stroke can be found wherever it went. Each of the blocks in the middle is a transformer block: joint
+# attention, then a small network on each token by itself, both with the FiLM of equation 1. A token now has three positions.
+# Half of its pairs of channels are rotated by its frame, a quarter by its row, and a quarter by its column (`space_time_angles`).
 
 # %%
 class MySpaceTimeBlock(nn.Module):
@@ -251,16 +264,27 @@ context = Context(b=2, noise=noise, angles=rotary_angles(frames, 32))
 torch.testing.assert_close(mine(x, noise, f=16), twin(x, context, "here"), rtol=1e-4, atol=1e-4)
 
 # %% [markdown]
-# Why not joint attention everywhere? A clip of $f$ frames with $p$ tokens each has $(f p)^2$ scores. Along time there are only
-# $p f^2$. At the finest level, with 16 times as many tokens as at the lowest, that would be 256 times as many joint scores.
+# Why not joint attention everywhere? And why is there no attention within each frame, as many video networks have it
+# {cite:p}`ho2022video`? Count the logits of one head, for 16 frames:
+
+# %% tags=["nbval-check-output"]
+count_logits = lambda n, f=16: {"along time": n * f**2, "within frames": f * n**2, "joint": (f * n) ** 2}
+grids = {f"{side} x {side}": count_logits(side**2) for side in (16, 8, 4)}
+viz.show_table(pd.DataFrame(grids).T.rename_axis("tokens").map("{:,}".format), "Logits by kind of attention")
+
+# %% [markdown]
+# On the finest grid attention within frames would cost 16 times as much as along time, and joint attention 256 times as much. Within
+# a small frame the convolutions see what attention would see. On the coarsest grid joint attention costs as much as attention along
+# time on the finest, and it includes attention within each frame. So a separate one is left out.
 #
 # ## Which frames may attend to which
 #
-# Frames at $t = 0$ are *given*. They should not be influenced by frames that are still noise. And if they never attend to those,
-# then what the network computes for the past does not change while the future is made, and can be computed once. So one rule is
-# built in: **a clean frame does not attend to a noisy one.** It follows from the levels alone:
+# Frames at $t = 0$ are *given*. Frames that are still noise should not influence them. And if given frames never attend to noisy
+# ones, what the network computes for the past does not change while the future is made, and can be computed once. So one rule is
+# built in: **a clean frame does not attend to a noisy one.** The mask follows from the noise levels alone. Here the first five frames
+# are clean:
 
-# %% mystnb={"image": {"alt": "A square matrix of sixteen by sixteen; in the rows of the five clean frames only the first five columns are white."}, "figure": {"caption": "Row: the frame that attends. Column: the frame it attends to. White: allowed. The first five frames are given."}}
+# %% mystnb={"image": {"alt": "A square matrix of sixteen by sixteen; in the rows of the five clean frames only the first five columns are white."}, "figure": {"caption": "Row: the frame that attends. Column: the frame it attends to. White: allowed. The first five frames are clean."}}
 levels = torch.where(torch.arange(16) < 5, 0, 700)[None]
 plt.figure(figsize=(2.6, 2.6))
 plt.imshow(clean_mask(levels)[0], cmap="gray", vmin=0, vmax=1)
@@ -288,26 +312,24 @@ for site in a:
 # ## The whole
 #
 # Put together as in the picture, the parts have this many parameters (the rest: noise embedding, first and last layer). Any number
-# of frames goes in, and the noise levels may differ from frame to frame.
+# of frames goes in, and each may have its own noise level.
 
 # %% tags=["nbval-check-output"]
 count, parts = lambda module: sum(p.numel() for p in module.parameters()), {}
 for name in ("encoder", "down", "middle", "decoder", "up"):
     parts[name] = count(getattr(net, name))
 parts |= {"the rest": count(net) - sum(parts.values()), "all": count(net)}
-viz.show_table(pd.Series(parts, name="parameters").rename_axis("part").to_frame(), "What the parts hold")
-
-# %% tags=["nbval-check-output"]
-for f in (1, 7, 16, 24):
-    zeros = torch.zeros(2, 1, f, 32, 32, device=device)
-    out = net(zeros, torch.zeros(2, f, dtype=torch.long, device=device))
+for f in (1, 7, 24):
+    out = net(torch.zeros(2, 1, f, 32, 32, device=device), torch.zeros(2, f, dtype=torch.long, device=device))
     print(f, "frames in,", out.shape[2], "out")
+viz.show_table(pd.Series(parts, name="parameters").rename_axis("part").to_frame(), "What the parts hold")
 
 # %% [markdown]
 # ## What each kind of attention does
 #
-# A hook may change what it is shown. This one sets the values of some attention layers to zero, so that these bring nothing from
-# other tokens. Five clean frames go in, and eleven of pure noise. How good is the estimate of the eleven?
+# A hook may change what it is shown. This one sets the values of some attention layers to zero, so that they bring nothing from
+# other tokens. Five clean frames go in, and eleven of pure noise. How good is the estimate of the eleven? We take its mean squared
+# error on each frame, over 16 held-out clips.
 
 # %%
 def without(kind):
@@ -322,8 +344,6 @@ def without(kind):
 
 hooks = {"all of it": None, "without joint attention": without(".joint"),
          "without attention along time": without(".temporal")}
-
-# %%
 level = torch.where(torch.arange(16) < 5, 0, 1000).expand(16, 16)
 held_out = vd.BouncingDigits(split="test").sample(16, torch.Generator().manual_seed(5))
 noisy = denoiser.schedule.add_noise(held_out.video, level, torch.randn(held_out.video.shape))
@@ -340,9 +360,8 @@ axis.legend(frameon=False, bbox_to_anchor=(0, 1.02), loc="lower left", ncols=2)
 axis.set(xlabel="new frame", ylabel="mean squared error", yscale="log");
 
 # %% [markdown]
-# Without attention along time the estimate is no better than a black clip. Without joint attention it is far worse than the whole
-# network's on every frame. This says what *this* network relies on. One that was trained without a part might do better with the
-# rest.
+# With a kind of attention switched off, the error is far higher on every frame. Without attention along time the estimate is no
+# better than a black clip. This says what *this* network relies on. One trained without a part might do better with the rest.
 #
 # ## Where one pixel looks
 #
@@ -353,21 +372,19 @@ axis.set(xlabel="new frame", ylabel="mean squared error", yscale="log");
 #
 # It has a value for every pixel of every frame of the noisy clip.
 
-# %%
+# %% mystnb={"image": {"alt": "Three film strips. Top, noise in which hardly anything can be seen. Middle, the true clip, in which a digit moves and turns at a wall. Bottom, the gradient: on every frame a bright spot, which moves along with the digit."}, "figure": {"caption": "Top: the noisy clip that the network sees. Middle: the truth. Bottom: the gradient, each frame scaled to its own maximum."}}
 xt16 = denoiser.schedule.add_noise(held_out.video, t.expand(16), torch.randn(held_out.video.shape))
 xt16.requires_grad_()
 on_frame_8 = denoiser(xt16.to(device), t.expand(16).to(device))[:, 0, 8].flatten(1).cpu()
 brightest, pixel = on_frame_8.max(dim=1)
 g = torch.autograd.grad(brightest.sum(), xt16)[0].abs()
-
-# %% mystnb={"image": {"alt": "Three film strips. Top, noise in which hardly anything can be seen. Middle, the true clip, in which a digit moves and turns at a wall. Bottom, the gradient: on every frame a bright spot, which moves along with the digit."}, "figure": {"caption": "Top: the noisy clip that the network sees. Middle: the truth. Bottom: the gradient, each frame scaled to its own maximum."}}
 shown = g[3] / g[3].amax(dim=(2, 3), keepdim=True)
 viz.film_strip([xt16[3], held_out.video[3], 2 * shown - 1], ["input, t=650", "truth", "gradient"]);
 
 # %% [markdown]
-# On every frame it looks at one spot, and the spot moves along with the digit, though nothing in the network was built to track.
-# Is it the same *stroke*, the one that the pixel of frame 8 shows? The true positions of the digits tell where that stroke is on
-# each frame. Compare it with the center of the gradient $g^2$:
+# In the noisy clip hardly anything can be seen. Yet on every frame the gradient is one spot, and the spot moves along with the digit,
+# though nothing in the network was built to track. Does it follow the *stroke* that the pixel of frame 8 shows? The true positions of
+# the digits tell where that stroke is on each frame. Compare it with the center of $g^2$:
 
 # %%
 weight = g[:, 0] ** 2 / (g[:, 0] ** 2).sum(dim=(2, 3), keepdim=True)
@@ -385,14 +402,16 @@ viz.show_table(pd.DataFrame(where, index=pd.Index(frames, name="frame")),
 # %% [markdown]
 # ## What an inductive bias buys
 #
-# The network of this book's first edition *did* track, by construction. It estimated one center per frame, its attention compared
-# positions relative to that center, and a small part of it was taught on trajectories how centers move (as many as the
-# table says). That is an *inductive bias*: knowledge of the data, built into the network. The plain network of this chapter has none of
-# it.
+# It stays within about a pixel of the stroke. From the pixel that it started at, it moves up to six pixels away.
 #
-# All rows are of the same 64 held-out clips, with five given frames and 25 steps of DDIM. A clip counts 16 frames. PSNR, in dB, is
-# $10 \log_{10}(4 / \text{MSE})$. Here MSE is the mean squared error against the true frame, and 4 the square of the range of a
-# pixel.
+# ## What an inductive bias buys
+#
+# The network of this book's first edition *did* track, by construction. It estimated one center per frame, its attention compared
+# positions relative to that center, and a small part of it was trained on trajectories to know how centers move. That is an
+# *inductive bias*: knowledge of the data, built into the network. The plain network of this chapter has none of it.
+#
+# Both continue the same 64 held-out clips from five given frames. *PSNR*, in dB, is $10 \log_{10}(4 / \text{MSE})$. MSE is the mean
+# squared error against the true frame, and 4 is the square of the range of a pixel. Higher is better.
 
 # %%
 rows = json.loads((FOLDER / "inductive_bias.json").read_text())
@@ -402,16 +421,16 @@ for frame in ("1", "5", "11"):
 tracked, plain = (table[table.index.str.startswith(kind)].clips.max() for kind in ("tracked", "plain"))
 print(f"clips in training, plain to tracked (the longest run of each): {plain / tracked:.1f}")
 viz.show_table(table.drop(columns=["psnr", "source", "sha256"]),
-               "PSNR in dB of the new frames, and what the network was trained with", digits=1)
+               "PSNR in dB of the new frames (64 clips, 25 steps of DDIM), and what the network was trained with", digits=1)
 
 # %% [markdown]
-# What tracking buys: about the same PSNR from so many times fewer clips. What it costs: it holds for one object only.
+# Tracking buys about the same PSNR from many times fewer clips. Its price: it holds for one object only.
 #
 # ## Play
 #
-# What does the network hold at each level? The slider shows the strength of the features (the norm over channels) at each site,
-# for the noisy clip at the top. At `encoder.1` and `encoder.2` the digit stands out of the noise. In the middle the strength alone
-# shows little. At `decoder.0` the noise is back, because $v$, which the network predicts, has the noise in it.
+# What does the network hold at each site? The slider shows the strength of the features (the norm over channels) for the noisy clip at
+# the top. At `encoder.1` and `encoder.2` the digit stands out of the noise. In the middle the strength alone shows little. At
+# `decoder.0` the noise is back, because $v$, which the network predicts, has the noise in it.
 
 # %%
 features = {}
@@ -424,48 +443,111 @@ for feature in features.values():
     strength = 2 * (strength - strength.min()) / (strength.max() - strength.min()) - 1
     large = F.interpolate(strength[None, None], size=(16, 32, 32), mode="nearest")[0]
     clips.append(torch.cat([xt[0].clamp(-1, 1), large, real[0]], dim=-1))
-
-# %%
 alt = "Left the noisy clip, middle the features, right the truth."
 sliders.picture_slider(sliders.clip_pictures(clips), list(features), "site", alt, start=3, width=420)
 
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# Tell the trained network that all frames are at the same time. It can no longer line them up, and the estimate is a blur.
+# Tell the trained network that all frames are at the same time. Without positions it cannot line them up, and the estimate is a blur.
 
-# %%
+# %% mystnb={"image": {"alt": "Two film strips; with positions a sharp digit moves along, without them the estimate is a blur."}, "figure": {"caption": "The same network on the same noisy clip; in the lower row it was told that all frames are at the same time."}}
 with torch.no_grad():
     forward = denoiser(xt.to(device), t.to(device)).cpu()
     lost = denoiser(xt.to(device), t.to(device), positions=torch.zeros(16).long()).cpu()
 error = lambda x0_hat: ((x0_hat - real) ** 2).mean().item()
 print(f"mean squared error of the estimate: {error(forward):.4f} with positions, {error(lost):.4f} without")
-
-# %% mystnb={"image": {"alt": "Two film strips; with positions a sharp digit moves along, without them the estimate is a blur."}, "figure": {"caption": "The same network on the same noisy clip; in the lower row it was told that all frames are at the same time."}}
 viz.film_strip([forward[0], lost[0]], ["positions", "no positions"]);
 
 # %% [markdown]
 # ## Recap
 #
-# Convolutions see within frames, attention sees along time, and a few blocks at the lowest level let every token of every frame
-# attend to every other, so that the trained network finds the same stroke wherever it went. Rotary positions make time relative,
-# and FiLM brings each frame's noise level to every block. Features pass a hook by name, and clean frames never attend to noisy
-# ones.
+# Convolutions see within frames, and attention sees along time. On the coarsest grid every token of every frame attends to every
+# other, so the network finds the same stroke wherever it went, and skips carry the fine detail. Rotary positions make time relative,
+# FiLM brings each frame's noise level to every block, features pass a hook by name, and clean frames never attend to noisy ones.
 #
 # ## Exercises
 #
-# 1. **Predict.** The clip is doubled from 16 to 32 frames. By what factor does the work of the convolutions grow, that of
-#    temporal attention's scores, and that of the joint blocks' scores?
-# 2. **Code.** Use a hook to set the output of `decoder.1` to zero. What is left in the estimate?
-# 3. **Explore.** Feed a clip of 24 frames at $t = 650$. Is the estimate as good as for 16? (Chapter 6 takes this up in earnest.)
+# **1. Predict.** The clip is doubled from 16 to 32 frames. By what factor does the work of the convolutions grow, that of
+# attention along time (its logits), and that of the joint blocks?
+#
+# **2. Code.** Write `silence(site)`: it returns a hook that sets the output of one site to zero and leaves everything else alone. Hint:
+# see `without` above. Then use it at `decoder.1`: what is left in the estimate?
+
+# %% tags=["exercise"]
+def silence(site):
+    """"decoder.1" -> a hook."""
+    return None
+
+
+def features_with(hook):
+    seen = {}
+
+    def record(site, feature):
+        seen[site] = hook(site, feature)
+        return seen[site]
+
+    with torch.no_grad():
+        net(xt.to(device), t.to(device), hook=record)
+    return seen
+
+
+claims = {
+    "the output of decoder.1 is zero": lambda answer: (features_with(answer("decoder.1"))["decoder.1"] == 0).all(),
+    "that of encoder.2 is not": lambda answer: (features_with(answer("decoder.1"))["encoder.2"] != 0).any(),
+    "keys and values pass": lambda answer: len(features_with(answer("middle"))["decoder.1.temporal"]) == 2,
+    "only the site of that name": lambda answer: (features_with(answer("decoder.1"))["decoder.0"] != 0).any()}
+check(silence, claims);
+
+# %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
+# A solution
+def solution(site):
+    return lambda name, feature: 0 * feature if name == site else feature
+
+
+assert check(solution, claims)
+
+# %% [markdown]
+# **3. Code.** Write `may_attend(levels)`: from the noise levels `(b, f)`, which frame (row) may attend to which (column), as
+# `(b, f, f)` booleans. Hint: forbid exactly the pairs of a clean row and a noisy column.
+
+# %% tags=["exercise"]
+def may_attend(levels):
+    """(b, f) -> (b, f, f) bool."""
+    return None
+
+
+mixed = torch.tensor([[0, 0, 700, 300], [500, 0, 0, 1000]])
+claims = {
+    "the shape is (b, f, f)": lambda answer: answer(mixed).shape == (2, 4, 4),
+    "a noisy frame attends to all": lambda answer: answer(mixed)[0, 2].all(),
+    "a clean frame attends to clean ones": lambda answer: answer(mixed)[0, 0].tolist() == [True] * 2 + [False] * 2,
+    "each clip has its own mask": lambda answer: answer(mixed)[1, 1].tolist() == [False, True, True, False],
+    "all clean: all may": lambda answer: answer(0 * mixed).all(),
+    "agrees with the library": lambda answer: torch.equal(answer(mixed), clean_mask(mixed))}
+check(may_attend, claims);
+
+# %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
+# A solution
+def solution(levels):
+    clean = levels == 0
+    return ~(clean[:, :, None] & ~clean[:, None, :])
+
+
+assert check(solution, claims)
+
+# %% [markdown]
+# **4. Explore.** Feed a clip of 24 frames at $t = 650$. Is the estimate as good as for 16? (Chapter 6 takes this up in earnest.)
 #
 # :::{dropdown} Solutions
-# 1. Convolutions: 2 times. Scores along time: each of twice as many frames attends to twice as many, 4 times. The joint blocks
-#    likewise 4 times, but on 32 · 16 tokens at once, which is why they stay at the lowest level.
-# 2. `hook=lambda site, y: y * 0 if site == "decoder.1" else y`. The finest level is left with what it gets over its skip
-#    connection. A faint blur remains, about where the digit is, but not which digit.
-# 3. Compare the error per frame with `((x0_hat - real) ** 2).mean(dim=(0, 1, 3, 4))`, on some 16 clips. With 24 frames it is about
-#    as good, except on the first and the last. With 32 the frames near both ends become several times worse.
+# **1.** Convolutions: 2 times. Logits along time: each of twice as many frames attends to twice as many, 4 times. The joint blocks
+# likewise 4 times, but they start from many more, which is why they stay on the coarsest grid.
+#
+# **2.** `denoiser(xt, t, hook=silence("decoder.1"))`. The finest grid is left with what it gets over its skip connection. A faint blur
+# remains, about where the digit is, but not which digit.
+#
+# **4.** Compare the error per frame with `((x0_hat - real) ** 2).mean(dim=(0, 1, 3, 4))`, over some 16 clips. With 24 frames it is about
+# as good, except on the first and the last. With 32 the frames near both ends become several times worse.
 # :::
 #
 # ## Sources
