@@ -16,18 +16,18 @@
 # %% [markdown]
 # # 6. The context limit
 #
-# **The model generates 16 frames. Why not simply ask for more?**
+# **The model generates 16 frames. Why not simply ask it for more?**
 #
-# There are two obvious ways to go on after the last frame: concatenate several clips, or give the network
-# more frames than it was trained on. We try both, measure what goes wrong, and collect the measures that Part
-# II applies to every method.
+# There are two obvious ways to make a longer video: concatenate several clips, or give the network more frames
+# than it was trained on. We try both and measure what goes wrong. Along the way we collect the measures that
+# Part II applies to every method, and say in numbers what it means for a clip to *fail*.
 #
-# *Time to run: about a minute on two CPU cores, half of that on a GPU.*
+# *Time to run: about a minute and a half on two CPU cores, half of that on a GPU.*
 
 # %% [markdown]
-# **You will learn** why the training length limits what the network can generate; what a boundary
-# discontinuity is, and freezing, fading and a change of identity; how each is measured, and how a measure is
-# validated.
+# **You will learn** why the training length limits what a network can generate; what freezing, fading, a
+# boundary discontinuity and a change of identity are; how each is measured, and how a measure is validated;
+# when a clip counts as failed, and what to conclude when none has.
 #
 # **You need** chapters 1, 3 and 5.
 
@@ -44,6 +44,7 @@ import vdiff_lite as vd
 from vdiff_lite import viz
 from vdiff_lite.evaluation import digit_metrics, video_metrics
 from vdiff_lite.evaluation.feature_net import clip_features, frechet, load_features, real_clip_features
+from vdiff_lite.exercises import check
 from vdiff_lite.methods import history_guidance
 from vdiff_lite.viz import sliders
 from vdiff_lite.viz.tables import show_table
@@ -73,10 +74,9 @@ alt = "A digit bounces, and is twice replaced by another digit"
 viz.show_clips([viz.framed(concatenated[0], joins=[16, 32])], ["three clips, concatenated"], alt=alt)
 
 # %% [markdown]
-# **Predict.** What if the network is given 48 frames of noise at once? None of its layers depends on the
-# number 16. What will it do well, and what not?
-
-# %% [markdown]
+# **Predict.** What if the network gets 48 frames of noise at once? None of its layers depends on the number 16.
+# What will it do well, and what not?
+#
 # ## A longer window
 
 # %% mystnb={"image": {"alt": "Film strips for 16, 32 and 48 frames at once; in the longer ones the digit is a shapeless spot, and noise is left around it."}, "figure": {"caption": "Every fourth frame of clips generated in one window. The network was trained on at most 16 frames."}}
@@ -86,10 +86,11 @@ long_clips = {n: sample(num_frames=n, generator=torch.Generator().manual_seed(2)
 viz.film_strip([long_clips[n][0] for n in lengths], [f"{n} at once" for n in lengths], every=4);
 
 # %% [markdown]
-# One clip per length is not evidence, so we measure all four of each length. The *speed* is how far the
-# centroid of the digit moves per frame, in pixels. The *intensity* of a frame is how much is drawn on it: the
-# sum of $(x + 1) / 2$ over its pixels. The last column counts the pixels that are not black, $x > -0.9$. All
-# three are divided by their means over real clips.
+# In the strips, noise stays and the digit loses its shape once the window is longer than in training. We
+# measure all four clips of each length. The *speed* is how far the centroid of the digit moves per frame, in
+# pixels. The *intensity* of a frame is how much is drawn on it: the sum of $(x + 1) / 2$ over its pixels. The
+# last column counts the pixels that are not black, $x > -0.9$. All three are divided by their means over real
+# clips.
 
 # %%
 source = vd.BouncingDigits(split="test", num_frames=48)
@@ -104,12 +105,13 @@ table = pd.DataFrame(rows).T.rename_axis("frames")
 show_table(table, "digits32, four clips per length, all frames at once, relative to real clips")
 
 # %% [markdown]
-# Something still moves, at about the right speed. But the noise is not removed, and the shape is lost. The
-# network has never seen frames more than 15 apart, and attends to such pairs without having learned to.
+# Something still moves, at about the right speed. But the noise is not removed: at 48 frames about four times
+# as many pixels as on real clips are not black. Our reading: the network never saw two frames more than 15 apart, and has
+# not learned what to make of such pairs.
 #
-# Longer windows also do not scale, even for a network trained on them. In the joint blocks every token
-# attends to every token of every frame, so the work of attention grows with the square of the length. Memory
-# grows with the length too: a clip of an hour would not fit. When does the square show in the time?
+# A longer window would therefore need training on longer clips. What would it cost to run? In the joint blocks
+# every token attends to the tokens of all frames, so the work of attention grows with the square of the length.
+# Everything else grows in proportion to it. Which of the two dominates shows in the time *per frame*:
 
 # %%
 def evaluation_time(frames, repeats=3):
@@ -131,12 +133,13 @@ figure, axis = plt.subplots(figsize=(5.5, 2.6))
 viz.plot_lines(axis, sizes, {"one window": [c / cost[0] for c in cost]}, marker="o")
 axis.set(xlabel="frames in the window", ylabel="time per frame, relative", xscale="log", ylim=0)
 axis.set(xticks=sizes, xticklabels=sizes)
-axis.minorticks_off();
+axis.minorticks_off()
+print(f"a frame in a window of {sizes[-1]} takes {cost[-1] / cost[0]:.1f} times as long as in one of {sizes[0]}")
 
 # %% [markdown]
-# In short windows it hardly shows: attention is a small part of the work. In the long ones the time per frame
-# rises, but stays below twice that of a short window up to 256 frames. So time is not what stops a window of
-# a few hundred frames of this small network: quality is, and in the end memory.
+# Up to 64 frames the line is nearly flat: attention is a small part of this network's work. Beyond that it
+# rises, but even a window of 256 frames is affordable here. So time is not what limits the window of a small
+# network. Quality is, and in the end memory, since all frames of a window are held at once.
 #
 # ## The mathematics
 #
@@ -145,15 +148,14 @@ axis.minorticks_off();
 #
 # $$p(x_{1:N}) \approx p(x_{1:F}) \prod_j p\big(x_{\text{new}_j} \mid x_{\text{last } K \text{ before}}\big). \tag{1}$$
 #
-# Each factor is a window of the length that the network knows, *conditioned on frames that were generated
-# before*. Part II is about this condition: how to make the network use the past. The approximation is to keep
-# only the last $K$ frames. What they do not show is lost.
-
-# %% [markdown]
+# Each factor is a window of the length that the network knows, *conditioned on frames generated before*. Part
+# II is about how to make the network use this condition. The approximation is to keep only the last $K$ frames:
+# what they do not show is lost.
+#
 # ## Build it: the sliding window
 #
-# `history_guidance(denoiser, known)` returns a denoiser with the known frames in its window, clean and marked
-# as clean (chapter 7).
+# `history_guidance(denoiser, known)` returns a denoiser that holds the known frames in its window, marked as
+# clean (chapter 7). We generate one window, keep its last $K$ frames as the next past, and repeat.
 
 # %%
 def my_rollout(past, windows, seed, steps=15):
@@ -169,8 +171,8 @@ def my_rollout(past, windows, seed, steps=15):
 # %% [markdown]
 # ## Meet the twin
 #
-# The library's `rollout` yields frame after frame and keeps only the overlap, so its memory does not grow
-# with the clip.
+# The library's `rollout` yields frame after frame and keeps only the overlap, so its memory does not grow with
+# the length of the clip.
 
 # %%
 source_49 = vd.BouncingDigits(split="test", num_frames=49)
@@ -186,6 +188,8 @@ labels = ["truth", "generated"]
 viz.film_strip([truth[0], mine[0]], labels, num_context=[49, overlap], every=3, joins=[16, 27, 38]);
 
 # %% [markdown]
+# Four windows on, the digit still moves and keeps its shape. How close is it to the truth?
+#
 # ## How a long clip is measured
 #
 # The motion of our digits is deterministic, so each failure has a measure. Let $\delta_f$ be the root mean
@@ -193,14 +197,15 @@ viz.film_strip([truth[0], mine[0]], labels, num_context=[49, overlap], every=3, 
 #
 # | failure | measure | ideal |
 # |---|---|---|
-# | the future is not the true one | **PSNR** of frame $n$ against the truth, $10 \log_{10}(4 / \text{mean squared error})$ dB, by *lead time* $n$, the number of frames since the last true one | high |
+# | the future is not the true one | **PSNR** (peak signal-to-noise ratio) of a frame against the truth, $10 \log_{10}(4 / \text{mean squared error})$ dB, by *lead time*, the number of frames since the last true one | high |
 # | a visible join | **boundary discontinuity**, the change across a join relative to the change elsewhere: $\operatorname{mean}_{f \in J} \delta_f \,/\, \operatorname{mean}_{f \notin J} \delta_f$ | 1 |
 # | freezing, rushing | **motion**: mean speed / mean speed of the truth | 1 |
 # | fading, doubling | **intensity**: mean intensity / mean intensity of the truth | 1 |
 # | another digit | **identity**: fraction of frames on which the digit of the first frame is read | 1 |
 # | clips that do not look real | **Fréchet distance** of many clips to real ones, see below | that of as many real clips |
 #
-# A boundary discontinuity is what the eye sees as a seam.
+# In PSNR, 4 is the square of the range of pixels, from $-1$ to 1. A boundary discontinuity is what the eye sees
+# as a seam.
 
 # %%
 def my_boundary_discontinuity(clip, joins):
@@ -220,10 +225,9 @@ def my_scores(clip, real, joins=(16, 32)):
     }
 
 # %% [markdown]
-# A measure needs validation too. Real clips must score as ideal, and clips that we corrupt on purpose must be
-# caught by the measure meant for them: slowed clips by motion, fading ones by intensity, clips switched at
-# the joins by boundary discontinuity and identity. Motion and intensity are taken relative to 128 *other*
-# real clips.
+# A measure needs validation too. Real clips must score as ideal, and each clip that we corrupt on purpose must
+# be caught by the measure meant for it: slowed clips by motion, fading ones by intensity, clips switched at the
+# joins by boundary discontinuity and identity. Motion and intensity are relative to 128 *other* real clips.
 
 # %%
 def slow_down(clip):
@@ -253,21 +257,46 @@ scores = {name: my_scores(clip, others) for name, clip in corrupted.items()}
 show_table(pd.DataFrame(scores).T, "Real, corrupted and generated clips; each measure is ideal at 1")
 
 # %% [markdown]
-# Read the row of real clips first. Boundary discontinuity, motion and intensity are close to 1: two sets of
-# 128 clips differ a little. Identity is below 1 even there: the classifier, fitted to glyph samples of the
-# training split, sometimes changes its reading of one digit as it moves between pixels. That is the ceiling
-# to compare with. Each corrupted clip is caught as planned, and one measure misleads: the boundary of slowed
-# clips is 0.00 because both joins happen to fall between two copies of the same frame. The model's clips,
-# concatenated, fail where the switched ones do.
+# Real clips first. Boundary discontinuity, motion and intensity are close to 1, as two sets of 128 clips differ
+# a little. Identity is below 1 even there: the classifier, fitted to glyph samples of the training split,
+# sometimes misreads a digit as it moves between pixels. That is the ceiling to compare with. Each corruption is
+# caught by its measure. One number misleads: the boundary of slowed clips is 0, because both joins happen to
+# fall between two copies of one frame. The model's clips, concatenated, fail where the switched ones do.
+#
+# ### When does a clip fail?
+#
+# A mean over a clip does not say *when* it went wrong. So the library checks every frame against limits.
+# `digit_metrics.failures` tells which checks fail on which frames, and a clip *fails* at its first frame on
+# which any of them does. We validate these checks in the same way, on 32 clips whose first five frames count as
+# given. *Jump* is how far the digit moves from one frame to the next.
+
+# %%
+(dim, bright), (slow, fast), jump = (digit_metrics.LIMITS[x] for x in ("intensity", "motion", "jump"))
+limits = {
+    "intensity": ("median over 7 frames, relative to the context", f"{dim} to {bright}"),
+    "motion": ("median speed over 7 frames, relative to the truth's mean", f"{slow} to {fast}"),
+    "jump": ("movement in one frame", f"at most {jump:g} pixels"),
+    "identity": ("digit read most often on 7 frames", "the truth's"),
+}
+display(show_table(pd.DataFrame(limits, index=["measure", "passes"]).T, "The checks of a frame"))
+rows = {}
+for name in ("real", "slowed to a third", "fading", "another clip at joins"):
+    failed = digit_metrics.failures(corrupted[name][:32], real[:32], overlap)
+    rows[name] = {check: frames.any(dim=1).float().mean().item() for check, frames in failed.items()}
+show_table(pd.DataFrame(rows).T, "Fraction of 32 clips that fail each check on some frame")
+
 
 # %% [markdown]
+# All real clips pass but one, whose digit is misread for a while. Every corruption fails the check meant for
+# it.
+#
 # ### Distribution-level metrics
 #
-# Each of these measures looks at one property of one clip, and most need the truth. Papers on video often
-# report one number that needs no true future. A network trained on videos maps every clip to a vector of
-# features, and the *distribution* of these features is compared with that of real clips. Both are
-# approximated by Gaussians with means $\mu$ and covariances $C$. The *Fréchet distance* of two Gaussians has
-# a closed form {cite:p}`heusel2017gans`:
+# These measures look at one property of one clip, and most need the truth. Papers on video often report a
+# number that needs no true future. A network trained on videos maps every clip to a vector of features, and
+# the *distribution* of these features is compared with that of real clips. Both are approximated by Gaussians
+# with means $\mu$ and covariances $C$. The *Fréchet distance* of two Gaussians has a closed form
+# {cite:p}`heusel2017gans`:
 #
 # $$d^2 = \lVert \mu_a - \mu_b \rVert^2 + \operatorname{tr}\!\big(C_a + C_b - 2\,(C_a C_b)^{1/2}\big). \tag{2}$$
 #
@@ -292,8 +321,8 @@ size = sum(p.numel() for p in load_features().parameters())
 print(f"{size:,} parameters; {len(real_features)} real clips, {real_features.shape[1]} features each")
 
 # %% [markdown]
-# **Predict.** Is the distance of real clips to real clips 0? And which of the corrupted clips does it catch?
-# Is a clip played backwards among them? We take sixteen frames around the first join:
+# **Predict.** Is the distance of real clips to real clips 0? Which of the corrupted clips does it catch? Does it
+# catch a clip played backwards? We take sixteen frames around the first join:
 
 # %%
 def distance_to_real(clips):
@@ -306,28 +335,27 @@ order = torch.randperm(window, generator=torch.Generator().manual_seed(0))
 sets["played backwards"] = sets["real"].flip(2)
 sets["frames shuffled"] = sets["real"][:, :, order]
 distances = {name: distance_to_real(clips) for name, clips in sets.items()}
-show_table(pd.DataFrame({"distance": distances}), "Frechet distance to real clips, 128 clips each", digits=1)
+show_table(pd.DataFrame({"distance": distances}), "Fréchet distance to real clips, 128 clips each", digits=1)
 
 # %%
 fewer = {f"{n} of them": distance_to_real(sets["real"][:n]) for n in (16, 32, 64, 128)}
 source = vd.BouncingDigits(split="test")
 others = [source.sample(128, torch.Generator().manual_seed(seed)).video for seed in (1, 2, 3, 4)]
 fewer |= {f"128 others, seed {seed}": distance_to_real(clips) for seed, clips in enumerate(others, 1)}
-show_table(pd.DataFrame({"distance": fewer}), "Frechet distance of real clips to real clips", digits=1)
+show_table(pd.DataFrame({"distance": fewer}), "Fréchet distance of real clips to real clips", digits=1)
 
 # %% [markdown]
-# Switched clips and shuffled frames lie far from real clips. Slowed and fading clips lie only a little
-# farther than the real ones. (These sixteen frames see only the part of the fade from 0.9 to 0.7.) Clips
-# played backwards do not stand out at all: a bouncing digit played backwards is a bouncing digit. The
-# distance needs no true future, but it describes a set of clips. It cannot say *which* clip fails, nor how,
-# and it does not penalize a plausible clip that is not the true future.
+# Switched clips and shuffled frames lie far from real clips. Slowed and fading clips lie only a little farther
+# than the real ones they were made from (these sixteen frames see only the middle of the fade). Clips played
+# backwards do not stand out at all: a bouncing digit played backwards is a bouncing digit. The distance needs
+# no true future, but it describes a set of clips. It cannot say *which* clip fails, or how, and it does not
+# penalize a plausible clip that is not the true future.
 #
-# Real clips are not at 0 either. The mean and the covariance of a few clips differ from those of many, and
-# the fewer the clips, the more so. Among sets of equal size it is also a matter of chance, for example of
-# which digits are rare in a set (ours is perhaps an unlucky one). So a distance means something only beside
-# that of *as many* real clips, at best of the true futures of the *same* clips. Chapter 10 does this.
-
-# %% [markdown]
+# Nor are real clips at 0. The mean and the covariance of a few clips differ from those of many, and the fewer
+# the clips, the more so. Sets of equal size differ too: the four other sets of 128 are nearer than ours, by the
+# luck of the draw. So a distance means something only beside that of *as many* real clips, at best of the true
+# futures of the *same* clips. Chapter 10 does this.
+#
 # ## Play
 #
 # The overlap $K$ is what the next window knows of the past. One frame tells where the digit is, two also tell
@@ -351,19 +379,24 @@ alt = "Left the truth, right the model; bright border: the first 12 frames, the 
 overlaps = [1, 2, 5, 8, 12]
 sliders.guidance_slider(continue_with_overlap, overlaps, "overlap K", alt, start=2, fine=range(1, 13))
 
+
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# Errors accumulate even with an overlap: each window is conditioned on what the last one *generated*. Here is
-# the PSNR against the truth by lead time, over eight clips and four windows.
+# Errors accumulate even with an overlap, since each window is conditioned on what the last one *generated*.
+# Here is the PSNR against the truth by lead time, over eight clips and four windows.
 
 # %% mystnb={"image": {"alt": "PSNR of the model's frames against the truth, mean of eight clips, over 44 frames: the model's line falls, and stays above that of repeating the last context frame."}, "figure": {"caption": "PSNR against the truth by lead time, mean of eight clips. Dotted lines: joins. Dashed: the last context frame, repeated."}}
+def roll_out(known, k):
+    generator, sampler = torch.Generator().manual_seed(0), partial(vd.ddim, steps=15)
+    frames = vd.rollout(denoiser, known, 44, window, k, sampler=sampler, generator=generator)
+    return torch.stack(list(frames), dim=2).cpu().clamp(-1, 1)
+
+
 eight = source_49.sample(8, torch.Generator().manual_seed(13)).video
 known, future = eight[:, :, :overlap], eight[:, :, overlap:]
-generator = torch.Generator().manual_seed(0)
-frames = vd.rollout(denoiser, known, 44, window, overlap, sampler=sampler, generator=generator)
-generated = torch.stack(list(frames), dim=2).cpu().clamp(-1, 1)
-psnr_model = video_metrics.psnr(generated, future).mean(0)
+generated = {k: roll_out(known, k) for k in (overlap, 1)}
+psnr_model = video_metrics.psnr(generated[overlap], future).mean(0)
 psnr_copy = video_metrics.psnr(known[:, :, -1:].expand_as(future), future).mean(0)
 figure, axis = plt.subplots(figsize=(6.5, 2.8))
 viz.plot_lines(axis, range(1, 45), {"model": psnr_model, "copy the last frame": psnr_copy})
@@ -372,9 +405,31 @@ for join in (11, 22, 33):
 axis.set(xlabel="lead time (frames)", ylabel="PSNR (dB)");
 
 # %% [markdown]
+# The line falls with the lead time and stays above that of a copy. Do these clips *fail*? We count the new
+# frames before the first failed check, with $K = 5$ and with a single frame of overlap:
+
+# %%
+for k, new in generated.items():
+    failed = digit_metrics.failures(torch.cat([known, new], dim=2), eight, overlap)
+    frames, reasons = digit_metrics.time_to_first_failure(failed, overlap)
+    survived = (frames == 44).sum().item()
+    print(f"K = {k}: {frames.tolist()}, {survived} of 8 without a failure", sorted({*reasons} - {""}))
+for n in (8, 32, 64, 300):
+    print(f"none of {n} failed: a fraction of {1 - 0.05 ** (1 / n):.2f} may still fail;  3 / n = {3 / n:.2f}")
+
+# %% [markdown]
+# With one frame of overlap half of the clips fail, all by their motion: a single frame does not tell the
+# velocity. A clip that has not failed after 44 frames might have failed at frame 45 or never. Its time to failure is
+# *censored*: we know only that it is longer than 44. A mean of such times is too small, so Part II shows how
+# many clips survive each frame instead.
+#
+# With $K = 5$ all eight survive. That does not mean that none ever fails. If a fraction $p$ of clips fails, all
+# of $n$ survive with probability $(1 - p)^n$. The largest $p$ for which this is still 5% is about $3 / n$, the
+# *rule of three*: of eight surviving clips we learn only that no more than about a third fail.
+#
 # **How far does the past reach?** We can measure it on the network itself. Take real clips at noise level
-# 600, where the network sees roughly where the digit is but not its strokes, and compare its error with five
-# clean context frames and without them. Where the two curves meet, the past has no effect.
+# 600, where the network sees roughly where the digit is but not its strokes. Compare its error with five clean
+# context frames and without them. Where the two curves meet, the past has no effect.
 
 # %% mystnb={"image": {"alt": "Error of the network's estimate for frames 5 to 15: it rises along the clip with and without a past, and with five clean frames it lies lower on every frame."}, "figure": {"caption": "Squared error of the estimate at t = 600, frame by frame, on 24 held-out clips, with five clean context frames and without."}}
 x0 = vd.BouncingDigits(split="test").sample(24, torch.Generator().manual_seed(9)).video
@@ -396,10 +451,10 @@ axis.set(xlabel="frame", ylabel="squared error", ylim=0);
 gain = 1 - errors["five clean frames"] / errors["no past"]
 print("fraction of the error that the past removes, by frame:", [round(g, 2) for g in gain.tolist()])
 
+
 # %% [markdown]
 # The curves do not meet. The fraction of the error that the past removes falls along the window, and is still
-# large on the last frame. Every frame of the window can attend to the past, the last as well as the first
-# (chapter 3).
+# large on the last frame: every frame of the window can attend to the past (chapter 3).
 #
 # Once the position is off by a few pixels, PSNR is no longer informative: a clip can be perfectly plausible
 # and score like a still frame. That is why the other measures exist, and why Part II reports them all.
@@ -407,30 +462,90 @@ print("fraction of the error that the past removes, by frame:", [round(g, 2) for
 # ## Recap
 #
 # A model of 16 frames cannot simply be asked for more: concatenated clips do not fit together, and in longer
-# windows noise remains and the shape is lost. The solution is a sliding window whose new frames are
-# conditioned on the overlap. PSNR, boundary discontinuity, motion, intensity and identity say what is wrong
-# with a long clip, and the Fréchet distance compares a set of clips with real ones. The four clip measures
-# were validated on clips corrupted on purpose. The distance found switched clips and shuffled frames, and
-# hardly slow or fading ones.
+# windows noise remains and the shape is lost. The solution is a sliding window whose new frames are conditioned
+# on the overlap. PSNR, boundary discontinuity, motion, intensity and identity say what is wrong with a long
+# clip, limits on them say when it fails, and the Fréchet distance compares a set of clips with real ones. The
+# clip measures were validated on clips corrupted on purpose. The distance found switched clips and shuffled
+# frames, and hardly slow or fading ones.
 #
 # ## Exercises
 #
-# 1. **Predict.** Which measures does a clip pass that repeats its first 16 frames forwards and backwards
-#    without end?
-# 2. **Code.** Corrupt a clip so that only *motion* catches it.
-# 3. **Explore.** Roll out 200 frames with `my_rollout`. Call a measure failed once it differs from 1 by more
-#    than 0.3. Which fails first?
+# 1. **Predict.** A clip repeats its first 16 frames forwards and backwards without end. Which measures does it
+#    pass?
+#
+# 2. **Code.** Corrupt clips so that only *motion* catches it. Into your function goes a batch of real clips of
+#    96 frames, and out come clips of 48. Hint: you have twice the frames you need.
+
+# %% tags=["exercise"]
+def only_motion(clip):
+    """(b, 1, 96, 32, 32) -> (b, 1, 48, 32, 32), wrong in nothing but their motion."""
+    return None
+
+
+long_real = vd.BouncingDigits(split="test", num_frames=96).sample(8, torch.Generator().manual_seed(3)).video
+as_real = long_real[:, :, :48]
+compared = lambda answer: my_scores(answer(long_real), as_real)
+claims = {
+    "48 frames come out": lambda answer: answer(long_real).shape == as_real.shape,
+    "motion is off by more than 0.3": lambda answer: abs(compared(answer)["motion"] - 1) > 0.3,
+    "intensity is within 0.1 of 1": lambda answer: abs(compared(answer)["intensity"] - 1) < 0.1,
+    "boundary is within 0.2 of 1": lambda answer: abs(compared(answer)["boundary"] - 1) < 0.2,
+    "identity is above 0.9": lambda answer: compared(answer)["identity"] > 0.9,
+}
+check(only_motion, claims);
+
+
+# %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
+# A solution
+def double_speed(clip):
+    return clip[:, :, ::2]
+
+
+assert check(double_speed, claims)
+
+
+# %% [markdown]
+# 3. **Code.** From the checks of each frame to the time to first failure. Into your function goes a mask
+#    `failed` that is true on the frames on which some check fails. Out comes, for each clip, the number of
+#    frames *before* the first failure, and all of them where none fails. Hint: `cumprod`.
+
+# %% tags=["exercise"]
+def frames_before_failure(failed):
+    """(b, n) bool -> (b,) long."""
+    return None
+
+
+mask = lambda *frames: torch.tensor([[f in frames for f in range(5)]])
+random_masks = torch.rand(100, 12, generator=torch.Generator().manual_seed(0)) < 0.1
+by_library = digit_metrics.time_to_first_failure({"any": random_masks}, 0)[0]
+claims = {
+    "the first failure counts, not the last": lambda answer: answer(mask(2, 4)).tolist() == [2],
+    "a failure on the first frame gives 0": lambda answer: answer(mask(0)).tolist() == [0],
+    "without a failure all frames count": lambda answer: answer(mask()).tolist() == [5],
+    "100 random masks, as the library": lambda answer: torch.equal(answer(random_masks), by_library),
+}
+check(frames_before_failure, claims);
+
+
+# %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
+# A solution
+def until_first(failed):
+    return (~failed).long().cumprod(dim=1).sum(dim=1)
+
+
+assert check(until_first, claims)
+
+# %% [markdown]
+# 4. **Explore.** Roll out 200 new frames of eight clips, with $K = 5$ and with $K = 2$. Which check fails first?
+#    How many clips survive, and what does the rule of three allow you to say?
 #
 # :::{dropdown} Solutions
-# 1. Boundary discontinuity (nearly: no jump), motion, intensity and identity all pass. Only the comparison
-#    with the true future fails. A measure that does not use the truth can be fooled by a loop.
-# 2. Play clips of 96 frames at double speed: sample `fast` as `real` is sampled, with `num_frames=96`, and
-#    give `fast[:, :, ::2]` to `my_scores`. Intensity, identity and boundary discontinuity stay near 1.
-# 3. Take a true clip of 203 frames and 18 windows from its first five frames. Apply `my_scores` to stretches
-#    of 48 frames from frame `s`, with the same stretch of the truth as `real` and `joins=[j - s for j in
-#    range(5, 203, 11) if s < j < s + 48]`. For identity, compare the digits of the stretch with that of frame
-#    0 of the *whole* clip, `read_digits(clip)[:, :1]`. One clip is one draw: try several. Chapter 10 counts
-#    over more.
+# 1. Motion, intensity, identity and (nearly) boundary discontinuity: nothing jumps, fades or stops. Only the
+#    comparison with the true future fails. A measure that does not use the truth can be fooled by a loop.
+# 2. Double speed is wrong in its motion alone. The cell above has it in code.
+# 3. The product of "not failed" over the frames so far is 1 until the first failure. The cell above has it.
+# 4. Sample clips of 205 frames as `source_49` does, call `rollout` with 200 frames, and give the clips, context
+#    included, to `digit_metrics.failures`. Eight clips say little about rare failures. Chapter 10 has more.
 # :::
 #
 # ## Sources
