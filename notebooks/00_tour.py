@@ -19,16 +19,16 @@
 # **How can a model that has only ever seen 16 frames make a video that does not end?**
 #
 # This page goes through the whole book once, quickly. You meet a clip and bury it in noise. A small network recovers it.
-# Then you push the network past the end of the clips that it was trained on. Every later chapter takes one of these
+# Then you push the network past the length of the clips that it was trained on. Every later chapter takes one of these
 # steps apart and builds it by hand.
 #
 # *Time to run: under a minute on two CPU cores; about twenty seconds on one GPU.*
 
 # %% [markdown]
-# **You will learn** what a video diffusion model does, in pictures; what a sampler shows on the way; what a window, an overlap
-# and a guidance weight are.
+# **You will learn** what a video diffusion model does, in pictures; how a clip comes out of noise; what a window, an overlap and a
+# guidance weight are.
 #
-# **You need** a little Python. No knowledge of diffusion models: that is what the book is for.
+# **You need** a little Python. You need not know anything about diffusion models: that is what the book is for.
 
 # %%
 import torch
@@ -45,27 +45,26 @@ denoiser = vd.load("digits32", device)
 # %% [markdown]
 # ## 1. A clip
 #
-# Our world is small on purpose: one handwritten digit bounces in a box of 32 by 32 pixels, for 16 frames. A model of it can
-# be trained on a laptop. And since we make the clips ourselves, we know the truth about every frame: where the digit is, how
-# fast it moves, and which digit it is.
+# Our world is small on purpose: one handwritten digit bounces in a box of 32 by 32 pixels, for 16 frames. Such a **clip** is
+# small enough that a model of it can be trained on a laptop. And since we make the clips ourselves, we know the truth about every
+# frame: where the digit is, how fast it moves, and which digit it is. Here are three, first playing and then frame by frame.
 
 # %%
 real = vd.BouncingDigits(split="test").sample(3, torch.Generator().manual_seed(7))
 labels = [f"a {n}" for n in real.truth.labels.flatten().tolist()]
 viz.show_clips(real.video, labels, alt="A handwritten digit bounces in a box")
 
-# %% mystnb={"image": {"alt": "Three film strips of sixteen frames; in each a white handwritten digit drifts over a black background and bounces off the walls."}, "figure": {"caption": "Three held-out clips, frame by frame. Time runs to the right."}}
+# %% mystnb={"image": {"alt": "Three film strips of sixteen frames; in each a white handwritten digit drifts over a black background and bounces off the walls."}, "figure": {"caption": "Three held-out clips of a handwritten digit, frame by frame. Time runs to the right."}}
 viz.film_strip(real.video, labels);
 
 # %% [markdown]
 # ## 2. Noise
 #
-# A **noise schedule** mixes a clip with Gaussian noise. The level $t$ runs from 0, the clean clip, to 1000, pure noise.
+# A **noise schedule** mixes a clip with Gaussian noise. The **noise level** $t$ runs from 0, the clean clip, to 1000, pure noise.
 #
 # $$x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \epsilon$$
 #
-# Here $x_0$ is the clip, $\epsilon$ the noise, and $\bar\alpha_t$, between 1 and 0, the fraction of the clip that is left
-# (chapter 2).
+# Here $x_0$ is the clip and $\epsilon$ the noise. $\bar\alpha_t$ falls from 1 to 0 and says how much of the clip is left (chapter 2).
 #
 # **Predict:** at which level do you stop seeing the digit? Then move the slider.
 
@@ -95,8 +94,8 @@ viz.film_strip([real.video[0], x600[0], x0_hat[0]], ["truth", "input, t=600", "e
 # ## 4. A clip from noise
 #
 # Start from pure noise, estimate the clean clip, step a little towards it, estimate again. That is a **sampler**. After 25
-# network evaluations there is a clip that nobody ever recorded. (The seed is chosen: this digit can be read. From many others
-# comes a shape that is no digit. Chapter 5 counts.)
+# network evaluations there is a clip that nobody ever recorded. (We chose the seed so that the digit can be read. Many others
+# give a shape that is no digit, as chapter 5 shows.)
 
 # %%
 noise = torch.randn(1, 1, 16, 32, 32, generator=torch.Generator().manual_seed(2)).to(device)
@@ -118,11 +117,11 @@ sliders.picture_slider(pictures, [step.t for step in steps], "noise level t", al
 # %% [markdown]
 # ## 5. Past the end of the window
 #
-# The network sees a **window** of 16 frames. To continue, we slide the window: the last 5 frames made become the first 5 of
-# the next window, held clean, and the network makes the 11 that follow. The number of frames that two windows have in common
-# is the **overlap**.
+# The network sees a **window** of 16 frames. To continue a video, we slide the window: the last 5 frames become the first 5 of the
+# next window, held clean, and the network makes the 11 that follow. The frames that are known are called **the past**. The number
+# of frames that two windows share is the **overlap**.
 #
-# Compare that with windows that know nothing of each other.
+# Compare that with independent windows, which know nothing of each other.
 
 # %%
 past = real.video[:1, :, :5].to(device)
@@ -147,17 +146,17 @@ framed = [viz.framed(clip[0], num_context=5, joins=[16, 27]) for clip in (with_h
 viz.show_clips(framed, labels, alt="A digit keeps bouncing past the window")
 
 # %% [markdown]
-# Bright borders mark the frames that were given. Bright bars above and below mark, for a moment, each join. Without memory
-# the digit is swapped and jumps there. With five clean frames in the window it moves on without a jump. Compare the strokes,
-# too. Are they still those of the digit that was given? And are those that the model draws from noise as well formed? What
-# is kept, for how long, by which method and at what price is the subject of the rest of the book.
+# In the clips above, bright borders mark the frames that were given, and bright bars flash at each join. Without the past in the
+# window, the digit changes and jumps there. With it, the digit moves on without a jump. Compare the strokes, too. Are they still
+# those of the digit that was given? What is kept, for how long, by which method and at what price is the subject of the rest of
+# the book.
 #
 # ## 6. How much should the past count?
 #
 # **Classifier-free guidance** evaluates the network twice, with the past and without it, and moves further in the direction
-# of the difference: $\hat x_0 = u + w\,(c - u)$, where $c$ is the estimate with the past and $u$ the one without. The weight
-# $w$ is the slider that this book is most about. At $w = 0$ the past is ignored. At $w = 1$ it is used as trained. Larger
-# weights go beyond that.
+# of the difference: $\hat x_0 = u + w\,(c - u)$, where $c$ is the estimate conditioned on the past and $u$ the unconditional one.
+# The factor $w$ is the **guidance weight**. At $w = 0$ the past is ignored. At $w = 1$ it is used as trained. Larger weights
+# exaggerate it.
 
 # %%
 weights = [0.0, 0.5, 1.0, 1.5, 2.5, 4.0]
@@ -176,32 +175,37 @@ alt = "A clip continued from five given frames."
 sliders.guidance_slider(guided_clip, weights, alt=alt, start=2, fine=fine)
 
 # %% [markdown]
-# In JupyterLab the slider samples anew wherever you put it; on the site it holds six clips made beforehand.
+# In JupyterLab the slider samples anew wherever you put it. On the site it holds six clips made beforehand. Here they are as
+# strips, one weight per row. At $w = 0$ the given frames are ignored. From $w = 1$ on the rows look alike.
 
-# %% mystnb={"image": {"alt": "Film strips for six guidance weights; at weight zero the new frames do not follow the given ones, at all others they do."}, "figure": {"caption": "The same noise, six weights. Frames 0 to 4 (blue) were given. With w = 0 they are ignored, and with w = 0.5 the new frames are a little fainter. From 1 on the rows look alike here; chapter 7 measures what larger weights do."}}
+# %% mystnb={"image": {"alt": "Film strips for six guidance weights; at weight zero the new frames do not follow the given ones, at all others they do."}, "figure": {"caption": "The same noise, six weights. Frames 0 to 4 (blue) were given. With w = 0.5 the new frames are a little fainter. Chapter 7 measures what larger weights do."}}
 guided = [list(guided_clip(w))[-1] for w in weights]
 viz.film_strip(guided, [f"w = {w}" for w in weights], num_context=5);
 
 # %% [markdown]
 # ## Recap
 #
-# A diffusion model estimates the clean clip at every noise level, and a sampler turns these estimates into a clip. A window
-# is all that the network sees, so to continue a video we must tell the next window what the last one made. How to tell it,
-# and how strongly, is the subject of this book.
+# A diffusion model estimates the clean clip at every noise level, and a sampler turns these estimates into a clip. The network
+# sees one window at a time. So to continue a video, the next window must be told what the last one made. How to tell it, and how
+# strongly, is the subject of this book.
 #
 # ## Exercises
 #
-# 1. **Predict.** In the strip of section 4, at which level could you first tell which way the digit moves? And which digit it is?
-# 2. **Code.** Continue the clip with an overlap of 1 instead of 5 (`rollout(..., overlap=1)`). What is lost, and why?
-# 3. **Explore.** Try `steps=5` in section 4. What kind of error do few steps make?
+# **1. Predict.** In the strips of section 4, in which row can you first tell which way the digit moves? And which digit it is?
+#
+# **2. Explore.** Continue the clip with an overlap of 1 instead of 5 (`rollout(..., overlap=1)`). What is lost, and why?
+#
+# **3. Explore.** Try `steps=5` in section 4. What kind of error do few steps make?
 #
 # :::{dropdown} Solutions
-# 1. At t = 840 the blur already moves along its way, and a 2 can be guessed. From there on the strokes only get sharper. Coarse
-#    things are settled at high noise because only they are still visible through it.
-# 2. One frame shows where the digit is but not where it is going, so the direction is drawn afresh at each join: the digit
-#    keeps its shape and changes its direction.
-# 3. The digit may be smeared or change its shape within the clip: each step follows an estimate that averages over several
-#    clips, and too few corrections remain.
+# **1.** In the second row the blur already moves along its way, and a 2 can be guessed. From there on the strokes only get sharper.
+# Coarse things are settled at high noise because only they are still visible through it.
+#
+# **2.** One frame shows where the digit is but not where it is going, so the direction is drawn afresh at each join: the digit keeps
+# its shape and changes its direction.
+#
+# **3.** The digit may be smeared or change its shape within the clip. Each step follows an estimate that averages over several
+# clips, and too few corrections remain.
 # :::
 #
 # ## Sources
