@@ -12,7 +12,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "book" / "_build" / "html"
-KNOWN_ERROR = "THEBE_JS_URL"  # the theme's own, once a page, harmless
 LOCAL = ("data:", "blob:", "chrome:", "chrome-untrusted:")  # nothing of these leaves the machine
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 needs_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver")

@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from opened import KNOWN_ERROR, LOCAL, SITE, needs_browser, visit
+from opened import LOCAL, SITE, needs_browser, visit
 from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -102,7 +102,7 @@ def test_a_clip_starts_and_goes_on_and_nothing_leaves_the_machine(page, address)
     assert "of 38" in part(page, "count").text or page.execute_script("return tryIt.state.frames.length") > 38
     assert page.execute_script("return tryIt.state.frames.flatMap(f => [...f]).every(Number.isFinite)")
     errors = [entry["message"] for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
-    assert [message for message in errors if KNOWN_ERROR not in message] == []
+    assert errors == []
     messages = [entry["message"] for entry in page.get_log("performance")]
     requests = [m for m in messages if "Network.requestWillBeSent" in m and "http" in m and address not in m]
     assert [m for m in requests if not any(f'"url":"{kind}' in m for kind in LOCAL)] == []
