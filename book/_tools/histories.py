@@ -1,11 +1,12 @@
 """Train the history encoders that chapter 7 compares; score their drafts, and what they cost.
 
-    python book/_tools/histories.py [--steps N] [--num-context K ..]
+    python book/_tools/histories.py [--steps N] [--num-context K ..] [--checkpoint digits32_fixed]
 
 Resumes with the next encoder where it was cut off. Writes data/checkpoints/history/ (an encoder of these
 weights and steps is not trained again) and data/results/histories.csv.gz: one row for each encoder, clip and
 new frame of its draft; parameters; memory. What the network makes of each, `vdiff compare` measures
-(book/_tools/study.py).
+(book/_tools/study.py). On top of another checkpoint than digits32 encoders are trained only (of 64 numbers):
+their drafts are the same, since no network is in them.
 """
 
 import argparse
@@ -54,9 +55,16 @@ def main():
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--num-context", type=int, nargs="+", default=[5, 10],
                         help="lengths of the past; lengths can run side by side")
-    steps, lengths = vars(parser.parse_args()).values()
+    parser.add_argument("--checkpoint", default="digits32", help="the network that is to listen to them")
+    steps, lengths, name = vars(parser.parse_args()).values()
     vd.prepare_cpu()
-    base = vd.load("digits32", vd.pick_device())
+    base = vd.load(name, vd.pick_device())
+    if name != "digits32":
+        for k in lengths:
+            path = checkpoint.folder() / "history" / f"{name}_{k}_64"
+            if not is_trained(path, base, steps):
+                train(base, name, path, k, 64, steps)
+        return
     header = dict(command=f"python book/_tools/histories.py --steps {steps}", sha256=base.card["sha256"])
     if not TABLE.exists() or read_results(TABLE).attrs["header"] != header:
         start_results(TABLE, header)
@@ -68,7 +76,7 @@ def main():
             path = checkpoint.folder() / "history" / f"digits32_{k}_{size}"
             setting = f"frames={k} size={size}"
             if not is_trained(path, base, steps):
-                train(base, path, k, size, steps)
+                train(base, name, path, k, size, steps)
             if (f"draft:{setting}", "parameters") not in done:
                 append_rows(TABLE, draft_rows(path, setting, truth, k))
     for (method, task), code in MEMORY.items():
@@ -85,13 +93,13 @@ def is_trained(path, base, steps):
     return (card["base_sha256"], card["steps"]) == (base.card["sha256"], steps)
 
 
-def train(base, path, k, size, steps):
+def train(base, name, path, k, size, steps):
     torch.manual_seed(0)
     encoder = HistoryEncoder(size=size, frames=k).to(base.device)
     with tqdm(total=1000 + steps, desc=path.name) as bar:
         trained, encoder, losses = train_history(base, encoder, vd.BouncingDigits(), steps, draft_steps=1000,
                                                  new=NEW, on_step=lambda n, loss: bar.update())
-    save_history(path, trained, encoder, "digits32", steps=steps, loss=sum(losses[-50:]) / len(losses[-50:]))
+    save_history(path, trained, encoder, name, steps=steps, loss=sum(losses[-50:]) / len(losses[-50:]))
 
 
 def draft_rows(path, setting, truth, k):
