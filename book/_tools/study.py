@@ -3,7 +3,7 @@
     python book/_tools/study.py
 
 Resumes where it was cut off. Needs the encoders of chapter 7 (book/_tools/histories.py, with and without
---checkpoint digits32_fixed). Networks that are taught pasts are trained here, into data/checkpoints/retrained.
+--checkpoint digits32_fixed). Networks that are taught pasts are trained into data/checkpoints/retrained.
 """
 
 from pathlib import Path
@@ -72,7 +72,8 @@ def main():
     for name, methods in TUNING.items():
         run(f"tune_{name}", methods, "--split", "train", "--clips", 32 if name == "history" else 16)
     for name, methods in TUNING_FIXED.items():
-        run(f"tune_fixed_{name}", methods, "--split", "train", "--clips", 16, "--checkpoint", "digits32_fixed")
+        run(f"tune_fixed_{name}", methods, "--split", "train", "--clips", 16,
+            "--checkpoint", "digits32_fixed")
     run("main", MAIN + MORE, "--clips", 32, "--features")
     run("fixed", FIXED, "--clips", 64, "--checkpoint", "digits32_fixed")
     for name, steps in TAUGHT.items():
