@@ -16,16 +16,14 @@
 # %% [markdown]
 # # 4. Training
 #
-# **What does a loss of 0.03 look like - and is it normal that the first samples are soup?**
+# **What does a loss of 0.03 look like, and is it normal that the first samples are soup?**
 #
-# We train a small video diffusion model from scratch, here and now, and look at its samples on the way. That takes three things,
-# each of which fits on a screen: a loss, a choice of noise levels, a loop. The second half is about what makes a longer run good:
-# another optimizer, an average of the weights, a falling learning rate, and files, so that a run survives being killed.
+# We train a small video diffusion model from scratch and look at its samples on the way. The second half is about longer runs.
 #
 # *Time to run: a little over a minute on two CPU cores, less on a GPU.*
 #
-# **You will learn** the training loss in four lines; which noise levels a batch holds and why; what normal training looks like;
-# what Muon, averaging (EMA) and a falling rate gain; how a run is resumed to the same bytes; what a recipe is.
+# **You will learn** the training loss; which noise levels a batch holds and why; what normal training looks like; what Muon, averaged
+# weights (EMA) and a falling learning rate gain; which errors a loss counts; how to train with less memory, and resume to the same bytes.
 #
 # **You need** chapters 1 to 3, and what an optimizer does.
 
@@ -46,6 +44,7 @@ from vdiff_lite import checkpoint, viz
 from vdiff_lite.diffusion.losses import draw_noise_levels, v_loss
 from vdiff_lite.diffusion.samplers import noise_like
 from vdiff_lite.evaluation.results import FOLDER
+from vdiff_lite.exercises import check
 from vdiff_lite.training.loop import DivergedError, lr_factor
 from vdiff_lite.training.optimizer import make_optimizer, orthogonalize
 from vdiff_lite.training.recipe import load_recipe, recipe_names
@@ -60,15 +59,15 @@ shipped = vd.load("digits32", device)
 # %% [markdown]
 # ## What training ends with
 #
-# Four clips from noise by the model that ships, `digits32` (seeds chosen so that the digits can be read; not all can).
+# Four clips from noise by `digits32`, the model that comes with the library. (We chose seeds whose digits can be read. Not all can.)
 
 # %%
 clips = vd.generate(shipped, 4, steps=20, generator=[seeded(n) for n in (9, 11, 4, 12)])
 viz.show_clips(clips.cpu(), alt="A digit drawn by the shipped model moves in a box")
 
 # %% [markdown]
-# **Predict.** The network has to predict $v$, a mixture of noise and clip. What is the loss of a network that always outputs
-# zero? And can the loss ever reach zero?
+# **Predict.** The network has to predict $v$, a mixture of noise and clip. What is the loss of a network that always outputs zero? And
+# can the loss ever reach zero?
 #
 # ## The mathematics
 #
@@ -76,11 +75,12 @@ viz.show_clips(clips.cpu(), alt="A digit drawn by the shipped model moves in a b
 #
 # $$L = \mathbb{E}_{x_0, t, \epsilon} \big\| \hat v(x_t, t) - v \big\|^2, \qquad v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1-\bar\alpha_t}\,x_0. \tag{1}$$
 #
-# The best possible prediction is the *average* of $v$ over all clips that could have become this $x_t$. At high noise many could,
-# so the average is a blur and the loss cannot reach zero. The blur is right: it is the sampler that turns it, step by step,
-# into one clip.
+# The best prediction is the *average* of $v$ over all clips that could have become this $x_t$. At high noise many could, so the average is a
+# blur, and the loss cannot reach zero. The blur is right: the sampler will turn it, step by step, into one clip.
 #
 # ## Build it: the loss
+#
+# A frame at $t = 0$ is clean. Its $v$ is noise that the frame does not contain, so nothing can predict it, and it does not count.
 
 # %%
 schedule = vd.NoiseSchedule()
@@ -92,10 +92,6 @@ def my_loss(net, x0, t, eps):
     error = ((net(xt, t) - v) ** 2).mean(dim=(1, 3, 4))  # one number per frame
     noisy = t > 0
     return (error * noisy).sum() / noisy.sum()
-
-# %% [markdown]
-# The last two lines need a comment. A frame at $t = 0$ is clean. Its target is pure noise, and nothing in the frame reveals it.
-# Predicting it would teach nothing and add noise to the gradient, so clean frames do not count.
 
 # %%
 x0 = vd.BouncingDigits().sample(4, seeded(0)).video
@@ -113,14 +109,12 @@ print("loss of predicting zero:                    %.4f" % my_loss(zeros, x0, t,
 #
 # ## Build it: the noise levels
 #
-# To serve every method of Part II, one network has to know four situations: all frames at one level (a clip from noise); every
-# frame at its own; a clean past (continuing); and a past that is pure noise (the unconditional branch of guidance). A batch mixes
-# them. `noise_mix` holds the four fractions.
+# To serve every method of Part II, one network has to know four situations: all frames at one level (a clip from noise); each frame at its
+# own; a clean past (to continue); and a past of pure noise (guidance without the past). `noise_mix` holds their fractions in a batch.
 #
-# The levels themselves are drawn evenly, and *stratified*: a batch of eight gets one level out of every eighth of the range. One
-# choice hides in "evenly". Few clips are then nearly pure noise, and only there is the past all that the network can use: which
-# digit it is, and where it is going, must be *carried over*, not cleaned up. So `high_noise_fraction` of the clips are moved
-# towards pure noise, by $u \mapsto 1 - u^3$.
+# Levels are drawn evenly and *stratified*: a batch of eight gets one out of every eighth of the range. But only nearly pure noise forces
+# the network to take identity and motion from the past. So a `high_noise_fraction` of the clips is moved towards pure noise, by
+# $u \mapsto 1 - u^3$ with $u$ uniform. The figure shows the levels of forty clips, and how often each level is drawn.
 
 # %%
 def my_noise_levels(batch, frames, T, noise_mix, high_noise_fraction, generator):
@@ -158,10 +152,9 @@ right.legend(frameon=False, loc="upper left");
 # %% [markdown]
 # ## Build it: the loop
 #
-# A smaller world, so that it fits into half a minute: frames of 24 by 24, 8 of them, a network of two levels. A step draws a batch,
-# takes the loss and its gradient, holds the gradient's norm to 1, and lets the optimizer move the weights. The optimizer is the
-# usual one, AdamW. The learning rate is warmed up over the first ten steps. Everything random in step $n$ comes from a generator
-# with the seed $n$: that will pay off below.
+# To be quick, we use 8 frames of 24 by 24 and a network of two resolutions. A step draws a batch, takes the gradient of the loss, scales it
+# down if its norm exceeds 1, and lets AdamW move the weights. The learning rate is warmed up over ten steps. Everything random in step
+# $n$ comes from a generator with seed $n$: that will pay off below.
 
 # %%
 config = vd.VideoUNetConfig(size=24, channels=(32, 64), num_middle=1)
@@ -206,35 +199,33 @@ axis.plot(range(1, steps + 1), losses, color="#bbbbbb", lw=0.8, label="each step
 viz.plot_lines(axis, range(20, steps + 1), {"mean of the last 20": running(losses)})
 axis.set(xlabel="step", ylabel="loss (per pixel)", yscale="log");
 
-# %% mystnb={"image": {"alt": "Film strips of samples after 1, 15, 30, 60 and 120 steps: from gray noise over a cloud to a bright blob of about the size of a digit, which moves."}, "figure": {"caption": "One clip from the same noise, at five stages."}}
+# %% mystnb={"image": {"alt": "Film strips of samples after 1, 15, 30, 60 and 120 steps: from gray noise over a cloud to a bright blob of about the size of a digit, which moves."}, "figure": {"caption": "Clips sampled from the same noise, after 1 to 120 steps: a cloud, then a blob that moves."}}
 viz.film_strip(list(samples.values()), [f"step {n}" for n in samples]);
 
 # %% [markdown]
 # :::{admonition} Is this normal?
 # :class: tip
 #
-# Yes. The loss falls fast at first, when the network learns that frames are mostly black, and then slowly. In longer runs that is
-# when the samples become digits. A flat loss is not a stuck run. Compare *samples*, and the loss at *high* noise, which is where
-# motion and layout are decided.
+# Yes. The loss falls steeply while the network learns that frames are mostly black, then slowly. Meanwhile the samples turn from a gray
+# cloud into a blob that moves, and in longer runs into digits. Judge by *samples*.
 #
 # | you see | it means |
 # |---|---|
-# | loss near 1 for hundreds of steps | the network is not learning: check the range of the clips, the levels, the learning rate |
-# | loss jumps by a factor of 2 from step to step | normal: each batch draws other noise levels. Look at the running mean |
+# | loss near 1 for hundreds of steps | nothing is learned: check the range of the clips, the levels, the learning rate |
+# | loss jumps by a factor of 2 from step to step | normal: each batch draws other noise levels |
 # | samples are gray clouds, loss 0.1 | normal after a minute; the cloud should already move |
-# | good strokes, digit changes along the clip | in longer runs: normal until late |
-# | `nan` | the learning rate is too high; `Trainer` stops and says at which step |
+# | good strokes, but the digit changes along the clip | normal until late |
+# | `nan` | the learning rate is too high |
 # :::
 #
-# This is all of training, and it would do, given time. The rest of the chapter is about needing less of it.
+# This is all of training. The rest makes longer runs better and cheaper.
 #
 # ## Longer matters: Muon
 #
-# The gradient of a weight matrix is lopsided: a few directions are large, most are small, and an optimizer that follows it spends
-# its steps on the few. Muon {cite:p}`jordan2024muon` takes the gradient's momentum $G = U S V^\top$ and moves by $U V^\top$: the same
-# directions, all of them equally far. A singular value decomposition in every step would be slow. Five rounds of a polynomial in
-# $G G^\top$ (Newton-Schulz) come near enough: most directions land near 1, and only the smallest stay below. Here are both, for the
-# gradient that one matrix of our network has right now.
+# The gradient of a weight matrix is large along a few directions and small along most. Muon {cite:p}`jordan2024muon` takes the
+# momentum of the gradient, $G = U S V^\top$, and moves by $U V^\top$: the same directions, all equally far. A singular value decomposition
+# per step would be slow, so five rounds of a polynomial in $G G^\top$ (Newton-Schulz) stand in for it. The figure has the singular values
+# of one gradient: as they are, all made equal, and after the polynomial, which leaves only the smallest below 1.
 
 # %% mystnb={"image": {"alt": "Singular values of a gradient in falling order. Relative to the largest they drop steeply; after Newton-Schulz most of them lie near one and the last third falls to zero; by the decomposition all are one."}, "figure": {"caption": "The 64 singular values of one matrix's gradient: as they are, by the decomposition, and after five rounds of the library's polynomial."}}
 gradient = net.middle[0].attention.out.weight.grad.cpu()
@@ -251,18 +242,21 @@ viz.plot_lines(axis, range(1, len(S) + 1), {"gradient, relative to the largest":
 axis.set(xlabel="direction", ylabel="singular value", ylim=(0, 2));
 
 # %% [markdown]
-# Muon is for the matrices inside the network. Biases, norms, the embedding of the noise level, the first and the last layer stay
-# with AdamW (`make_optimizer`).
+# Muon is for the matrices inside the network. Biases, norms, the noise embedding, and the first and last layer stay with AdamW
+# (`make_optimizer`).
 #
-# ## Longer matters: an average of the weights, and a falling rate
+# ## Longer matters: averaged weights and a falling rate
 #
-# Each batch pulls the weights elsewhere, so those of the last steps jitter around a good point. Two things take the jitter out. One
-# is to sample with an *average* $\bar\theta$ of the weights, the exponential moving average (EMA),
+# Each batch pulls the weights elsewhere, so the last ones jitter around a good point. Two things remove the jitter. One is to sample
+# with an average $\bar\theta$ of the weights $\theta$, the *exponential moving average* (EMA),
 #
-# $$\bar\theta \leftarrow d_n\,\bar\theta + (1 - d_n)\,\theta, \qquad d_n = \min\!\big(d,\ n / (9 + n)\big), \tag{2}$$
+# $$\bar\theta \leftarrow d_n\,\bar\theta + (1 - d_n)\,\theta, \qquad d_n = \min\!\big(d,\ n / (9 + n)\big). \tag{2}$$
 #
-# whose decay $d_n$ grows with the step $n$, so that it soon forgets the random weights at the start. The other is to let the
-# learning rate fall at the end. Ours is multiplied, in step $n$ of $N$ with $n_w$ of warm-up and $n_d$ of decay, by
+# The *decay* $d$ sets its memory: the average reaches back about $1 / (1 - d)$ steps, 50 for the $d = 0.98$ used here and 1,000 for the 0.999 of
+# most recipes. A longer memory smooths more, but lags behind a network that still improves. $d_n$ starts small, so that the random initial
+# weights are soon forgotten.
+#
+# The other is a learning rate that falls at the end. In step $n$ of $N$, with $n_w$ steps of warm-up and $n_d$ of fall, it is multiplied by
 #
 # $$r_n = \min\!\Big(1, \frac{n + 1}{n_w}\Big) \Big(0.02 + 0.98\,\frac{1 - \cos(\pi q_n)}{2}\Big), \qquad
 # q_n = \min\!\Big(1, \frac{N - n}{n_d}\Big). \tag{3}$$
@@ -284,10 +278,11 @@ for n in range(steps):
     assert math.isclose(my_lr_factor(n, steps, 10, 60), lr_factor(n, steps, 10, 60))
 print("factor in steps 0, 5, 10, 60, 90, 119:",
       ", ".join(f"{my_lr_factor(n, steps, 10, 60):.2f}" for n in (0, 5, 10, 60, 90, 119)))
+print("steps that an average reaches back:", {decay: round(1 / (1 - decay)) for decay in (0.98, 0.999)})
 
 # %% [markdown]
-# Now the same 120 steps again, from the same random weights and on the same batches, with Muon. Halfway we make a copy. The
-# original goes on at its rate, and the copy with a falling one. Both are averaged.
+# Now the same 120 steps with Muon, from the same initial weights and on the same batches. Halfway we copy the state. The original goes on
+# at its rate, the copy at a falling one. Both are averaged.
 
 # %%
 def train(state, first, last, decay):
@@ -307,7 +302,7 @@ falling = copy.deepcopy(muon)
 falling_losses = muon_losses + train(falling, 60, steps, decay=60)
 muon_losses += train(muon, 60, steps, decay=1)
 
-# %% mystnb={"image": {"alt": "Running means of three losses over 120 steps; Muon's falls faster than AdamW's from the start, and the one with a falling rate ends lowest."}, "figure": {"caption": "Mean loss of the last 20 steps, on the same batches."}}
+# %% mystnb={"image": {"alt": "Running means of three losses over 120 steps; Muon's falls faster than AdamW's from the start, and the one with a falling rate ends lowest."}, "figure": {"caption": "Mean loss of the last 20 steps, on the same batches, with AdamW, with Muon, and with Muon at a falling rate."}}
 figure, axis = plt.subplots(figsize=(7, 2.6))
 runs = {"AdamW": losses, "Muon": muon_losses, "Muon, falling rate": falling_losses}
 viz.plot_lines(axis, range(20, steps + 1), {name: running(run) for name, run in runs.items()})
@@ -329,9 +324,8 @@ table = pd.DataFrame({"loss": {name: held_out_loss(network) for name, network in
 show_table(table, f"Loss on 128 held-out clips after {steps} steps, same clips and noise", digits=4)
 
 # %% [markdown]
-# In this short run each of the three lowers the loss. (AdamW's rate is the better of two that we tried, 0.001 and 0.003.) Averaging
-# and a falling rate do much the same: where the rate has fallen there is little jitter left for the average to remove. The shipped
-# networks were trained with all three.
+# In this short run each of the three lowers the loss. (AdamW's rate is the better of two that we tried, 0.001 and 0.003.) Once the rate has
+# fallen, little jitter is left to average away. The shipped networks were trained with all three.
 #
 # ## Meet the twin
 #
@@ -351,13 +345,13 @@ for _ in range(3):
 torch.testing.assert_close(trainer.losses, train(state, 0, 3, decay=60))
 for twin, mine in zip(trainer.ema.module.parameters(), state[1].parameters()):
     torch.testing.assert_close(twin, mine)
-trainer.losses
+[round(loss, 4) for loss in trainer.losses]
 
 # %% [markdown]
 # ## Longer matters: a run that survives
 #
-# A run of hours gets killed. The random numbers of step $n$ depend on the seed and on $n$ alone, and a saved state holds weights,
-# average, optimizer and step. So a run that was cut off and resumed ends with *the same bytes* as one that was not:
+# Long runs get killed. A saved state holds weights, average, optimizer and step, and the random numbers of step $n$ depend on the seed
+# and $n$ alone. So a resumed run ends with *the same bytes* as one that was never cut off:
 
 # %%
 def new_trainer():
@@ -384,11 +378,9 @@ assert all(torch.equal(a, b) for a, b in zip(straight.ema.parameters(), resumed.
 # %% [markdown]
 # ## Longer matters: which errors count?
 #
-# An error of $v$ is an error of $x_0$ times $\sqrt{\mathrm{SNR} + 1}$. Relative to the error of $x_0$, equation 1 counts *low* noise
-# most: there an error of $x_0$ that nobody would see costs much. Motion and identity are decided at *high* noise. Weighting each
-# frame by $1/(\mathrm{SNR} + 1)$ makes the loss the plain squared error of $x_0$ at every level (`weighting="x0"`). Min-SNR
-# weighting is a third choice. The shipped networks were trained with the first. Here is the error of `digits32` at a few levels,
-# both ways:
+# An error of $v$ is an error of $x_0$ times $\sqrt{\mathrm{SNR} + 1}$. So equation 1 weights the squared error of $x_0$ by $\mathrm{SNR} + 1$: the less
+# noise, the more it counts. `weighting="x0"` is the plain squared error of $x_0$, and `"min_snr"` weights it by the SNR, but at most by 5. Here
+# is the error of `digits32` by level, as $v$ and as $x_0$:
 
 # %%
 real = vd.BouncingDigits(split="test").sample(8, seeded(3)).video
@@ -402,15 +394,22 @@ table = pd.DataFrame(rows).T.rename_axis("noise level")
 show_table(table, "The loss of the shipped network by noise level, in two weightings", digits=4)
 
 # %% [markdown]
-# That answers the question at the top. A loss of 0.03 is an average over levels that have little in common. What a network is worth
-# shows at the levels where the error of $x_0$ is large.
+# That answers the question at the top: a loss of 0.03 is an average over levels that have little in common.
+#
+# All recipes use `"v"`. With `"x0"`, low noise would hardly count, and it is where the fine detail is learned. With `"v"` every level counts,
+# and those that decide motion and identity are drawn more often instead (`high_noise_fraction`). We have not trained with the others.
+#
+# ## Longer matters: a batch that does not fit
+#
+# *Gradient accumulation* takes a batch in parts, for less memory: the parts' gradients are added up, and the optimizer steps once after
+# the last. One trap: the loss is a mean over noisy frames, and parts differ in how many they have. So divide each part's sum by the
+# count of the *whole* batch. (`vdiff train --accumulate 4` does this. Exercise 3 builds it.)
 #
 # ## Recipes
 #
-# A run's settings are a *recipe*, a toml file in `vdiff_lite/training/recipes`. `vdiff train --recipe tiny --out mine` trains by it,
-# and the same command continues a run that was cut off. It draws samples on the way, and writes the loss, by noise level too, to
-# `mine.log.csv`. These ship. `tiny` is the one for a laptop. In its first steps the clips are of 8 frames, half the length and twice
-# as many of them (`short_steps`).
+# A run's settings are a *recipe*, a toml file in `vdiff_lite/training/recipes`. `vdiff train --recipe tiny --out mine` trains by it and draws
+# samples on the way; the same command continues a run that was cut off. `tiny` is for a laptop. Its `short_steps` are first steps on clips
+# of half the length, twice as many per batch.
 
 # %%
 columns = {}
@@ -425,8 +424,8 @@ for name in recipe_names():
 show_table(pd.DataFrame(columns, dtype=object), "The recipes")
 
 # %% [markdown]
-# The loss curves of the four checkpoints that ship were not kept. Their cards say where the weights come from. {doc}`../checkpoints`
-# has their PSNR and how to train each again.
+# Trained weights are saved as a *checkpoint*, and beside it its *card*, a json file: how the network is built, its recipe, where the weights
+# come from. Here is the origin of those that ship. (Their loss curves were not kept. {doc}`../checkpoints` has their PSNR.)
 
 # %%
 for name in checkpoint.shipped():
@@ -437,8 +436,7 @@ print((FOLDER / "recipe_cpu.txt").read_text())
 # %% [markdown]
 # ## Play
 #
-# How good is it at each noise level? The slider shows the network's estimate for the same clip and noise from level 100 to 1000. At
-# 1000 there is nothing to see but noise, and the estimate is the average of all clips.
+# The estimate for one clip and noise, from level 100 to 1000. At 1000 it is the average of all clips.
 
 # %%
 real = vd.BouncingDigits(split="test").sample(1, seeded(7)).video
@@ -453,9 +451,8 @@ sliders.picture_slider(pictures, levels, "noise level t", "Left the noisy clip, 
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# A learning rate that is far too high. The loss may fall for a few steps, and then a gradient is no longer a number: `Trainer` stops
-# and says at which step. A rate that is only a few times higher can even look *better* over so few steps: short runs flatter high
-# learning rates.
+# A learning rate that is far too high. At a hundred times the recipe's rate a gradient soon is no longer a number, and `Trainer` stops.
+# Five times the rate looks *better* over so few steps: short runs flatter high learning rates.
 
 # %% mystnb={"image": {"alt": "Three loss curves over forty steps: the recipe's falls slowly, five times the rate falls faster, a hundred times the rate breaks off early."}, "figure": {"caption": "Forty steps with the recipe's learning rates, five times and a hundred times as much. A line that ends early is a run that was stopped."}}
 def short_run(factor, steps=40):
@@ -479,25 +476,97 @@ axis.set(xlabel="step", ylabel="loss (per pixel)", yscale="log");
 # %% [markdown]
 # ## Recap
 #
-# Training predicts $v$ at random noise levels and takes the squared error over the noisy frames. A batch mixes clips whose frames all
-# have one noise level with clips that have a clean past, so that one network serves every method later; Muon, an average of the
-# weights and a falling rate get there in fewer steps. Judge a run by its samples: the loss is nearly flat while they get good.
+# Training predicts $v$ at random noise levels and takes the squared error over the noisy frames. A batch mixes clips at one level with clips
+# that have a clean past, so that one network serves every method. Judge a run by its samples: the loss is nearly flat while they get good.
 #
 # ## Exercises
 #
-# 1. **Predict.** What happens to clips from noise if the mix holds *only* clean-past clips?
-# 2. **Code.** Change `my_loss` so that it counts clean frames too. How does the loss of the shipped network change, and why can no
-#    network do better?
-# 3. **Explore.** Sample with `net`, with `muon[0]` and with `falling[1]` from the same noise. Which of the three would you pick by
-#    the samples, and which by the table?
+# **1. Predict.** What happens to clips from noise if `noise_mix` holds *only* clips with a clean past?
+#
+# **2. Code.** Write `x0_loss(net, x0, t, eps)`: the mean squared error of the estimate of $x_0$ over the noisy frames, for a `net` that predicts $v$.
+# Hint: `my_loss`, and how to get the clip back from $v$ (chapter 2).
+
+# %% tags=["exercise"]
+def x0_loss(net, x0, t, eps):
+    """x0, eps: (b, c, f, h, w), t: (b, f) -> a scalar."""
+    return None
+
+
+x0, t, eps = draw_batch(0)
+t[:, :2] = 0  # the first two frames are clean
+perfect = lambda xt, t: schedule.v(x0, t, eps)
+wrong_where_clean = lambda xt, t: perfect(xt, t) + (t == 0)[:, None, :, None, None]
+on_cpu = muon[1].cpu()
+claims = {
+    "a perfect network has loss 0": lambda answer: answer(perfect, x0, t, eps) < 1e-9,
+    "clean frames do not count": lambda answer: answer(wrong_where_clean, x0, t, eps) < 1e-9,
+    "at pure noise it is the loss of v": lambda answer: torch.isclose(
+        answer(zeros, x0, t.clamp(min=1000), eps), my_loss(zeros, x0, t.clamp(min=1000), eps), rtol=1e-3),
+    "agrees with the library": lambda answer: torch.isclose(
+        answer(on_cpu, x0, t, eps), v_loss(on_cpu, schedule, x0, t, eps, "x0"), rtol=1e-3)}
+check(x0_loss, claims);
+
+# %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
+# A solution
+def solution(net, x0, t, eps):
+    xt = schedule.add_noise(x0, t, eps)
+    x0_hat = schedule.x0_from_v(xt, t, net(xt, t))
+    error = ((x0_hat - x0) ** 2).mean(dim=(1, 3, 4))
+    return (error * (t > 0)).sum() / (t > 0).sum()
+
+
+assert check(solution, claims)
+
+# %% [markdown]
+# **3. Code.** Write `accumulate(net, x0, t, eps, parts)`: it leaves in each `p.grad` the gradient of `my_loss` on the whole batch, but evaluates
+# `net` on `1 / parts` of the clips at a time. It returns the largest number of clips evaluated at once. Hint: `chunk`, and the count of noisy frames.
+
+# %% tags=["exercise"]
+def accumulate(net, x0, t, eps, parts):
+    """Sets the gradients of net's parameters; returns a number of clips."""
+    return None
+
+
+batch = draw_batch(1, batch=6)
+batch[1][:2, :7] = 0  # two clips have one noisy frame each
+gradient = lambda: torch.cat([p.grad.flatten() for p in on_cpu.parameters()])
+on_cpu.requires_grad_().zero_grad()
+my_loss(on_cpu, *batch).backward()
+whole_batch = gradient()
+
+
+def same_gradient(answer, parts):
+    on_cpu.zero_grad()
+    largest = answer(on_cpu, *batch, parts)
+    return largest == 6 // parts and (gradient() - whole_batch).norm() < 1e-3 * whole_batch.norm()
+
+
+claims = {f"{n} parts give the gradient of the batch": partial(same_gradient, parts=n) for n in (1, 2, 3)}
+check(accumulate, claims);
+
+# %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
+# A solution
+def solution(net, x0, t, eps, parts):
+    count, largest = (t > 0).sum(), 0
+    for part in zip(x0.chunk(parts), t.chunk(parts), eps.chunk(parts)):
+        noisy = (part[1] > 0).sum()
+        (my_loss(net, *part) * noisy / count).backward()
+        largest = max(largest, len(part[0]))
+    return largest
+
+
+assert check(solution, claims)
+
+# %% [markdown]
+# **4. Explore.** Sample with `net`, with `muon[0]` and with `falling[1]` from the same noise. Which of the three would you pick by the
+# samples, and which by the table?
 #
 # :::{dropdown} Solutions
-# 1. The network never sees a clip whose first frame is noisy, so sampling from noise is outside of what it was trained on. Expect clips
-#    that flicker between digits: it has learned to lean on a clean frame that is not there.
-# 2. Replace the last line by `return error.mean()`. For a clean frame $v = \epsilon$ is independent of everything the network sees, so
-#    its best prediction is zero and the error is 1.
-# 3. `vd.sample(vd.Denoiser(falling[1], schedule), 1, 8, steps=15, generator=seeded(2))`, and likewise the others. After 120 steps all
-#    are blobs, and hard to tell apart by eye. The table compares what the eye cannot yet see.
+# **1.** The network never sees a clip whose first frame is noisy, so sampling from noise is outside of what it was trained on. Expect clips
+# that flicker between digits: it has learned to lean on a clean frame that is not there.
+#
+# **4.** `vd.sample(vd.Denoiser(falling[1], schedule), 1, 8, steps=15, generator=seeded(2))`, and likewise the others. After 120 steps all
+# are blobs, hard to tell apart by eye. The table sees differences that the eye does not.
 # :::
 #
 # ## Sources

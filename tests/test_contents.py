@@ -56,7 +56,7 @@ def home_of(glossary):
 
 def explained(cells, term):
     """Whether a page sets a term in bold or italic, or names it in a heading: where it says what it is."""
-    form = re.compile(rf"(?i)(?<![\w`-])(?:{forms_of(term)})(?![\w-])")
+    form = re.compile(rf"(?i)(?<![\w`-])(?:{forms_of(term)}|{re.escape(term)}s?)(?![\w-])")
     prose = "\n".join(re.sub("`[^`]*`", "", cell.text) for cell in cells if cell.kind == "markdown")
     marked = re.findall(r"\*+([^*\n]+(?:\n[^*\n]+)?)\*+|^#+ (.*)$", prose, re.M)
     return any(form.search(emphasis or heading) for emphasis, heading in marked)
@@ -79,7 +79,7 @@ def unexplained(pages, glossary):
         for name in sorted(pages):
             if name[:2] < FROM.get(term, "00"):
                 continue
-            place = first_use(pages[name], books[name]["cells"], form, longer, hidden, roles)
+            place = first_use(pages[name], books[name]["cells"], term, form, longer, hidden, roles)
             if place:
                 line, told = place
                 if not told and name < homes[term]:
@@ -88,7 +88,7 @@ def unexplained(pages, glossary):
     return faults
 
 
-def first_use(cells, linked, form, longer, hidden, roles):
+def first_use(cells, linked, term, form, longer, hidden, roles):
     """(line, whether it is linked or emphasized there) of the first use of a term on a page, or None."""
     for cell, with_links in zip(cells, linked):
         if cell.kind == "code":
@@ -100,12 +100,17 @@ def first_use(cells, linked, form, longer, hidden, roles):
         told += [match.span() for match in re.finditer(r"(\*+)[^*\n]+(?:\n[^*\n]+)?\1", text)]
         blank = [m.span() for m in hidden.finditer(roles.sub(lambda m: " " * len(m.group()), text))]
         blank += [m.span() for other in longer for m in re.finditer(forms_of(other), text)]
+        link = text.find(f"<{term}>`")
         for match in form.finditer(text):
+            if 0 <= link < match.start():
+                return 0, True
             inside = lambda spans: any(a <= match.start() and match.end() <= b for a, b in spans)
             if inside(told):
                 return None if inside(blank) else (0, True)
             if not inside(blank):
                 return cell.line + text[:match.start()].count("\n"), False
+        if link >= 0:
+            return 0, True
     return None
 
 
