@@ -295,15 +295,13 @@ def test_sample_draws_the_first_frames_alone_or_all_at_once(tmp_path):
     assert len({draw("--first", "0"), draw("--first", "1"), draw("--first", "2"), draw("--eta", "0")}) == 4
 
 
-def test_extend_draws_the_digits_of_the_checkpoint_and_compare_refuses_two(tmp_path, capsys):
+def test_extend_draws_the_digits_of_the_checkpoint(tmp_path, capsys):
     out = tmp_path / "two.gif"
     assert main(["extend", "--checkpoint", "digits64x2", "--frames", "1", "--steps", "1", "--window", "3",
                  "--overlap", "2", "--out", str(out)]) == 0
     assert Image.open(out).n_frames == 3 and "scores are left out" in capsys.readouterr().out
-    table = str(tmp_path / "t.csv.gz")
-    for command in (["neighbors"], ["compare", "--methods", "copy_last", "--out", table]):
-        assert main([*command, "--checkpoint", "digits64x2"]) == 2
-        assert "was trained on BouncingDigits(num_digits=2" in capsys.readouterr().err
+    assert main(["neighbors", "--checkpoint", "digits64x2"]) == 2
+    assert "was trained on BouncingDigits(num_digits=2" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -339,11 +337,9 @@ def test_train_on_color_videos_of_another_size_and_go_on_from_them(my_clip, tmp_
     long = str(tmp_path / "long.gif")
     assert main(["extend", "--checkpoint", out, "--video", str(my_clip), "--frames", "2", "--steps", "1",
                  "--out", long]) == 0
-    table = str(tmp_path / "x.csv.gz")
-    for command in (["compare", "--methods", "copy_last", "--out", table], ["neighbors"]):
-        capsys.readouterr()
-        assert main([*command, "--checkpoint", out]) == 2  # no digit is continued in silence
-        assert "my.gif" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["neighbors", "--checkpoint", out]) == 2  # no digit is continued in silence
+    assert "my.gif" in capsys.readouterr().err
 
 
 def test_train_on_rooms_tells_the_network(tmp_path, capsys):

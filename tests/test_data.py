@@ -286,9 +286,9 @@ def test_own_data_by_file_and_name(tmp_path):
     assert clip_source(f"{tmp_path / 'mine.py'}:fixed").sample(1).video.shape == (1, 1, 16, 32, 32)
     with pytest.raises(DataError, match=r"fixed gives one frame as \(1, 1, 1, 32, 32\); size=\(64, 64\)"):
         clip_source(f"{tmp_path / 'mine.py'}:fixed", 64)
-    with pytest.raises(DataError, match="defines no other"):
+    with pytest.raises(ValueError, match="defines no other"):
         clip_source(f"{tmp_path / 'mine.py'}:other")
-    with pytest.raises(DataError, match="is no file"):
+    with pytest.raises(ValueError, match="is no file"):
         clip_source(f"{tmp_path / 'yours.py'}:made")
 
 

@@ -579,3 +579,13 @@ def test_find_videos_goes_in_natural_order(tmp_path):
         (tmp_path / name).touch()
     names = [path.relative_to(tmp_path).as_posix() for path in find_videos(tmp_path)[0]]
     assert names == ["clip9.mp4", "clip10.mp4", "a/x.mp4", "B/x.mp4"]
+
+
+def test_the_split_is_the_same_for_clips_of_any_length(tmp_path):
+    """A video too short for training's clips must not move the others between the parts."""
+    for i, count in enumerate((5, 25, 25, 25)):
+        write(tmp_path / f"{i}.mp4", gray_frames(count))
+    with pytest.warns(UserWarning, match=r"0\.mp4 has 5 frames; num_frames=10 needs that many"):
+        trained = set(VideoFolder(tmp_path, num_frames=10, split="train").sample(300, seeded()).truth.paths)
+    held_out = set(VideoFolder(tmp_path, num_frames=4, split="test").sample(300, seeded()).truth.paths)
+    assert len(trained) == 2 and len(held_out) == 1 and not trained & held_out

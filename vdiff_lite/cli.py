@@ -11,10 +11,10 @@ from typing import Literal
 
 SamplerName = Literal["ddim", "ddpm", "dpmpp_2m", "repaint"]
 RENAMED = {"neighbours": "neighbors", "--preset": "--set network=NAME",
-           "--digits": "--set num_digits=N", "--batch": "--set batch=N", "--decay": "--set decay=N",
+           "--digits": "--set num_digits=N", "--decay": "--set decay=N",
            "--short-steps": "--set short_steps=N"}
-RENAMED_IN_TRAIN = {"--steps": "--set steps=N", "--seed": "--set seed=N", "--videos": "--data videos:PATH",
-                    "--moving-mnist": "--data moving-mnist:PATH"}
+RENAMED_IN_TRAIN = {"--batch": "--set batch=N", "--steps": "--set steps=N", "--seed": "--set seed=N",
+                    "--videos": "--data videos:PATH", "--moving-mnist": "--data moving-mnist:PATH"}
 
 
 @dataclass(kw_only=True)
@@ -85,7 +85,8 @@ class Extend(WithPast):
     # NAME or NAME:SETTING=VALUE,... with a NAME of independent, copy_last, history_guidance,
     # fractional_history_guidance, temporal_history_guidance, anchored_history, history_encoder, replacement,
     # reconstruction, injection; for example reconstruction:weight=10,norm=sum. Any method takes start=LEVEL,
-    # to begin with the last frame noised to a level of 1 to 1000, and repeats=N, to take each step N times
+    # to begin with the last frame noised to a level of 1 to 1000, and repeats=N, to take each step N times.
+    # mine.py:FUNCTION or mine.py:FUNCTION:SETTING=VALUE,... is your own (denoiser, past, **settings)
     method: str = "history_guidance"
     out: str  # file to write: .gif or .mp4
     frames: int = 200  # new frames to make
@@ -100,14 +101,20 @@ class Extend(WithPast):
 class Compare(WithPast):
     """Run methods on the same clips and seeds; writes one tidy table, and goes on where it was cut off.
 
+    Measured is what applies to the data: it says what does not.
+
     example:
       vdiff compare --methods history_guidance history_guidance:weight=1.5 --seeds 5 --out main.csv.gz"""
     methods: tuple[str, ...]  # as --method of `vdiff extend`
+    # clips to continue, as --data of `vdiff train`; the default is held-out clips of what the checkpoint was
+    # trained on
+    data: str | None = None
     out: str  # table to write or to add to (.csv.gz)
     clips: int = 64
     seeds: int = 1
     frames: int = 11  # new frames to make
     split: Literal["test", "train"] = "test"  # train: the split that settings are chosen on
+    batch: int | None = None  # clips continued together; default 16; fewer take less memory, score the same
     memory: bool = False  # measure each method's peak memory too, in a process of its own
     # write where the digit is on every new frame too, and what reconstruction guidance did at every step
     details: bool = False

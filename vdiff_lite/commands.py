@@ -21,7 +21,7 @@ from vdiff_lite.evaluation.compare import check_measures, compare, extend, measu
 from vdiff_lite.evaluation.evaluate import evaluate, held_out, neighbors, report
 from vdiff_lite.evaluation.method_text import parse_setting
 from vdiff_lite.evaluation.results import print_results
-from vdiff_lite.evaluation.scores import score_clips
+from vdiff_lite.evaluation.scores import left_out, score_clips
 from vdiff_lite.export import export
 from vdiff_lite.files import check_writable
 from vdiff_lite.rollout import generate
@@ -148,11 +148,16 @@ def _clip_to_extend(args, denoiser):
 
 def run_compare(args) -> None:
     check_writable(args.out)
-    denoiser = _load_for_one_digit(args)
+    denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
+    whole(frames=args.frames, overlap=args.overlap)
+    data = held_out(denoiser, args.data, args.split, args.overlap + args.frames)
     setting = args.window, args.overlap, args.sampler
     about = dict(command=_command(args), checkpoint=args.checkpoint, sha256=denoiser.card["sha256"])
+    if left_out(data):
+        print(left_out(data))
     compare(denoiser, args.out, args.methods, args.clips, args.seeds, args.frames, *setting, args.steps,
-            args.split, details=args.details, features=args.features, about=about)
+            args.split, details=args.details, features=args.features, about=about, data=data,
+            at_once=16 if args.batch is None else args.batch)
     if args.memory:
         measure_memory(args.out, args.methods, args.checkpoint, min(4, args.clips), *setting, args.device)
     print_results(args.out)

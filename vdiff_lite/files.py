@@ -1,9 +1,13 @@
-"""Files that are whole or not there, and one writer at a time."""
+"""Files that are whole or not there, one writer at a time, and what a reader's own Python file defines."""
 
+import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -62,3 +66,23 @@ def only_writer(path: str | Path) -> Iterator[None]:
         with suppress(OSError):  # Windows keeps a file that is open
             place.unlink()
         lock.release()
+
+
+def named_in_file(text: str) -> Any:
+    """What NAME is in a Python file, of the text "mine.py:NAME". Raises ValueError where there is no such."""
+    path, _, name = text.rpartition(":")
+    if not Path(path).is_file():
+        raise ValueError(f"{path} is no file; give the Python file that defines {name}")
+    module = _module(Path(path).resolve(), Path(path).stat().st_mtime_ns)
+    if not hasattr(module, name):
+        raise ValueError(f"{path} defines no {name}")
+    return getattr(module, name)
+
+
+@lru_cache
+def _module(path: Path, changed: int):
+    """A Python file, run once for each time that it was changed."""
+    spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

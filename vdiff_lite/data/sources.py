@@ -1,8 +1,6 @@
 """Data by a text: what `--data` takes, and what a checkpoint's card says."""
 
 import ast
-import importlib.util
-import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from vdiff_lite.data.bouncing_digits import BouncingDigits
 from vdiff_lite.data.moving_mnist import MovingDigits, MovingMNIST
 from vdiff_lite.data.rooms import Rooms
 from vdiff_lite.data.video_files import VideoFolder
+from vdiff_lite.files import named_in_file
 
 CLASSES = {kind.__name__: kind for kind in (BouncingDigits, MovingDigits, MovingMNIST, Rooms, VideoFolder)}
 TEXTS = "digits, digits2, rooms, moving-mnist, moving-mnist:PATH, videos:PATH or mine.py:NAME"
@@ -64,7 +63,8 @@ def clip_source(text: str, size: int | str | tuple = 32, channels: int = 1, spli
     elif ".py:" in text and not settings:
         return _own(text, size, channels, split)
     else:
-        raise ValueError(f"data={text!r} is unknown{', or takes no settings' * bool(settings)}; give {TEXTS}")
+        fault = "takes no settings" if ".py:" in text else "is unknown"
+        raise ValueError(f"data={text!r} {fault}; give {TEXTS}")
     right = {VideoFolder: channels, Rooms: 3}.get(kind, 1)
     if channels != right:
         raise ValueError(f"channels={channels} does not fit {text}; choose {right}")
@@ -100,15 +100,7 @@ def _moving_mnist(path: str, size: tuple, split: str) -> tuple[type, dict]:
 
 def _own(text: str, size: tuple, channels: int, split: str) -> ClipSource:
     """What NAME is in a Python file, checked by one frame."""
-    path, _, name = text.rpartition(":")
-    if not Path(path).is_file():
-        raise DataError(f"{path} is no file; give the Python file that defines {name}")
-    spec = importlib.util.spec_from_file_location(f"own_{Path(path).stem}", path)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, name):
-        raise DataError(f"{path} defines no {name}")
-    source = getattr(module, name)
+    source = named_in_file(text)
     if isinstance(source, type) or not hasattr(source, "sample"):
         source = source(size, channels, split)
     shape = tuple(source.with_frames(1).sample(1, Generator().manual_seed(0)).video.shape)

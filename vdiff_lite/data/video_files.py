@@ -45,7 +45,8 @@ class VideoFolder:
     videos to; None means each one's own (`Video.fps`);  every: keep each n-th frame of these;  split: "all",
     "train" or "test", see `split_spans`;  background: what transparent pixels are composited on (red, green,
     blue in 0..255);  cache: folder for the small frames, None means `default_folder()`;  cache_gb: what it
-    may hold. Files that cannot be used are counted in one warning. Raises DataError when none is left.
+    may hold. Files that cannot be used, or are too short, are counted in one warning; the split is the same
+    for any num_frames. Raises DataError when none is left.
     """
 
     path: str | Path
@@ -73,7 +74,9 @@ class VideoFolder:
                 self._add(file)
             except DataError as error:
                 notes.append(str(error))
-        if not self.videos:
+        notes += [f"{video.path} has {len(indices)} frames; num_frames={self.num_frames} needs that many"
+                  for video, indices in zip(self.videos, self._indices) if len(indices) < self.num_frames]
+        if all(len(indices) < self.num_frames for indices in self._indices):
             raise DataError(f"{self.path} holds no usable clip: {notes[0]}")
         notes += [video.note for video in self.videos if video.note]
         if notes:
@@ -85,8 +88,6 @@ class VideoFolder:
     def _add(self, file: Path) -> None:
         video = open_video(file)
         indices = video.frames_shown(self.fps)[::self.every]
-        if len(indices) < self.num_frames:
-            raise DataError(f"{file} has {len(indices)} frames; num_frames={self.num_frames} needs that many")
         label = "" if file == self.path else file.parent.relative_to(self.path).as_posix()
         self.videos.append(video)
         self._indices.append(indices)

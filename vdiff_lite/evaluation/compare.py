@@ -1,7 +1,7 @@
 """Method against method on the same clips and seeds: one tidy table, written as it goes and resumed."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,22 +10,27 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from vdiff_lite.checks import LARGEST_SEED, one_of, whole
-from vdiff_lite.data.bouncing_digits import BouncingDigits
+from vdiff_lite.data.batch import Batch, ClipSource
+from vdiff_lite.data.bouncing_digits import BouncingDigits, DigitTruth
 from vdiff_lite.device import peak_memory
-from vdiff_lite.diffusion.denoiser import Denoiser, NFECounter
+from vdiff_lite.diffusion.denoiser import Denoiser, Method, NFECounter, condition_width
+from vdiff_lite.diffusion.guidance import conditioned
 from vdiff_lite.diffusion.samplers import SAMPLERS, repaint, trailing_times
 from vdiff_lite.evaluation.feature_net import load_features
 from vdiff_lite.evaluation.method_text import SAMPLER_SETTINGS, bind, new_name, parse_method, with_encoder
 from vdiff_lite.evaluation.results import append_rows, is_older, open_results, read_results
-from vdiff_lite.evaluation.scores import diagnostics, score_clips, window_features
+from vdiff_lite.evaluation.scores import diagnostics, is_one_digit, score, window_features
 from vdiff_lite.files import check_writable, only_writer
+from vdiff_lite.methods import METHODS
 from vdiff_lite.rollout import rollout
+from vdiff_lite.training.state import data_text
 
 
-def extend(denoiser: Denoiser, text: str, past: Tensor, frames: int, window: int = 16, overlap: int = 5,
-           sampler: str = "ddim", steps: int = 25, seed: int | Sequence[int] = 0, bar: bool = False,
-           record: list | None = None, condition: Tensor | None = None) -> tuple[Tensor, dict]:
-    """Continue clips with a method given as text. Returns (clips with the past in front, cost).
+def extend(denoiser: Denoiser, text: str | Method, past: Tensor, frames: int, window: int = 16,
+           overlap: int = 5, sampler: str = "ddim", steps: int = 25, seed: int | Sequence[int] = 0,
+           bar: bool = False, record: list | None = None,
+           condition: Tensor | None = None) -> tuple[Tensor, dict]:
+    """Continue clips with a method, a text or a function. Returns (clips with the past in front, cost).
 
     past: (b, c, k, h, w);  seed: of all clips together, or one for each clip;  cost: nfe, network evaluations
     of a whole window, and seconds, per new frame and clip;  record: a list that gets what the method records
@@ -33,16 +38,18 @@ def extend(denoiser: Denoiser, text: str, past: Tensor, frames: int, window: int
     Raises ValueError, before any work, for what does not fit.
     """
     past = past.to(denoiser.device)
-    new_frames, counter = _prepare(denoiser, text, past, frames, window, overlap, sampler, steps, seed, bar,
-                                   record, condition)
+    new_frames, counter = prepare(denoiser, text, past, frames, window, overlap, sampler, steps, seed, bar,
+                                  record, condition)
     started = time.perf_counter()
     made, count = list(new_frames), frames * past.shape[0]
     cost = dict(nfe=counter.frames / window / count, seconds=(time.perf_counter() - started) / count)
     return torch.cat([past, torch.stack(made, dim=2)], dim=2).cpu(), cost
 
 
-def _prepare(denoiser, text, past, frames, window, overlap, sampler, steps, seed=0, bar=False, record=None,
-             condition=None):
+def prepare(denoiser: Denoiser, text: str | Method, past: Tensor, frames: int, window: int, overlap: int,
+            sampler: str, steps: int, seed: int | Sequence[int] = 0, bar: bool = False,
+            record: list | None = None,
+            condition: Tensor | None = None) -> tuple[Iterator[Tensor], NFECounter]:
     """The rollout of `extend` before its first step, and the denoiser that counts its evaluations."""
     whole(frames=frames)
     if sampler not in SAMPLERS:
@@ -82,31 +89,46 @@ def check_measures(overlap: int, window: int, frames: int) -> None:
 
 def true_clips(first: int = 0, clips: int = 16, frames: int = 16, split: str = "test") -> Tensor:
     """The clips from number `first` on, as `compare` continues them: (clips, 1, frames, 32, 32)."""
-    generator = torch.Generator().manual_seed(1_000 + first)
-    return BouncingDigits(split=split, num_frames=frames).sample(clips, generator).video
+    return _true_batch(BouncingDigits(split=split, num_frames=frames), first, clips).video
 
 
-def compare(denoiser: Denoiser, path: str | Path, methods: Sequence[str], clips: int = 64, seeds: int = 1,
-            frames: int = 11, window: int = 16, overlap: int = 5, sampler: str = "ddim", steps: int = 25,
-            split: str = "test", batch: int = 16, first_clip: int = 0, about: dict | None = None,
-            bar: bool = True, details: bool = False, features: bool = False) -> None:
+def _true_batch(data: ClipSource, first: int, clips: int) -> Batch:
+    return data.sample(clips, torch.Generator().manual_seed(1_000 + first))
+
+
+def _rows_of(batch: Batch, a: int, b: int) -> Batch:
+    """Clips a to b - 1 of a batch, with the truth about digits, if that is what it holds."""
+    truth, condition = batch.truth, batch.condition
+    if isinstance(truth, DigitTruth):
+        truth = DigitTruth(**{name: value[a:b] for name, value in vars(truth).items()})
+    return Batch(batch.video[a:b], truth, None if condition is None else condition[a:b])
+
+
+def compare(denoiser: Denoiser, path: str | Path, methods: Sequence[str | Method], clips: int = 64,
+            seeds: int = 1, frames: int = 11, window: int = 16, overlap: int = 5, sampler: str = "ddim",
+            steps: int = 25, split: str = "test", batch: int = 16, first_clip: int = 0,
+            about: dict | None = None, bar: bool = True, details: bool = False, features: bool = False,
+            data: ClipSource | None = None, at_once: int = 16) -> None:
     """Run methods on the same clips and seeds and add what they scored to the table at `path` (.csv.gz).
 
-    methods: texts as `parse_method` reads them;  split: clips are drawn from held-out glyph samples ("test")
-    or, to choose settings by, from training ones ("train"); clip n is the same for every method and seed.
-    details: also write `diagnostics`.  features: also write `window_features`, from which `summary` takes the
-    Frechet distance; the header names the network's sha256.  about: more lines of the header.
-    Clips that the file holds already are skipped. Clip i of a seed has noise of its own, the same whatever
-    `clips` is; in a file of before version 0.3 a block of clips shares its noise, and cannot grow. Raises
-    ValueError when the file was written with other settings or by another run that still goes on, and, before
-    any work, for settings that do not fit.
+    methods: texts as `parse_method` reads them, or functions, each in the table by its __name__;  split:
+    clips are drawn from held-out glyph samples ("test") or, to choose settings by, from training ones
+    ("train"); clip n is the same for every method and seed.  data: clips of another kind, with a split of
+    their own; scored is what applies to them (`score`), and what they tell, a network that listens is told.
+    at_once: clips that are continued together; fewer take less memory, and score the same.  details: also
+    write `diagnostics`.  features: also write `window_features`, from which `summary` takes the Frechet
+    distance; the header names the network's sha256.  about: more lines of the header.
+    Clips that the file holds already are skipped, whatever a method of that name does now. Clip i of a seed
+    has noise of its own, the same whatever `clips` is; in a file of before version 0.3 a block of clips
+    shares its noise, and cannot grow. Raises ValueError when the file was written with other settings or by
+    another run that still goes on, and, before any work, for settings that do not fit.
     """
-    whole(clips=clips, batch=batch)
+    whole(clips=clips, batch=batch, at_once=at_once)
     whole(1, 1000, seeds=seeds)
     whole(0, first_clip=first_clip)
     one_of(("test", "train"), split=split)
-    twice = sorted({text for text in methods if list(methods).count(text) > 1})
-    if not methods or twice or isinstance(methods, str):
+    functions = {} if isinstance(methods, str) else {_name(method): method for method in methods}
+    if not functions or len(functions) < len(methods):
         raise ValueError(f"methods={methods!r} must name one method or more, each once")
     check_measures(overlap, window, frames)
     if features and frames < window - overlap:
@@ -114,42 +136,81 @@ def compare(denoiser: Denoiser, path: str | Path, methods: Sequence[str], clips:
                          "or more")
     c, h, w = denoiser.sample_shape
     past = torch.zeros(1, c, max(overlap, 0), h, w)
-    for text in methods:
-        _prepare(denoiser, text, past, frames, window, overlap, sampler, steps)
+    for method in methods:
+        prepare(denoiser, method, past, frames, window, overlap, sampler, steps)
+    data = (data or BouncingDigits(split=split)).with_frames(overlap + frames)
+    one_digit = is_one_digit(data)
+    if features and not one_digit:
+        raise ValueError(f"features are those of one digit in 32x32, and this is {data}; leave them out")
+    _check_data(denoiser, data, past)
     header = dict(about or {}, frames=frames, window=window, overlap=overlap, sampler=sampler, steps=steps,
-                  split=split)
+                  split=getattr(data, "split", split))
+    header |= {} if one_digit else dict(data=data_text(data))
     header |= {} if is_older(path) else dict(noise="per clip")
     header |= dict(details=True) if details else {}
     header |= dict(features=load_features().card["sha256"]) if features else {}
+    setting, step = (frames, window, overlap, sampler, steps), at_once if "noise" in header else batch
     end = first_clip + clips
     sizes = {first: min(batch, end - first) for first in range(first_clip, end, batch)}
-    blocks = [(text, seed, first) for text in methods for seed in range(seeds) for first in sizes]
+    blocks = [(name, seed, first) for name in functions for seed in range(seeds) for first in sizes]
     with only_writer(check_writable(path)):
         done = open_results(path, header)
-        for text, seed, first in blocks:
-            if "noise" not in header and done.get((text, seed, first), sizes[first]) != sizes[first]:
-                raise ValueError(f"{path} holds {done[text, seed, first]} clips from clip {first} on, not "
+        for name, seed, first in blocks:
+            if "noise" not in header and done.get((name, seed, first), sizes[first]) != sizes[first]:
+                raise ValueError(f"{path} holds {done[name, seed, first]} clips from clip {first} on, not "
                                  f"{sizes[first]}: a block of clips cannot grow; ask for a multiple of "
                                  f"{batch} clips, or choose another file")
         blocks = [block for block in blocks if done.get(block, 0) < sizes[block[-1]]]
-        for text, seed, first in tqdm(blocks, disable=not bar, unit="block"):
-            known = done.get((text, seed, first), 0)
-            truth = true_clips(first, batch, overlap + frames, split)[known:sizes[first]]
-            first_seed = seed * 10_000 + first
-            own = range(first_seed + known, first_seed + sizes[first])
-            rows, record = [], [] if details else None
+        for name, seed, first in tqdm(blocks, disable=not bar, unit="block"):
+            known, size, rows = done.get((name, seed, first), 0), sizes[first], []
+            true, noise = _true_batch(data, first, batch), seed * 10_000 + first
             try:
-                made, cost = extend(denoiser, text, truth[:, :, :overlap], frames, window, overlap, sampler,
-                                    steps, own if "noise" in header else first_seed, record=record)
-                scores = [*score_clips(made, truth, overlap, window - overlap)]
-                scores += diagnostics(made, truth, overlap, record) if details else []
-                scores += window_features(made, overlap, window) if features else []
-                rows += [(first + known + b, *score) for b, *score in scores]
-                rows += [(None, None, *item) for item in cost.items()]
+                for a in range(known, size, step):
+                    b = min(a + step, size)
+                    seeds_here = range(noise + a, noise + b) if "noise" in header else noise
+                    scores, cost = _continue_and_score(denoiser, functions[name], _rows_of(true, a, b), data,
+                                                       setting, seeds_here, details, features)
+                    rows += [(first + a + i, *score) for i, *score in scores]
+                    rows += [(None, None, *item) for item in cost.items()]
             except FloatingPointError as error:
-                print(f"{text}: {error}")
-            rows += [(first, None, "done", sizes[first])]
-            append_rows(path, ((*text.partition(":")[::2], seed, *row) for row in rows))
+                print(f"{name}: {error}")
+                rows = []
+            rows += [(first, None, "done", size)]
+            append_rows(path, ((*name.partition(":")[::2], seed, *row) for row in rows))
+
+
+def _name(method):
+    """What a method is called in a table."""
+    if isinstance(method, str):
+        return method
+    name = getattr(method, "__name__", "")
+    if not name or METHODS.get(name, method) is not method:
+        raise ValueError(f"methods: {method!r} has no __name__ that is its own; give it one, for the table")
+    return name
+
+
+def _check_data(denoiser, data, past):
+    """Raise ValueError where a network does not take such clips, or not what they tell."""
+    true = data.sample(1, torch.Generator().manual_seed(0))
+    c, h, w = denoiser.sample_shape
+    if (true.video.shape[1], *true.video.shape[3:]) != (c, h, w):
+        raise ValueError(f"data={data} has clips of shape {tuple(true.video.shape[1:])}, and this network "
+                         f"continues ({c}, f, {h}, {w}); give data of that size and number of channels")
+    if true.condition is not None and condition_width(denoiser.net):
+        conditioned(denoiser, true.condition)
+
+
+def _continue_and_score(denoiser, method, true, data, setting, seed, details, features):
+    """The scores of clips continued by a method, as rows (clip, frame, metric, value), and what it cost."""
+    _, window, overlap, *_ = setting
+    record = [] if details else None
+    told = true.condition if condition_width(denoiser.net) else None
+    made, cost = extend(denoiser, method, true.video[:, :, :overlap], *setting, seed, record=record,
+                        condition=told)
+    scores = [*score(made, true, overlap, window - overlap, data)]
+    scores += diagnostics(made, true.video, overlap, record, is_one_digit(data)) if details else []
+    scores += window_features(made, overlap, window) if features else []
+    return scores, cost
 
 
 def measure_memory(path: str | Path, methods: Sequence[str], checkpoint: str | Path, clips: int = 4,

@@ -12,31 +12,31 @@ from torch import Generator, Tensor
 from vdiff_lite import checkpoint
 from vdiff_lite.checks import whole
 from vdiff_lite.diffusion.denoiser import Denoiser, Method
+from vdiff_lite.files import named_in_file
 from vdiff_lite.methods import METHODS, load_history
 from vdiff_lite.models.history_encoder import HistoryEncoder
 
-SEEDED = {"replacement", "injection"}  # methods that draw noise of their own
-ANCHORED = {"anchored_history"}  # methods that keep the frames given at the start
-PROVIDED = {"denoiser", "past", "anchor", "generator", "cache", "record"}  # arguments that are no settings
+PROVIDED = {"anchor", "generator", "cache", "record"}  # arguments that are no settings
 SAMPLER_SETTINGS = ("start", "repeats")  # of any method: the level a window begins at, RePaint's repeats
 RENAMED = dict(history_cfg="history_guidance", fractional_history="fractional_history_guidance",
                temporal_history="temporal_history_guidance", append="prepend", share="fraction",
                resampled="repaint")
 
 
-def parse_method(text: str) -> tuple[str, dict]:
+def parse_method(text: str | Method) -> tuple[str, dict]:
     """'reconstruction:weight=10,norm=mean' -> (name, settings). Raises ValueError for what does not exist.
 
-    Any method takes start=t, to begin with the past's last frame noised to level t, and repeats=n, to take
-    each step n times (`repaint`).
+    A method of your own is 'mine.py:my_method:weight=2', a function (denoiser, past, **settings) -> denoiser
+    in a Python file, or that function itself, under its __name__. What its arguments `generator`, `anchor`
+    and `record` get, `bind` says. Any method takes start=t, to begin with the past's last frame noised to
+    level t, and repeats=n, to take each step n times (`repaint`).
     """
-    name, _, rest = text.partition(":")
-    if name not in METHODS:
-        raise ValueError(f"method {name!r} is unknown; {new_name(name)}choose from {', '.join(METHODS)}")
-    parameters = signature(METHODS[name]).parameters.items()
-    defaults = {key: p.default for key, p in parameters if key not in PROVIDED}
+    if not isinstance(text, str):
+        return getattr(text, "__name__", str(text)), {}
+    name, colon, rest = re.fullmatch(r"(.+?\.py:[^:]*|[^:]*)(:?)(.*)", text, re.DOTALL).groups()
+    defaults = {key: p.default for key, p in _parameters(name).items() if key not in PROVIDED}
     settings = {}
-    for item in re.split(r",(?![^{]*\})", rest) if ":" in text else []:
+    for item in re.split(r",(?![^{]*\})", rest) if colon else []:
         key, value = parse_setting(item)
         if key in settings:
             raise ValueError(f"{text!r}: {key} is given twice; give it once")
@@ -50,6 +50,28 @@ def parse_method(text: str) -> tuple[str, dict]:
         _check_kind(text, key, settings.get(key, default), default)
     whole(**{key: settings[key] for key in SAMPLER_SETTINGS if key in settings})
     return name, settings
+
+
+def _function(method):
+    """What a method's name, or the function itself, stands for."""
+    if not isinstance(method, str):
+        return method
+    if ".py:" in method:
+        return named_in_file(method)
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is unknown; {new_name(method)}choose from {', '.join(METHODS)}, "
+                         "or give mine.py:NAME")
+    return METHODS[method]
+
+
+def _parameters(method):
+    """The parameters of a method after denoiser and past. Raises ValueError where it cannot be called so."""
+    function = _function(method)
+    names = [*signature(function).parameters] if callable(function) else []
+    if len(names) < 2:
+        raise ValueError(f"{method} is no method: it must take (denoiser, past, **settings) and return a "
+                         "denoiser")
+    return {name: signature(function).parameters[name] for name in names[2:]}
 
 
 def new_name(name: str) -> str:
@@ -85,22 +107,23 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return key, float(value) if value.strip("+-") in ("nan", "inf") else value
 
 
-def bind(text: str, generator: Generator | None = None, context: Tensor | None = None,
+def bind(text: str | Method, generator: Generator | None = None, context: Tensor | None = None,
          encoder: HistoryEncoder | None = None, record: list | None = None) -> Method:
     """A method with its settings, ready for `rollout`: (denoiser, past) -> denoiser.
 
-    context: the frames given at the start;  encoder: what history_encoder's setting `encoder` names, loaded
+    generator: for methods that draw noise of their own;  context: the frames given at the start, for methods
+    with an argument `anchor`;  encoder: what history_encoder's setting `encoder` names, loaded
     (`with_encoder`);  record: a list for methods that record each step.
     """
     name, settings = parse_method(text)
-    provided = dict(record=record if "record" in signature(METHODS[name]).parameters else None,
-                    anchor=context if name in ANCHORED else None,
-                    generator=generator if name in SEEDED else None, encoder=encoder)
+    method = name if isinstance(text, str) else text
+    provided = dict(record=record, anchor=context, generator=generator, encoder=encoder)
     settings = {key: value for key, value in settings.items() if key not in SAMPLER_SETTINGS}
-    return partial(METHODS[name], **settings | {k: v for k, v in provided.items() if v is not None})
+    settings |= {k: v for k, v in provided.items() if v is not None and k in _parameters(method)}
+    return partial(_function(method), **settings)
 
 
-def with_encoder(denoiser: Denoiser, text: str) -> tuple[Denoiser, HistoryEncoder | None]:
+def with_encoder(denoiser: Denoiser, text: str | Method) -> tuple[Denoiser, HistoryEncoder | None]:
     """(denoiser, encoder) as a method wants them: the given denoiser and None, but for history_encoder.
 
     Its setting `encoder` names a pair trained together, in data/checkpoints/history/ ("digits32_5_8": of

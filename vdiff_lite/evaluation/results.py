@@ -89,9 +89,12 @@ def summary(name: str | Path, frames: Iterable[int] = (1, 5, 11)) -> DataFrame:
         raise ValueError(f"{name} has {len(table)} rows, and its header lacks {sorted(missing) or 'none'}: "
                          "it is no finished table of vdiff compare; see --csv")
     columns = {f"psnr {n}": ("psnr", n) for n in frames if n <= header["frames"]}
-    whole = ("boundary_discontinuity", "motion", "intensity", "identity", "time_to_first_failure")
+    whole = ["boundary_discontinuity", "motion", "intensity", "identity", "time_to_first_failure"]
+    whole += ["crossing", "swapped", "position_error"] * ("data" in header)
     columns |= {metric: (metric, None) for metric in whole}
     columns[f"valid {header['frames']}"] = ("valid", header["frames"])
+    if "data" in header:  # other clips than of one digit have fewer measures
+        columns = {title: column for title, column in columns.items() if column[0] in set(table.metric)}
     result = pd.concat(dict(zip(("mean", "+-"), intervals(table, columns))), axis=1).swaplevel(axis=1)
     result = result[[(title, part) for title in columns for part in ("mean", "+-")]].round(2)
     if header.get("features"):

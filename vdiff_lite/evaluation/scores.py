@@ -1,14 +1,59 @@
 """What made clips score, as rows (clip, frame, metric, value) of a table of results."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from vdiff_lite.data.batch import Batch, ClipSource
+from vdiff_lite.data.bouncing_digits import BouncingDigits, DigitTruth
 from vdiff_lite.evaluation import digit_metrics, video_metrics
 from vdiff_lite.evaluation.feature_net import clip_features
+from vdiff_lite.evaluation.two_digits import score_two_digits
 
 PREDICTED = 33  # new frames of which PSNR and SSIM are kept: three windows
+
+
+def is_one_digit(data: ClipSource) -> bool:
+    """Whether these are clips of one digit in 32x32, which all measures are made for."""
+    same = dict(split="test", num_frames=16)
+    return isinstance(data, BouncingDigits) and replace(data, **same) == BouncingDigits(**same)
+
+
+def left_out(data: ClipSource) -> str:
+    """Which measures of `compare` do not apply to these clips, as a sentence; "" where all do."""
+    if is_one_digit(data):
+        return ""
+    digits = isinstance(data, BouncingDigits) and data.num_digits == 2
+    names = "motion and failures" if digits else "identity, intensity, motion and failures"
+    return f"left out, measured for one digit in 32x32{' or two' * (not digits)}: {names}; this is {data}"
+
+
+def score(clip: Tensor, true: Batch, num_context: int, stride: int, data: ClipSource) -> Iterator[tuple]:
+    """Every measure that applies to clips of `data`: yields (clip, frame, metric, value).
+
+    One digit in 32x32: `score_clips`.  Two digits: psnr, ssim, boundary_discontinuity, intensity, and of
+    `score_two_digits` identity, crossing, swapped and position_error, for the clips in which there is
+    something to judge.  Others: psnr, ssim, boundary_discontinuity.  true: the true clips, with their truth.
+    """
+    if is_one_digit(data):
+        yield from score_clips(clip, true.video, num_context, stride)
+        return
+    made, future = clip[:, :, num_context:].clamp(-1, 1), true.video[:, :, num_context:]
+    whole = torch.cat([true.video[:, :, :num_context], made], dim=2)
+    yield from _prediction(made, future)
+    joins = range(num_context, clip.shape[2], stride)
+    seam = video_metrics.boundary_discontinuity(whole, joins, true.video)
+    yield from _per_clip(dict(boundary_discontinuity=seam))
+    if not (isinstance(data, BouncingDigits) and isinstance(true.truth, DigitTruth) and data.num_digits == 2):
+        return
+    yield from _per_clip(dict(
+        intensity=digit_metrics.intensity(made).mean(1) / digit_metrics.intensity(future).mean(1)))
+    found = score_two_digits(whole, true.truth, num_context, data.digit_size)
+    judged = dict(identity="clear", position_error="clear", crossing="crosses", swapped="crosses")
+    for name, where in judged.items():
+        yield from ((b, None, name, float(found[name][b])) for b in found[where].nonzero()[:, 0].tolist())
 
 
 def score_clips(clip: Tensor, truth: Tensor, num_context: int, stride: int) -> Iterator[tuple]:
@@ -19,8 +64,7 @@ def score_clips(clip: Tensor, truth: Tensor, num_context: int, stride: int) -> I
     fails, at the last frame of every window and at the end.
     """
     made, future = clip[:, :, num_context:].clamp(-1, 1), truth[:, :, num_context:]
-    near = [x[:, :, :PREDICTED] for x in (made, future)]
-    yield from _per_frame(dict(psnr=video_metrics.psnr(*near), ssim=video_metrics.ssim(*near)))
+    yield from _prediction(made, future)
     whole = torch.cat([truth[:, :, :num_context], made], dim=2)
     same, joins = digit_metrics.identity(whole, truth), range(num_context, clip.shape[2], stride)
     yield from _per_clip(dict(
@@ -37,18 +81,26 @@ def score_clips(clip: Tensor, truth: Tensor, num_context: int, stride: int) -> I
     yield from ((b, None, f"failed:{reason}", 1.0) for b, reason in enumerate(reasons))
 
 
-def diagnostics(clip: Tensor, truth: Tensor, num_context: int, record: Iterable[dict]) -> Iterator[tuple]:
+def _prediction(made, future):
+    """PSNR and SSIM of the frames that can be predicted. Equal frames count as 100 dB, not as infinite."""
+    near = [x[:, :, :PREDICTED] for x in (made, future)]
+    yield from _per_frame(dict(psnr=video_metrics.psnr(*near).clamp(max=100), ssim=video_metrics.ssim(*near)))
+
+
+def diagnostics(clip: Tensor, truth: Tensor, num_context: int, record: Iterable[dict],
+                one_digit: bool = True) -> Iterator[tuple]:
     """What `compare` writes with details: yields (clip, frame, metric, value).
 
     x, y: where the digit is on each new frame (`digit_position`);  position_error: how far from its true
-    position, in pixels;  saturation: the fraction of new pixels beyond the range of pictures, before they are
-    clamped;  "loss at t", "gradient_norm at t", "cosine at t": what reconstruction guidance recorded at noise
-    level t, window after window.
+    position, in pixels;  these only of one digit.  saturation: the fraction of new pixels beyond the range of
+    pictures, before they are clamped;  "loss at t", "gradient_norm at t", "cosine at t": what reconstruction
+    guidance recorded at noise level t, window after window.
     """
     yield from _per_clip(dict(saturation=video_metrics.saturation(clip[:, :, num_context:]).mean(1)))
-    position, true_position = (digit_metrics.digit_position(x[:, :, num_context:]) for x in (clip, truth))
-    y, x = position.unbind(-1)
-    yield from _per_frame(dict(x=x, y=y, position_error=(position - true_position).norm(dim=-1)))
+    if one_digit:
+        position, true_position = (digit_metrics.digit_position(x[:, :, num_context:]) for x in (clip, truth))
+        y, x = position.unbind(-1)
+        yield from _per_frame(dict(x=x, y=y, position_error=(position - true_position).norm(dim=-1)))
     for step in record:
         for name in ("loss", "gradient_norm", "cosine"):
             yield from _per_clip({f"{name} at {step['t']}": step[name]})

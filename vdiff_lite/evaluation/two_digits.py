@@ -69,12 +69,14 @@ def clear_frames(truth: DigitTruth, size: int | tuple, num_context: int,
 
 
 def score_two_digits(clip: Tensor, truth: DigitTruth, num_context: int, digit_size: int = 24) -> dict:
-    """What became of the two digits of each clip: {name: (b,) bool}.
+    """What became of the two digits of each clip: {name: (b,) bool}, position_error (b,) in pixels.
 
         clear, crosses  the true clip has `clear_frames`; has some after the digits have met
         identity  on the last SPAN clear frames, mostly, both are themselves, on their own paths
         crossing  the same on the last SPAN clear frames after they have met
         swapped   on these, mostly, both are themselves, each on the other's path
+        position_error  on the last SPAN clear frames, how far the digits are, on average, from the true
+            positions that `tracks` assigns them; at most about REACH, and nan where no frame is clear
     A digit is itself where its error is below LIMIT.
     clip: (b, 1, f, h, w), in its first `num_context` frames the context;  truth: of the true clips.
     """
@@ -82,10 +84,14 @@ def score_two_digits(clip: Tensor, truth: DigitTruth, num_context: int, digit_si
     last, last_after = (frames & (frames.flip(1).cumsum(1).flip(1) <= SPAN) for frames in (clear, after))
     positions, errors = find_digits(clip, truth, digit_size, last | last_after)
     themselves = (errors < LIMIT).all(1)
-    own = (tracks(positions, truth) == torch.arange(2)[:, None]).all(1)
+    assigned = tracks(positions, truth)
+    own = (assigned == torch.arange(2)[:, None]).all(1)
+    goals = truth.positions.gather(1, assigned[..., None].expand_as(positions))
+    apart = (positions - goals).norm(dim=-1).mean(1)
     mostly = lambda passed, frames: (passed & frames).sum(1) * 2 > frames.sum(1)
     return dict(clear=clear.any(1), identity=mostly(themselves & own, last), crosses=after.any(1),
-                crossing=mostly(themselves & own, last_after), swapped=mostly(themselves & ~own, last_after))
+                crossing=mostly(themselves & own, last_after), swapped=mostly(themselves & ~own, last_after),
+                position_error=(apart * last).sum(1) / last.sum(1))
 
 
 def _true_images(truth, digit_size):

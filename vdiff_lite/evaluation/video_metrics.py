@@ -98,15 +98,26 @@ def boundary_discontinuity(clip: Tensor, joins: Iterable[int], truth: Tensor | N
 
     joins: the frames with which new windows begin.  truth: a clip without joins, (b, c, f, h, w) too; the
     ratio is then divided by the truth's own at the same frames, so that a bounce at a join does not count.
-    Returns (b,): 1 is right. Raises ValueError where there is no join, or nothing else.
+    Returns (b,): 1 is right, nan where the truth stands still at the joins or elsewhere. Raises ValueError
+    where there is no join, or nothing else.
     """
+    at_join, elsewhere = _changes(clip, joins)
+    ratio = ratio_to(at_join, elsewhere)
+    if truth is None:
+        return ratio
+    at_join, elsewhere = _changes(truth, joins)
+    moves = (at_join > 0) & (elsewhere > 0)
+    return torch.where(moves, ratio_to(ratio, ratio_to(at_join, elsewhere)), torch.nan)
+
+
+def _changes(clip, joins):
+    """The root mean squared change across joins, and from frame to frame elsewhere: (b,) twice."""
     change = reduce(clip.diff(dim=2) ** 2, "b c f h w -> b f", "mean").sqrt()
     at_join = torch.zeros(change.shape[1], dtype=torch.bool)
     at_join[[join - 1 for join in joins]] = True
     if not at_join.any() or at_join.all():
         raise ValueError(f"joins={list(joins)} leaves nothing to compare in a clip of {clip.shape[2]} frames")
-    ratio = ratio_to(change[:, at_join].mean(1), change[:, ~at_join].mean(1))
-    return ratio if truth is None else ratio_to(ratio, boundary_discontinuity(truth, joins))
+    return change[:, at_join].mean(1), change[:, ~at_join].mean(1)
 
 
 def bootstrap(values: Sequence[float], draws: int = 2000, level: float = 0.95, seed: int = 0) -> tuple:
