@@ -13,7 +13,7 @@ LAB_FLAGS := --ContentsManager.hide_globs=*.py $(if $(filter 0,$(shell id -u)),-
 HALF = OMP_NUM_THREADS=$$($(BIN)/python -c 'import os; print(max(1, os.cpu_count() // 2))')
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-browser unit notebooks lab train bench study execute lint environment clean
+.PHONY: help book test test-browser unit notebooks lab train bench study execute lint environment address clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -70,6 +70,9 @@ lint: .venv/ready  ## check the code with ruff
 
 environment: .venv/ready  ## write environment.yml from pyproject.toml
 	@$(BIN)/pyproject2conda yaml -e book -e dev -e bench --name vdiff --python-include "python~=3.11" --req "-e ." --no-header > environment.yml
+
+address: .venv/ready  ## write the repository's address on GitHub into the notebooks, for Colab
+	@$(BIN)/python book/_ext/repository.py
 
 clean:  ## remove what the build made
 	@rm -rf book/_build book/notebooks book/_mathjax book/_web_built

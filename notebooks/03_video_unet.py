@@ -30,6 +30,19 @@
 #
 # **You need** chapters 1 and 2; convolutions; a first idea of attention (queries, keys, values).
 
+# %% jupyter={"source_hidden": true} tags=["remove-cell"]
+# Where the package is missing, as on Colab, this installs it.
+import subprocess
+import sys
+from importlib.util import find_spec
+
+repository = ""  # book/_ext/repository.py writes it here
+if not find_spec("vdiff_lite"):
+    repository = repository or input("Address of the book's repository on GitHub: ")
+    subprocess.run(["git", "clone", "-q", "--depth", "1", repository, "book"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", "book[bench]"], check=True)
+    sys.path.append("book")
+
 # %%
 import json
 

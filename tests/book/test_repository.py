@@ -1,5 +1,6 @@
 """With the address of a repository the site has launch buttons that lead to its files; without, none."""
 
+import builtins
 import importlib.util
 import os
 import re
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import jupytext
+import nbformat
 import pytest
 import yaml
 from opened import ROOT
@@ -17,6 +20,7 @@ spec = importlib.util.spec_from_file_location("repository", ROOT / "book" / "_ex
 repository = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(repository)
 
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 URL = "https://github.com/someone/some-book"
 PAGES = ["errata", "notebooks/00_tour"]
 
@@ -57,7 +61,7 @@ def build(folder, named):
     (folder / "notebooks").mkdir()
     shutil.copy(ROOT / "notebooks" / "00_tour.ipynb", folder / "notebooks")
     config = (ROOT / "book" / "_config.yml").read_text()
-    for heavy in ("    model_in_the_page: _ext\n", ", _web, _web_built"):
+    for heavy in ("      - model_in_the_page\n", ", _web, _web_built"):
         assert heavy in config
         config = config.replace(heavy, "")
     (book / "_config.yml").write_text(config)
@@ -101,3 +105,32 @@ def test_binder_installs_the_package_and_the_python_of_the_environment():
     assert [need for need in needs if re.fullmatch(r"python=3\.\d+", str(need))]
     assert "-e ." in needs[-1]["pip"]
     assert not [name for name in ("binder", ".binder") if (ROOT / name).exists()]  # would be read instead
+
+
+def first_code_cell(path):
+    return next(cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_first_cell_installs_the_package_where_it_is_missing(monkeypatch, path):
+    cell, ran = first_code_cell(path), []
+    assert cell.source == first_code_cell(NOTEBOOKS[0]).source
+    assert cell.metadata["tags"] == ["remove-cell"] and cell.metadata["jupyter"]["source_hidden"]
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(subprocess, "run", lambda command, check: ran.append(command))
+    monkeypatch.setattr(builtins, "input", lambda question: URL)
+    exec(cell.source, {})
+    assert ran == []  # here it is installed
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    exec(cell.source, {})
+    assert [command[:2] for command in ran] == [["git", "clone"], [sys.executable, "-m"]]
+    assert ran[0][-2:] == [URL, ran[1][-1].split("[")[0]] and ran[0][-1] in sys.path
+
+
+def test_the_address_is_written_into_both_files_of_a_notebook(tmp_path):
+    for ending in ("ipynb", "py"):
+        shutil.copy(NOTEBOOKS[0].with_suffix(f".{ending}"), tmp_path)
+    for url in ("https://github.com/other/one", URL):
+        repository.write_into_notebooks(url, tmp_path)
+        read = [[cell.source for cell in jupytext.read(path).cells] for path in sorted(tmp_path.iterdir())]
+        assert read[0] == read[1] and sum(f'repository = "{url}"' in source for source in read[0]) == 1
