@@ -30,6 +30,19 @@
 #
 # **You need** basic Python and a first acquaintance with tensors and convolutions.
 
+# %% jupyter={"source_hidden": true} tags=["remove-cell"]
+# Where the package is missing, as on Colab, this installs it.
+import subprocess
+import sys
+from importlib.util import find_spec
+
+repository = ""  # book/_ext/repository.py writes it here
+if not find_spec("vdiff_lite"):
+    repository = repository or input("Address of the book's repository on GitHub: ")
+    subprocess.run(["git", "clone", "-q", "--depth", "1", repository, "book"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", "book[bench]"], check=True)
+    sys.path.append("book")
+
 # %%
 import matplotlib.pyplot as plt
 import torch
@@ -136,11 +149,11 @@ plt.axis("off");
 
 # %% [markdown]
 # The digit may stand anywhere, not only on whole pixels. Linear interpolation does that, with one matrix per axis. Let
-# $(p_y, p_x)$ be the position of the upper left corner of the glyph $G$. Then
+# $(r_y, r_x)$ be the position of the upper left corner of the glyph $G$. Then
 #
-# $$\text{frame} = A_y \, G \, A_x^\top, \qquad A_{ij} = \max(0,\; 1 - |\,i - j - p\,|). \tag{1}$$
+# $$\text{frame} = A_y \, G \, A_x^\top, \qquad A_{ij} = \max(0,\; 1 - |\,i - j - r\,|). \tag{1}$$
 #
-# Row $i$ of the frame takes from row $j$ of the glyph, more the nearer $j + p$ lies to $i$. Drawn over $i$, the weight has the
+# Row $i$ of the frame takes from row $j$ of the glyph, more the nearer $j + r$ lies to $i$. Drawn over $i$, the weight has the
 # shape of a tent. Below, the corner of the
 # glyph lies between pixels along both axes.
 
@@ -178,9 +191,9 @@ print("centroid moved by", moved, "- expected", expected)
 # ## Build it: bouncing
 #
 # A ball between walls at $0$ and $L$ bounces as if it flew straight on in a world of mirrors. So let it fly through the walls,
-# and fold the line back. With $\Delta p$ the displacement per frame,
+# and fold the line back. With $\Delta r$ the displacement per frame,
 #
-# $$p(f) = \operatorname{tri}(p_0 + f\,\Delta p), \qquad \operatorname{tri}(u) = L - \big|\, (u \bmod 2L) - L \,\big|. \tag{2}$$
+# $$r(f) = \operatorname{tri}(r_0 + f\,\Delta r), \qquad \operatorname{tri}(s) = L - \big|\, (s \bmod 2L) - L \,\big|. \tag{2}$$
 #
 # The figure shows both coordinates of a corner: straight lines that the walls fold back.
 
