@@ -300,8 +300,6 @@ def test_extend_draws_the_digits_of_the_checkpoint(tmp_path, capsys):
     assert main(["extend", "--checkpoint", "digits64x2", "--frames", "1", "--steps", "1", "--window", "3",
                  "--overlap", "2", "--out", str(out)]) == 0
     assert Image.open(out).n_frames == 3 and "scores are left out" in capsys.readouterr().out
-    assert main(["neighbors", "--checkpoint", "digits64x2"]) == 2
-    assert "was trained on BouncingDigits(num_digits=2" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -338,8 +336,26 @@ def test_train_on_color_videos_of_another_size_and_go_on_from_them(my_clip, tmp_
     assert main(["extend", "--checkpoint", out, "--video", str(my_clip), "--frames", "2", "--steps", "1",
                  "--out", long]) == 0
     capsys.readouterr()
-    assert main(["neighbors", "--checkpoint", out]) == 2  # no digit is continued in silence
-    assert "my.gif" in capsys.readouterr().err
+    assert main(["neighbors", "--checkpoint", out]) == 2  # no digit is drawn in silence
+    assert "my.gif, split='test': num_frames=16 needs as many" in capsys.readouterr().err
+    assert main(["export", "--checkpoint", out, "--out", str(tmp_path / "web")]) == 0
+    model = json.loads((tmp_path / "web" / "model.json").read_text())
+    assert (model["channels"], model["size"]) == (3, [24, 32])
+
+
+def test_start_from_keeps_what_fits_and_names_what_is_new(my_clip, tmp_path, capsys):
+    out = str(tmp_path / "mine")
+    command = ["train", "--data", f"videos:{my_clip}", "--channels", "3", "--start-from", "digits32", *QUICK]
+    assert main([*command, "--out", out, "steps=1", "lr=1e-9", "matrix_lr=1e-9"]) == 0
+    said = capsys.readouterr().out
+    assert ("starting from digits32: 1,970,496 parameters kept, 771 new (patchify.weight, unpatchify.bias, "
+            "unpatchify.weight)") in said
+    made, shipped = checkpoint.load(out).net.state_dict(), checkpoint.load("digits32").net.state_dict()
+    differ = {name for name, x in shipped.items() if made[name].shape != x.shape
+              or (made[name] - x).abs().max() > 0.01 * x.abs().max()}
+    assert differ == {"patchify.weight", "unpatchify.bias", "unpatchify.weight"}
+    assert main([*command, "--out", str(tmp_path / "other"), "steps=1", "network=base"]) == 2
+    assert "only in_channels, size, patch, condition may differ" in capsys.readouterr().err
 
 
 def test_train_on_rooms_tells_the_network(tmp_path, capsys):

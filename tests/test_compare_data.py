@@ -7,8 +7,9 @@ from vdiff_lite import BouncingDigits, Denoiser, NoiseSchedule, Rooms, VideoUNet
 from vdiff_lite.cli import main
 from vdiff_lite.data.batch import Batch
 from vdiff_lite.data.sources import clip_source
-from vdiff_lite.evaluation import video_metrics
+from vdiff_lite.evaluation import evaluate, video_metrics
 from vdiff_lite.evaluation.compare import compare, extend
+from vdiff_lite.evaluation.evaluate import held_out
 from vdiff_lite.evaluation.method_text import bind, parse_method
 from vdiff_lite.evaluation.results import read_results, summary
 from vdiff_lite.evaluation.scores import left_out, score
@@ -201,3 +202,16 @@ def test_functions_stand_in_a_table_by_their_names(tmp_path):
     past = BouncingDigits(num_frames=3).sample(1, torch.Generator().manual_seed(0)).video
     made = [extend(network(1, 32), method, past, 2, 4, 3, steps=1)[0] for method in ("copy_last", injection)]
     assert torch.equal(*made)
+
+
+def test_neighbors_finds_copies_in_any_data(tmp_path, capsys, monkeypatch):
+    denoiser = network(3, 16, 3)
+    path = checkpoint.save(tmp_path / "walk", denoiser.net, denoiser.schedule, data=str(Rooms(16, 16)))
+    training = held_out(checkpoint.load(path), split="train")
+    training = training.sample(256, torch.Generator().manual_seed(0)).video
+    assert main(["neighbors", "--checkpoint", str(path), "--clips", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "distance to the nearest of 1,024 frames of training clips" in said and "held-out samples" in said
+    monkeypatch.setattr(evaluate, "draw_clips", lambda *args, **settings: (training[:4], None))
+    table = evaluate.neighbors(checkpoint.load(path), 4)
+    assert table.median["drawn by the model"] < 1e-3 < 0.02 < table.smallest["held-out samples"]

@@ -34,7 +34,9 @@ class Train:
     size: str | None = None  # of a frame, HxW in pixels or a number; the default is the network's
     channels: int | None = None  # 1 gray, 3 color; the default is the network's, and 3 for rooms
     fps: float | None = None  # frames per second to resample videos to; the default is each one's own
-    start_from: str | None = None  # begin with the weights of this checkpoint; a state that is there wins
+    # begin with the weights of this checkpoint, those that fit where frames have another size or number of
+    # channels; a state that is there wins
+    start_from: str | None = None
     anyway: bool = False  # go on from a state of another recipe or of other data
     save_every: float = 5  # minutes between two saves of the state, which a run that was cut off goes on from
     samples_every: int = 1000  # draw clips on the way, into OUT.samples/; 0: none
@@ -137,7 +139,7 @@ class Evaluate(Model):
 
 @dataclass(kw_only=True)
 class Neighbors(Model):
-    """Check that drawn digits are not copies of training ones.
+    """Check that drawn clips are not copies of training ones.
 
     example:
       vdiff neighbors --clips 64"""

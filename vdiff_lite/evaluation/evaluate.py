@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from einops import rearrange
 from pandas import DataFrame
 from scipy.stats import binomtest
 from torch import Generator, Tensor
@@ -19,9 +20,12 @@ from vdiff_lite.diffusion.samplers import ddim, noise_like, run_sampler, sample
 from vdiff_lite.evaluation import digit_metrics, video_metrics
 from vdiff_lite.evaluation.feature_net import clip_features, frechet, real_clip_features
 from vdiff_lite.evaluation.rooms import continue_walks
+from vdiff_lite.evaluation.scores import is_one_digit
 from vdiff_lite.evaluation.two_digits import score_two_digits
 from vdiff_lite.methods import history_guidance
 from vdiff_lite.rollout import generate
+
+TRAINING_CLIPS = 256  # of which `neighbors` looks at every fifth frame
 
 
 def held_out(denoiser: Denoiser, data: str | None = None, split: str = "test",
@@ -118,7 +122,7 @@ def evaluate(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0
         shown = {"model": made, "copy the last frame": still, "true clips": true.video}
         return result | dict(two_digits={name: _two_digits(clip, true, num_context, data.digit_size)
                                          for name, clip in shown.items()})
-    if (data.num_digits, data.size) != (1, (32, 32)):
+    if not is_one_digit(data):
         return result
     ways = dict(from_noise=sample, noisy=partial(sample, eta=0.5), generated=generate)
     return result | {way: from_noise(denoiser, clips, steps, seed, bar, draw) for way, draw in ways.items()}
@@ -202,15 +206,27 @@ def _noise_lines(result):
 
 
 def neighbors(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0) -> DataFrame:
-    """Does it copy? Distances of drawn digits to the nearest training glyph, beside held-out samples'.
+    """Does it copy? Distances of drawn clips to the nearest training ones, beside held-out clips'.
 
-    A model that copies would score near the last row: training glyphs, moved by a fraction of a pixel and cut
-    out again. Returns the smallest and the median distance: root mean squared intensity, 0 is a copy.
+    One digit in 32x32: of its shape, to the nearest training glyph. A model that copies would score near the
+    last row: training glyphs, moved by a fraction of a pixel and cut out again.  Others: of every fifth
+    frame, to those of `TRAINING_CLIPS` training clips. Returns the smallest and the median distance over
+    clips: root mean squared difference of pixels in [0, 1], 0 is a copy; `.attrs["to"]`: to what.
     """
-    generator = lambda: Generator().manual_seed(seed)
-    held_out, training = (BouncingDigits(split=s).sample(clips, generator()).video for s in ("test", "train"))
-    made, _ = draw_clips(denoiser, clips, steps=steps, seed=seed, draw=generate)
-    rows = {"drawn by the model": made, "held-out samples": held_out, "training samples, redrawn": training}
-    distances = {name: digit_metrics.nearest_glyph(clip)[0] for name, clip in rows.items()}
-    return DataFrame(dict(smallest={name: d.min().item() for name, d in distances.items()},
-                          median={name: d.median().item() for name, d in distances.items()}))
+    draw = lambda split, n: held_out(denoiser, split=split).sample(n, Generator().manual_seed(seed)).video
+    rows = {}
+    if is_one_digit(held_out(denoiser)):
+        distance, to = lambda clip: digit_metrics.nearest_glyph(clip)[0], "the nearest training glyph"
+        rows = {"training samples, redrawn": draw("train", clips)}
+    else:
+        frames = lambda clip: rearrange(clip[:, :, ::5], "b c f h w -> b f (c h w)").clamp(-1, 1) / 2
+        training = frames(draw("train", TRAINING_CLIPS)).flatten(0, 1)
+        distance = lambda clip: torch.cdist(frames(clip), training).amin((1, 2)) / training.shape[1] ** 0.5
+        to = f"the nearest of {len(training):,} frames of training clips"
+    rows = {"drawn by the model": draw_clips(denoiser, clips, steps, seed, draw=generate)[0],
+            "held-out samples": draw("test", clips)} | rows
+    distances = {name: distance(clip) for name, clip in rows.items()}
+    table = DataFrame(dict(smallest={name: d.min().item() for name, d in distances.items()},
+                           median={name: d.median().item() for name, d in distances.items()}))
+    table.attrs["to"] = to
+    return table

@@ -35,8 +35,8 @@ def run_recipe(recipe: Recipe, out: str | Path, data: ClipSource | None = None, 
     instead of the recipe's; a state that is there wins over it.  anyway: as in `Trainer.resume`.
     on_step(trainer, path) ends each step.
     compute: precision, parts, processes.  save_every: minutes between two saves. What `TrainLog` writes lies
-    in `out`.log.csv. Raises ValueError when start_from holds another network or another run writes `out` now,
-    CheckpointError when a state is of another run.
+    in `out`.log.csv. Raises ValueError when start_from holds another network (`keep_what_fits`)
+    or another run writes `out` now, CheckpointError when a state is of another run.
     """
     out = check_writable(out)
     if out.suffix in (".safetensors", ".json"):
@@ -90,14 +90,12 @@ def _run_stage(recipe: Recipe, config: TrainConfig, network: VideoUNetConfig, da
     state = path.with_name(path.name + ".state.safetensors")
     torch.manual_seed(config.seed)
     net, schedule, before = VideoUNet(network), NoiseSchedule(**recipe.schedule), []
+    say = print if compute.is_main else lambda text: None
     if start and not state.exists():
         first = checkpoint.load(start)
-        if first.net.config != network:
-            raise ValueError(f"start_from={str(start)!r}: its network is {first.net.config}, not {network}")
-        net.load_state_dict(first.net.state_dict())
+        say(f"starting from {start}: {keep_what_fits(net, first.net, str(start))}")
         before = checkpoint.stages(first.card)
     trainer = Trainer(net, schedule, data, config, device, compute)
-    say = print if compute.is_main else lambda text: None
     trainer.before = before
     if state.exists():
         trainer.resume(state, anyway)
@@ -116,6 +114,23 @@ def _run_stage(recipe: Recipe, config: TrainConfig, network: VideoUNetConfig, da
     return checkpoint.save(path, trainer.ema_denoiser().net, schedule, recipe=asdict(config),
                            steps=trainer.step, data=data_text(data), loss_curve=loss_curve(trainer.losses),
                            before=trainer.before)
+
+
+def keep_what_fits(net: VideoUNet, trained: VideoUNet, start_from: str = "") -> str:
+    """Give `net` the weights of a trained network, but for those of another shape. Returns what is new.
+
+    The two may differ in what the data decides: size and channels of a frame, patch, condition. Raises
+    ValueError for networks that differ in more.
+    """
+    free = ("in_channels", "size", "patch", "condition")
+    if replace(net.config, **{name: getattr(trained.config, name) for name in free}) != trained.config:
+        raise ValueError(f"start_from={start_from!r}: its network is {trained.config}, not {net.config}; "
+                         f"only {', '.join(free)} may differ")
+    own, old = net.state_dict(), trained.state_dict()
+    kept = {name: old[name] for name, x in own.items() if name in old and old[name].shape == x.shape}
+    net.load_state_dict(own | kept)
+    new, count = sorted(own.keys() - kept.keys()), lambda names: sum(own[name].numel() for name in names)
+    return f"{count(kept):,} parameters kept, {count(new):,} new" + f" ({', '.join(new)})" * bool(new)
 
 
 def _finished(path: Path, trainer: Trainer) -> bool:
