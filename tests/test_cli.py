@@ -16,7 +16,7 @@ from vdiff_lite.evaluation.evaluate import WAYS
 from vdiff_lite.methods import METHODS
 from vdiff_lite.training.recipe import load_recipe, recipe_names
 from vdiff_lite.training.run import recipe_data
-from vdiff_lite.viz.players import save_clip
+from vdiff_lite.viz import save_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["--set", "short_steps=0", "decay=1", "batch=1"]
@@ -226,6 +226,27 @@ def test_extend_says_what_failed_first(tmp_path, capsys, method, says):
     assert says in said and "identity 1.00" in said and out.stat().st_size > 1000
 
 
+def test_of_a_long_clip_the_first_frames_are_scored(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "TRUE_FRAMES", 6)
+    out = tmp_path / "x.gif"
+    command = ["extend", "--frames", "11", "--steps", "6", "--out", str(out)]
+    assert main([*command, "--truth"]) == 2
+    assert "shown beside 6 new frames at most, and frames=11" in capsys.readouterr().err and not out.exists()
+    assert main(command) == 0 and Image.open(out).n_frames == 16
+    assert "scores of the first 6 new frames:" in (said := capsys.readouterr().out)
+    assert "no failure in 6 new frames" in said
+
+
+def test_a_walk_is_told_to_the_end(tmp_path, monkeypatch):
+    def walked(frames):
+        monkeypatch.setattr(commands, "TRUE_FRAMES", frames)
+        command = ["extend", "--checkpoint", "rooms32", "--frames", "22", "--steps", "1", "--out"]
+        assert main([*command, str(tmp_path / "x.gif")]) == 0
+        return (tmp_path / "x.gif").read_bytes()
+
+    assert walked(3) == walked(1000)
+
+
 @pytest.mark.parametrize("command, says", [
     (["sample", "--out", "x.avi", "--clips", "1", "--frames", "1", "--steps", "1"], "unknown ending"),
     (["sample", "--out", "x.gif", "--checkpoint", "nothing"], "no checkpoint at"),
@@ -312,9 +333,9 @@ def my_clip(tmp_path):
 
 def test_a_video_of_ones_own_is_continued(my_clip, tmp_path, capsys, monkeypatch):
     given = []
-    extend = commands.extend
-    monkeypatch.setattr(commands, "extend", lambda d, m, past, *rest, **more: (
-        given.append(past) or extend(d, m, past, *rest, **more)))
+    prepare = commands.prepare
+    monkeypatch.setattr(commands, "prepare", lambda d, m, past, *rest, **more: (
+        given.append(past) or prepare(d, m, past, *rest, **more)))
     run = lambda *more: main(["extend", "--video", str(my_clip), "--frames", "3", "--steps", "1",
                               "--out", str(tmp_path / "long.gif"), *more])
     assert run() == 0

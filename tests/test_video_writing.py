@@ -1,15 +1,19 @@
 """What is written is read back: times, colors, sizes and every frame."""
 
 import io
+import weakref
+from collections import namedtuple
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageSequence
 
 from vdiff_lite import viz
+from vdiff_lite.viz import ClipWriter, writers
 
 
 def moving(n=30, channels=1, height=32, width=48):
@@ -43,11 +47,11 @@ def test_a_gif_takes_as_long_as_it_should(fps):
     assert min(delays) >= 20
 
 
-@pytest.mark.parametrize("fps", [50.1, 60, 1000, 0, -8, float("nan")])
+@pytest.mark.parametrize("fps", [50.1, 60, 1000, 0, -8, float("nan"), "8"])
 def test_a_gif_that_browsers_would_play_slowly_is_refused(fps, tmp_path):
-    with pytest.raises(ValueError, match="at most 50 frames per second; choose 50 or less, or an mp4"):
+    with pytest.raises(ValueError, match=r"choose 50 or less, or an mp4|^fps=\S+ must"):
         viz.save_clip(moving(), tmp_path / "a.gif", fps)
-    assert not (tmp_path / "a.gif").exists()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -144,3 +148,110 @@ def test_a_page_that_seeks_to_the_middle_of_a_frame_shows_it(fps):
     assert [shown((k + 0.5) / fps) for k in range(90)] == list(range(90))
     if fps in (15, 30):
         assert sum(shown(k / fps) != k for k in range(90)) >= 30, "k / fps shows the frame before"
+
+
+ENCODE = {".gif": viz.encode_gif, ".mp4": viz.encode_mp4}
+
+
+def several(clips, channels, frames=3, h=8, w=10):
+    return torch.rand(clips, channels, frames, h, w, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def written(path, clips, block, **options):
+    b, c, f, h, w = clips.shape
+    with ClipWriter(path, (c, h, w), b, f, **options) as writer:
+        for first in range(0, b, block):
+            for k in range(f):
+                writer.add(k, clips[first:first + block, :, k], first)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("ending", ENCODE)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("number, rows, columns", [(1, 1, 1), (3, 1, 3), (11, 3, 4)])
+@pytest.mark.filterwarnings("ignore:.*was padded")
+def test_what_is_streamed_is_what_is_written_at_once(tmp_path, ending, channels, number, rows, columns):
+    clips = several(number, channels)
+    padded = F.pad(clips, (0, 1, 0, 1, 0, 0, 0, 0, 0, rows * columns - number))
+    lines = [torch.cat([*padded[r * columns:(r + 1) * columns]], dim=-1) for r in range(rows)]
+    together = torch.cat(lines, dim=-2)[..., :-1, :-1]
+    expected = ENCODE[ending](together, enlarge=4)
+    for block in (1, 4, number):
+        assert written(tmp_path / f"x{ending}", clips, block) == expected
+    assert [path.name for path in tmp_path.iterdir()] == [f"x{ending}"]
+
+
+@pytest.mark.parametrize("ending", ENCODE)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_frames_of_an_iterator_are_written_and_not_kept(tmp_path, ending, channels):
+    clip, alive = several(1, channels, 30)[0], weakref.WeakSet()
+
+    def frames():
+        for frame in clip.unbind(1):
+            frame = frame.clone()
+            alive.add(frame)
+            yield frame
+            del frame
+            assert len(alive) <= 2
+
+    viz.save_clip(frames(), tmp_path / f"x{ending}")
+    assert (tmp_path / f"x{ending}").read_bytes() == ENCODE[ending](clip, enlarge=4)
+
+
+def test_a_gif_of_many_frames_is_written(tmp_path):
+    frames = (torch.full((1, 2, 2), k % 7 / 7) for k in range(8000))
+    viz.save_clip(frames, tmp_path / "x.gif", enlarge=1)
+    assert Image.open(tmp_path / "x.gif").n_frames == 8000
+
+
+def test_a_gif_of_very_many_colors_has_fewer_levels_and_is_close(monkeypatch):
+    clip = several(1, 3, 4, 32, 32)[0] / 4
+    exact = viz.encode_gif(clip)
+    monkeypatch.setattr(writers, "EXACT", 0)
+    assert viz.encode_gif(clip) != exact
+    _, frames = gif_frames(viz.encode_gif(clip))
+    assert np.abs(frames.astype(float) - viz.to_uint8(clip)).mean() < 12
+
+
+@pytest.mark.parametrize("clips, enlarge", [(1, 4), (100, 4), (121, 3), (300, 2), (1024, 1), (1892, 1)])
+def test_many_clips_are_enlarged_less(tmp_path, clips, enlarge):
+    writer = ClipWriter(tmp_path / "x.gif", (1, 32, 32), clips)
+    assert writer.enlarge == enlarge and np.prod(writer.size) * enlarge**2 <= 1920 * 1080
+
+
+def fails(call, says, folder):
+    with pytest.raises(ValueError, match=says):
+        call()
+    assert not list(folder.iterdir())
+
+
+def test_what_a_format_cannot_hold_is_refused_before_anything_is_drawn(tmp_path, monkeypatch):
+    gif, mp4 = tmp_path / "x.gif", tmp_path / "x.mp4"
+    fails(lambda: ClipWriter(gif, (1, 32, 32), 1893), "at most 1892 fit", tmp_path)
+    ClipWriter(gif, (1, 32, 32), 1892)
+    ClipWriter(mp4, (1, 2000, 2000))  # one clip is one clip
+    fails(lambda: ClipWriter(mp4, (1, 16, 4000), 5), "clips=5 of 16x4000 .*; at most 4 fit", tmp_path)
+    fails(lambda: ClipWriter(mp4, (2, 16, 16)), "frames of 2 channels", tmp_path)
+    fails(lambda: ClipWriter(gif, (1, 16, 70_000)), ".gif holds 65,535 pixels to a side", tmp_path)
+    fails(lambda: viz.encode_mp4(torch.zeros(1, 1, 2, 5000)), ".mp4 holds 16,384 pixels to a side", tmp_path)
+    fails(lambda: viz.encode_gif(torch.zeros(1, 0, 2, 2)), "frames=0 must be", tmp_path)
+    fails(lambda: viz.save_clip(torch.zeros(1, 0, 2, 2), gif), "clip has no frames", tmp_path)
+    fails(lambda: viz.save_clip(torch.zeros(4, 4), gif), r"a first frame of shape \(4,\)", tmp_path)
+    fails(lambda: viz.save_clip(torch.zeros(1, 2, 4, 4), gif, enlarge=0), "enlarge=0 must be", tmp_path)
+    monkeypatch.setattr(writers.shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(32 * 32 * 50))
+    fails(lambda: ClipWriter(gif, (1, 32, 32), 1, 100), "frames=100 of 1 clips .*; at most 50 fit", tmp_path)
+    ClipWriter(gif, (1, 32, 32), 1, 50)
+    (tmp_path / "d.gif").mkdir()
+    with pytest.raises(ValueError, match="there is a folder of that name"):
+        ClipWriter(tmp_path / "d.gif", (1, 8, 8))
+
+
+def test_an_error_on_the_way_leaves_the_file_that_was_there(tmp_path):
+    path = tmp_path / "x.gif"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), ClipWriter(path, (1, 8, 8)) as writer:
+        writer.add(0, torch.zeros(1, 1, 8, 8))
+        raise KeyboardInterrupt
+    with pytest.raises(ValueError, match="from clip 1 on"), ClipWriter(path, (1, 8, 8)) as writer:
+        writer.add(0, torch.zeros(1, 1, 8, 8), 1)
+    assert path.read_text() == "old" and [path.name] == [p.name for p in tmp_path.iterdir()]

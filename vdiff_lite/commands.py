@@ -3,34 +3,37 @@
 import dataclasses
 import shlex
 import sys
+import time
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import av
 import torch
-import torch.nn.functional as F
 from torch import Generator
 from tqdm.auto import tqdm
 
 from vdiff_lite import checkpoint
 from vdiff_lite.checks import LARGEST_SEED, number, whole
-from vdiff_lite.data import BouncingDigits, VideoFolder
+from vdiff_lite.data import BouncingDigits, Rooms, VideoFolder
 from vdiff_lite.device import pick_device, prepare_cpu
 from vdiff_lite.diffusion.samplers import SAMPLERS, ddim, sample, seeded
-from vdiff_lite.evaluation.compare import check_measures, compare, extend, measure_memory
+from vdiff_lite.evaluation.compare import check_measures, compare, measure_memory, prepare
 from vdiff_lite.evaluation.evaluate import evaluate, held_out, neighbors, report
 from vdiff_lite.evaluation.method_text import parse_setting
 from vdiff_lite.evaluation.results import print_results
 from vdiff_lite.evaluation.scores import left_out, score_clips
 from vdiff_lite.export import export
 from vdiff_lite.files import check_writable
-from vdiff_lite.rollout import generate
+from vdiff_lite.rollout import generated_frames
 from vdiff_lite.training.compute import Compute, launched
 from vdiff_lite.training.recipe import DATA, load_recipe, recipe_names
 from vdiff_lite.training.run import recipe_data, run_recipe
-from vdiff_lite.viz.players import check_clip_path, check_clip_size, save_clip, side_by_side
+from vdiff_lite.viz.writers import ClipWriter, check_clip_path
 
 BLOCK = 16  # clips that are drawn together
+LONGEST = 1_000_000  # frames that are made
+TRUE_FRAMES = 1000  # new frames that are scored, or shown beside the true ones
 
 
 def run(args) -> None:
@@ -70,46 +73,64 @@ def draw_samples(trainer, path: Path, every: int) -> None:
         path = path.with_name(path.name + ".samples") / f"{trainer.step:06d}.gif"
         path.parent.mkdir(parents=True, exist_ok=True)
         clips = sample(trainer.ema_denoiser(), 4, generator=Generator().manual_seed(0))
-        save_clip(side_by_side(clips), path)
+        with ClipWriter(path, clips[0, :, 0].shape, len(clips)) as writer:
+            for f, frame in enumerate(clips.unbind(2)):
+                writer.add(f, frame)
 
 
 def run_sample(args) -> None:
     check_clip_path(args.out)
     whole(1, 10_000, clips=args.clips)
-    whole(frames=args.frames)
+    whole(1, LONGEST, frames=args.frames)
     whole(0, min(15, args.frames), first=args.first)
+    whole(0, LARGEST_SEED + 1 - args.clips, seed=args.seed)
     if args.eta is not None and args.sampler != "ddim":
         raise ValueError(f"eta={args.eta} is for ddim, and {args.sampler} takes none; leave it out")
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
-    check_clip_size(args.out, denoiser.sample_shape, args.clips, args.frames)
-    draw = partial(generate, first=args.first) if args.first else sample
-    sampler, generators = SAMPLERS[args.sampler], seeded(args.seed, args.clips)
+    sampler = SAMPLERS[args.sampler]
     if args.sampler == "ddim":
         sampler = partial(ddim, eta=0.5 if args.eta is None else args.eta)
-    blocks = [generators[i:i + BLOCK] for i in range(0, args.clips, BLOCK)]
-    clips = [draw(denoiser, len(block), args.frames, sampler, args.steps, block).cpu()
-             for block in tqdm(blocks, disable=len(blocks) == 1, unit=f"{BLOCK} clips")]
-    save_clip(side_by_side(torch.cat(clips)), args.out)
+    draw = partial(generated_frames, first=args.first) if args.first else lambda *x: sample(*x).unbind(2)
+    with ClipWriter(args.out, denoiser.sample_shape, args.clips, args.frames) as writer:
+        for first in tqdm(range(0, args.clips, BLOCK), disable=args.clips <= BLOCK, unit=f"{BLOCK} clips"):
+            clips = min(BLOCK, args.clips - first)
+            frames = draw(denoiser, clips, args.frames, sampler, args.steps, seeded(args.seed + first, clips))
+            for f, frame in enumerate(frames):
+                writer.add(f, frame, first)
     print(f"wrote {args.out}: {args.clips} clips of {args.frames} frames, {args.sampler} with {args.steps} "
           f"steps, seed {args.seed}")
 
 
 def run_extend(args) -> None:
     check_clip_path(args.out)
-    whole(frames=args.frames)
+    whole(1, LONGEST, frames=args.frames)
     whole(0, LARGEST_SEED, seed=args.seed)
+    whole(window=args.window, overlap=args.overlap)
+    if args.truth and args.frames > TRUE_FRAMES:
+        raise ValueError(f"truth: the true clip is shown beside {TRUE_FRAMES} new frames at most, and frames="
+                         f"{args.frames}; ask for fewer, or leave --truth out")
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
-    check_clip_size(args.out, denoiser.sample_shape, 1 + args.truth, args.overlap + args.frames)
+    writer = ClipWriter(args.out, denoiser.sample_shape, 1 + args.truth, args.overlap + args.frames)
     past, truth, condition, is_digit = _clip_to_extend(args, denoiser)
-    made, cost = extend(denoiser, args.method, past, args.frames, args.window, args.overlap, args.sampler,
-                        args.steps, args.seed, bar=True, condition=condition)
-    longer = [F.pad(truth, (0, 0, 0, 0, 0, made.shape[2] - truth.shape[2]), value=-1.0)] if args.truth else []
-    save_clip(side_by_side(torch.cat([*longer, made])), args.out)
+    new_frames, _ = prepare(denoiser, args.method, past.to(denoiser.device), args.frames, args.window,
+                            args.overlap, args.sampler, args.steps, args.seed, True, condition=condition)
+    kept, started = [], time.perf_counter()
+    with writer:
+        for f, frame in enumerate(chain(past.unbind(2), new_frames)):
+            frame = frame.cpu()
+            if args.truth:
+                true = truth[:, :, f] if f < truth.shape[2] else torch.full_like(frame, -1.0)
+                writer.add(f, true)
+            writer.add(f, frame, int(args.truth))
+            kept += [frame] if is_digit and f < truth.shape[2] else []
+        seconds = (time.perf_counter() - started) / args.frames
     print(f"wrote {args.out}: {args.overlap} frames given, {args.frames} made by {args.method}, "
-          f"{cost['seconds']:.2f} s each")
+          f"{seconds:.2f} s each")
     if not is_digit:
         return print("scores are left out, they are for one digit in 32x32")
-    scores = score_clips(made, truth, args.overlap, args.window - args.overlap)
+    if args.frames > TRUE_FRAMES:
+        print(f"scores of the first {TRUE_FRAMES} new frames:")
+    scores = score_clips(torch.stack(kept, dim=2), truth, args.overlap, args.window - args.overlap)
     scores = {metric: value for _, frame, metric, value in scores if frame is None}
     lasted = int(scores.pop("time_to_first_failure"))
     failed = next(metric for metric in scores if metric.startswith("failed:"))
@@ -123,7 +144,7 @@ def run_extend(args) -> None:
 def _clip_to_extend(args, denoiser):
     """The past (1, c, k, h, w), the clip with what truly follows, the condition, whether it is one digit."""
     c, *size = denoiser.sample_shape
-    length = args.overlap + args.frames
+    length = args.overlap + min(args.frames, TRUE_FRAMES)
     if args.video is None:
         for name in ("at", "fps"):
             if getattr(args, name) is not None:
@@ -132,8 +153,13 @@ def _clip_to_extend(args, denoiser):
         is_digit = data == BouncingDigits(split="test")
         if is_digit:
             check_measures(args.overlap, args.window, args.frames)
-        drawn = data.with_frames(length).sample(1, Generator().manual_seed(args.seed))
-        return drawn.video[:, :, :args.overlap], drawn.video, drawn.condition, is_digit
+        draw = lambda data, length: data.with_frames(length).sample(1, Generator().manual_seed(args.seed))
+        drawn = draw(data, length)
+        condition = drawn.condition
+        if condition is not None and args.frames > TRUE_FRAMES:  # told to the end, drawn as small as can be
+            small = dataclasses.replace(data, size=1) if isinstance(data, Rooms) else data
+            condition = draw(small, args.overlap + args.frames).condition
+        return drawn.video[:, :, :args.overlap], drawn.video, condition, is_digit
     data = VideoFolder(args.video, args.overlap, tuple(size), c, args.fps)
     if len(data) > 1:
         raise ValueError(f"video={args.video!r} holds {len(data)} videos; give one file")

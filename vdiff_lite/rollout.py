@@ -95,14 +95,25 @@ def generate(denoiser: Denoiser, clips: int = 1, num_frames: int = 16, sampler: 
     generator: one, or one per clip;  window, overlap: as in `rollout`. Returns (clips, c, num_frames, h, w).
     Raises ValueError unless 1 <= first < window and num_frames >= 1, and as `rollout` does.
     """
+    return torch.stack([*generated_frames(denoiser, clips, num_frames, sampler, steps, generator, first,
+                                          window, overlap)], dim=2)
+
+
+def generated_frames(denoiser: Denoiser, clips: int = 1, num_frames: int = 16,
+                     sampler: Sampler = DDIM_NOISY, steps: int = 25, generator: Generator | None = None,
+                     first: int = 1, window: int = 16, overlap: int = 5) -> Iterator[Tensor]:
+    """What `generate` returns, frame by frame, (clips, c, h, w): memory does not grow with num_frames."""
     whole(window=window, num_frames=num_frames)
     for name, value in dict(first=first, overlap=overlap).items():
         whole(1, window - 1, **{name: value})
     clip = sample(denoiser, clips, min(first, num_frames), sampler, steps, generator)
-    sampler = partial(sampler, steps=steps)
-    go_on = partial(rollout, denoiser, window=window, sampler=sampler, generator=generator)
-    for until, known in ((min(window, num_frames), first), (num_frames, overlap)):
-        if clip.shape[2] < until:
-            frames = go_on(clip, until - clip.shape[2], overlap=known)
-            clip = torch.cat([clip, torch.stack(list(frames), dim=2)], dim=2)
-    return clip
+    yield from clip.unbind(2)
+    go_on = partial(rollout, denoiser, window=window, sampler=partial(sampler, steps=steps),
+                    generator=generator)
+    until = min(window, num_frames)
+    if first < until:
+        frames = list(go_on(clip, until - first, overlap=first))
+        yield from frames
+        clip = torch.cat([clip, torch.stack(frames, dim=2)], dim=2)
+    if until < num_frames:
+        yield from go_on(clip, num_frames - until, overlap=overlap)

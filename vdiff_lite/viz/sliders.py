@@ -18,7 +18,8 @@ from IPython.display import HTML
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vdiff_lite.viz.players import data_url, encode_gif, png_data_url
+from vdiff_lite.viz.players import data_url, png_data_url
+from vdiff_lite.viz.writers import encode_gif
 
 _numbers = itertools.count()
 _SCRIPT = Path(__file__).with_name("slider.js").read_text().partition("\n")[2].strip()
