@@ -204,11 +204,11 @@ viz.film_strip(guided, [f"w = {w}" for w in weights], num_context=5);
 #
 # ## Exercises
 #
-# **1. Predict.** In the strips of section 4, in which row can you first tell which way the digit moves? And which digit it is?
+# 1. **Predict.** In the strips of section 4, in which row can you first tell which way the digit moves? And which digit it is?
 #
-# **2. Explore.** Continue the clip with an overlap of 1 instead of 5 (`rollout(..., overlap=1)`). What is lost, and why?
+# 2. **Explore.** Continue the clip with an overlap of 1 instead of 5 (`rollout(..., overlap=1)`). What is lost, and why?
 #
-# **3. Explore.** Try `steps=5` in section 4. What kind of error do few steps make?
+# 3. **Explore.** Try `steps=5` in section 4. What kind of error do few steps make?
 #
 # :::{dropdown} Solutions
 # **1.** In the second row the blur already moves along its way, and a 2 can be guessed. From there on the strokes only get sharper.

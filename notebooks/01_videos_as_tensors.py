@@ -315,9 +315,9 @@ print("min %.1f, max %.1f" % (batch.video.min(), batch.video.max()))
 #
 # ## Exercises
 #
-# **1. Predict.** For which corners does equation 1 copy the glyph without any blur?
+# 1. **Predict.** For which corners does equation 1 copy the glyph without any blur?
 #
-# **2. Code.** A file gives frames as `uint8`, laid out `(f, h, w, c)`. Write `to_clip(pixels)`, which returns a batch of one clip
+# 2. **Code.** A file gives frames as `uint8`, laid out `(f, h, w, c)`. Write `to_clip(pixels)`, which returns a batch of one clip
 # in the book's layout and range, as float32. Hint: reorder the axes with `rearrange`, not with `reshape`.
 
 # %% tags=["exercise"]
@@ -345,7 +345,7 @@ def solution(pixels):
 assert check(solution, claims)
 
 # %% [markdown]
-# **3. Code.** Two frames nearly always tell the future. Write `future(first, second, num_frames, L)`: from the corners `(y, x)` on
+# 3. **Code.** Two frames nearly always tell the future. Write `future(first, second, num_frames, L)`: from the corners `(y, x)` on
 # frames 0 and 1, the corners on frames 0 to `num_frames - 1`, in a box whose corners run from 0 to `L`. Assume that there is no
 # bounce between the two frames. Hint: `fold`.
 
@@ -373,7 +373,7 @@ def solution(first, second, num_frames, L):
 assert check(solution, claims)
 
 # %% [markdown]
-# **4. Explore.** Draw a clip with four digits: `viz.film_strip(vd.BouncingDigits(num_digits=4).sample(1).video)`. From one frame
+# 4. **Explore.** Draw a clip with four digits: `viz.film_strip(vd.BouncingDigits(num_digits=4).sample(1).video)`. From one frame
 # alone, could you count them? From the clip?
 #
 # :::{dropdown} Solutions

@@ -295,9 +295,9 @@ viz.film_strip([x[:8, 0, 0][None] for x in tones.values()], list(tones));
 #
 # ## Exercises
 #
-# **1. Predict.** At which level of the cosine schedule is SNR = 1?
+# 1. **Predict.** At which level of the cosine schedule is SNR = 1?
 #
-# **2. Code.** Write `my_eps(xt, t, x0)`, the noise in `xt`, from equation 2. `t` is `(b,)` or `(b, f)`. There is no noise at $t = 0$:
+# 2. **Code.** Write `my_eps(xt, t, x0)`, the noise in `xt`, from equation 2. `t` is `(b,)` or `(b, f)`. There is no noise at $t = 0$:
 # return 0 there, not 0/0. Hint: `signal, noise = schedule.signal_and_noise(t, xt)` are shaped to multiply clips.
 
 # %% tags=["exercise"]
@@ -330,7 +330,7 @@ def solution(xt, t, x0):
 assert check(solution, claims)
 
 # %% [markdown]
-# **3. Code.** Write `shifted(alpha_bar, k)`: the schedule whose SNR is that of `alpha_bar` divided by `k**2`. Hint: solve equation 3 for
+# 3. **Code.** Write `shifted(alpha_bar, k)`: the schedule whose SNR is that of `alpha_bar` divided by `k**2`. Hint: solve equation 3 for
 # $\bar\alpha_t$. The SNR at $t = 0$ is infinite, so find a form that divides by nothing that can be zero.
 
 # %% tags=["exercise"]
@@ -357,7 +357,7 @@ def solution(alpha_bar, k):
 assert check(solution, claims)
 
 # %% [markdown]
-# **4. Explore.** Use `vd.NoiseSchedule(shift=4)` in the first figure of this chapter. Which levels are now wasted on this small clip?
+# 4. **Explore.** Use `vd.NoiseSchedule(shift=4)` in the first figure of this chapter. Which levels are now wasted on this small clip?
 #
 # :::{dropdown} Solutions
 # **1.** Where $\bar\alpha_t = 1/2$, near the middle: `(schedule.snr(torch.arange(1, 1000)) - 1).abs().argmin() + 1`.

@@ -481,10 +481,10 @@ viz.film_strip([forward[0], lost[0]], ["positions", "no positions"]);
 #
 # ## Exercises
 #
-# **1. Predict.** The clip is doubled from 16 to 32 frames. By what factor does the work of the convolutions grow, that of
+# 1. **Predict.** The clip is doubled from 16 to 32 frames. By what factor does the work of the convolutions grow, that of
 # attention along time (its logits), and that of the joint blocks?
 #
-# **2. Code.** Write `silence(site)`: it returns a hook that sets the output of one site to zero and leaves everything else alone. Hint:
+# 2. **Code.** Write `silence(site)`: it returns a hook that sets the output of one site to zero and leaves everything else alone. Hint:
 # see `without` above. Then use it at `decoder.1`: what is left in the estimate?
 
 # %% tags=["exercise"]
@@ -521,7 +521,7 @@ def solution(site):
 assert check(solution, claims)
 
 # %% [markdown]
-# **3. Code.** Write `may_attend(levels)`: from the noise levels `(b, f)`, which frame (row) may attend to which (column), as
+# 3. **Code.** Write `may_attend(levels)`: from the noise levels `(b, f)`, which frame (row) may attend to which (column), as
 # `(b, f, f)` booleans. Hint: forbid exactly the pairs of a clean row and a noisy column.
 
 # %% tags=["exercise"]
@@ -550,7 +550,7 @@ def solution(levels):
 assert check(solution, claims)
 
 # %% [markdown]
-# **4. Explore.** Feed a clip of 24 frames at $t = 650$. Is the estimate as good as for 16? (Chapter 6 takes this up in earnest.)
+# 4. **Explore.** Feed a clip of 24 frames at $t = 650$. Is the estimate as good as for 16? (Chapter 6 takes this up in earnest.)
 #
 # :::{dropdown} Solutions
 # **1.** Convolutions: 2 times. Logits along time: each of twice as many frames attends to twice as many, 4 times. The joint blocks

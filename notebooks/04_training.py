@@ -494,9 +494,9 @@ axis.set(xlabel="step", ylabel="loss (per pixel)", yscale="log");
 #
 # ## Exercises
 #
-# **1. Predict.** What happens to clips from noise if `noise_mix` holds *only* clips with a clean past?
+# 1. **Predict.** What happens to clips from noise if `noise_mix` holds *only* clips with a clean past?
 #
-# **2. Code.** Write `x0_loss(net, x0, t, eps)`: the mean squared error of the estimate of $x_0$ over the noisy frames, for a `net` that predicts $v$.
+# 2. **Code.** Write `x0_loss(net, x0, t, eps)`: the mean squared error of the estimate of $x_0$ over the noisy frames, for a `net` that predicts $v$.
 # Hint: `my_loss`, and how to get the clip back from $v$ (chapter 2).
 
 # %% tags=["exercise"]
@@ -531,7 +531,7 @@ def solution(net, x0, t, eps):
 assert check(solution, claims)
 
 # %% [markdown]
-# **3. Code.** Write `accumulate(net, x0, t, eps, parts)`: it leaves in each `p.grad` the gradient of `my_loss` on the whole batch, but evaluates
+# 3. **Code.** Write `accumulate(net, x0, t, eps, parts)`: it leaves in each `p.grad` the gradient of `my_loss` on the whole batch, but evaluates
 # `net` on `1 / parts` of the clips at a time. It returns the largest number of clips evaluated at once. Hint: `chunk`, and the count of noisy frames.
 
 # %% tags=["exercise"]
@@ -571,7 +571,7 @@ def solution(net, x0, t, eps, parts):
 assert check(solution, claims)
 
 # %% [markdown]
-# **4. Explore.** Sample with `net`, with `muon[0]` and with `falling[1]` from the same noise. Which of the three would you pick by the
+# 4. **Explore.** Sample with `net`, with `muon[0]` and with `falling[1]` from the same noise. Which of the three would you pick by the
 # samples, and which by the table?
 #
 # :::{dropdown} Solutions

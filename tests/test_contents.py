@@ -9,13 +9,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import jupytext
+import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
-from glossary_links import FROM, PROTECTED, forms_of, link_terms, terms  # noqa: E402
+from glossary_links import FROM, forms_of, link_terms, terms  # noqa: E402
 
 PAGES = sorted((ROOT / "notebooks").glob("*.py"))
 CHAPTERS = [path for path in PAGES if path.stem[0].isdigit()]
@@ -32,9 +32,9 @@ class Cell:
 
 def cells_of(source):
     """The cells of a notebook in percent format, with their lines."""
-    cells, start = [], re.compile(r"^# %%(.*)$")
+    cells, start = [], re.compile("# %%")
     for number, line in enumerate(source.split("\n"), 1):
-        if match := start.match(line):
+        if start.match(line):
             kind, caption = ("markdown" if "[markdown]" in line else "code"), ""
             if "mystnb=" in line:
                 metadata, _ = json.JSONDecoder().raw_decode(line.split("mystnb=", 1)[1])
@@ -88,6 +88,10 @@ def unexplained(pages, glossary):
     return faults
 
 
+def within(match, spans):
+    return any(a <= match.start() and match.end() <= b for a, b in spans)
+
+
 def first_use(cells, linked, term, form, longer, hidden, roles):
     """(line, whether it is linked or emphasized there) of the first use of a term on a page, or None."""
     for cell, with_links in zip(cells, linked):
@@ -104,10 +108,9 @@ def first_use(cells, linked, term, form, longer, hidden, roles):
         for match in form.finditer(text):
             if 0 <= link < match.start():
                 return 0, True
-            inside = lambda spans: any(a <= match.start() and match.end() <= b for a, b in spans)
-            if inside(told):
-                return None if inside(blank) else (0, True)
-            if not inside(blank):
+            if within(match, told):
+                return None if within(match, blank) else (0, True)
+            if not within(match, blank):
                 return cell.line + text[:match.start()].count("\n"), False
         if link >= 0:
             return 0, True
@@ -116,11 +119,14 @@ def first_use(cells, linked, term, form, longer, hidden, roles):
 
 # Figures.
 
-COMMON = set("""about above after again along also another away back because been before below both bottom each
-    eight every five first four from half have here into just left less like lies line lines many mean more
-    most much next once only other over right same seven side sixteen some still than that their them then there
-    these they this those three time times under until upper very what when where which while with without
-    clip clips frame frames figure strip strips film noise level levels""".split())
+COMMON = set(re.findall("[a-z]+", """
+    about above after again along also another away back because been before below both bottom each
+    eight every five first four from half have here into just left less like lies line lines many
+    mean more most much next once only other over right same seven side sixteen some still than that
+    their them then there these they this those three time times under until upper very what when
+    where which while with without clip clips frame frames figure strip strips film noise level
+    levels
+"""))
 
 
 def content_words(text):
@@ -230,6 +236,24 @@ def test_every_number_is_printed(path):
     assert named(path, unprinted_numbers(page(path), printed)) == []
 
 
+@pytest.mark.parametrize("path", CHAPTERS[1:], ids=lambda path: path.stem)
+def test_code_exercises_have_a_start_a_check_and_a_solution(path):
+    cells = nbformat.read(path.with_suffix(".ipynb"), 4).cells
+    first = next(i for i, cell in enumerate(cells) if "## Exercises" in cell.source)
+    tasks = [i for i in range(first, len(cells)) if "**Code.**" in cells[i].source]
+    others = sum(len(re.findall(r"\*\*(?:Predict|Explore)\.\*\*", cell.source.partition("## Exercises")[2]
+                                or cell.source)) for cell in cells[first:])
+    assert len(tasks) >= max(1, others)  # every second one, or more
+    for task in tasks:
+        start, solution = cells[task + 1:task + 3]
+        printed = ["".join(output.text for output in cell.outputs if "text" in output)
+                   for cell in (start, solution)]
+        assert "exercise" in start.metadata.get("tags", []) and printed[0].startswith("Not done yet")
+        assert {"hide-cell", "nbval-check-output"} <= set(solution.metadata.get("tags", []))
+        assert solution.source.startswith("# A solution\n") and "assert check(" in solution.source
+        assert printed[1] and all(line.startswith("right ") for line in printed[1].strip().split("\n"))
+
+
 # Each check notices its fault, and leaves alone what is right.
 
 def markdown(*lines):
@@ -259,9 +283,9 @@ def test_a_term_that_is_not_explained_is_noticed():
 
 
 @pytest.mark.parametrize("text, faults", [
-    ("The digit fades where the sampler is coarse.", 0), ("The digit is black.", 1), ("So much for that.", 1)])
+    ("The digit fades where the sampler is coarse.", 0), ("The digit is black.", 1), ("No word.", 1)])
 def test_a_silent_figure_is_noticed(text, faults):
-    figure = '# %% mystnb={"figure": {"caption": "A faded digit: samplers of few, coarse steps."}}\nplot()\n'
+    figure = '# %% mystnb={"figure": {"caption": "A faded digit: samplers of few, coarse steps."}}\nf()\n'
     assert len(list(silent_figures(cells_of(markdown("# Far") + figure + markdown(text))))) == faults
 
 
