@@ -282,10 +282,10 @@ print("standard deviation of 64 tones:", deviations)
 viz.film_strip([x[:8, 0, 0][None] for x in tones.values()], list(tones));
 
 # %% [markdown]
-# Started at level 1000, the samples are as dark and as bright as the data. Started where the network expects a trace, every
-# sample is medium gray, and the tones differ about a quarter as much. Pure noise has a mean near zero, and the denoiser, rightly for its level, reads that as the mean of the
-# clip. This is why image models with such schedules could not draw a dark night or a white page {cite:p}`lin2024common`. Small
-# frames show it less: the fewer pixels, the less the noise averages out.
+# Started at level 1000, the samples are as dark and as bright as the data. Started where the network expects a trace, every sample is
+# medium gray, and the tones differ about a quarter as much. Pure noise has a mean near zero, and the denoiser, rightly for its level,
+# reads that as the mean of the clip. This is why image models with such schedules could not draw a dark night or a white page
+# {cite:p}`lin2024common`. Small frames show it less: the fewer pixels, the less the noise averages out.
 #
 # ## Recap
 #

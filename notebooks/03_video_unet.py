@@ -294,8 +294,8 @@ viz.show_table(pd.DataFrame(grids).T.rename_axis("tokens").map("{:,}".format), "
 #
 # Frames at $t = 0$ are *given*. Frames that are still noise should not influence them. And if given frames never attend to noisy
 # ones, what the network computes for the past does not change while the future is made, and can be computed once. So one rule is
-# built in: **a clean frame does not attend to a noisy one.** The mask follows from the noise levels alone. Here the first five frames
-# are clean:
+# built in: **a clean frame does not attend to a noisy one.** Noisy frames attend to all. The mask follows from the noise levels alone.
+# Here the first five frames are clean:
 
 # %% mystnb={"image": {"alt": "A square matrix of sixteen by sixteen; in the rows of the five clean frames only the first five columns are white."}, "figure": {"caption": "Row: the frame that attends. Column: the frame it attends to. White: allowed. The first five frames are clean."}}
 levels = torch.where(torch.arange(16) < 5, 0, 700)[None]

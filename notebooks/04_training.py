@@ -122,12 +122,14 @@ print("loss of predicting zero:                    %.4f" % my_loss(zeros, x0, t,
 #
 # ## Build it: the noise levels
 #
-# To serve every method of Part II, one network has to know four situations: all frames at one level (a clip from noise); each frame at its
-# own; a clean past (to continue); and a past of pure noise (guidance without the past). `noise_mix` holds their fractions in a batch.
+# To serve every method of Part II, one network has to know four situations: all frames at one level (a clip from noise); each frame at
+# its own (for methods that denoise some frames before others); a clean past (to continue); and a past of pure noise (guidance without the
+# past). `noise_mix` holds their fractions in a batch.
 #
-# Levels are drawn evenly and *stratified*: a batch of eight gets one out of every eighth of the range. But only nearly pure noise forces
-# the network to take identity and motion from the past. So a `high_noise_fraction` of the clips is moved towards pure noise, by
-# $u \mapsto 1 - u^3$ with $u$ uniform. The figure shows the levels of forty clips, and how often each level is drawn.
+# Levels are drawn evenly and *stratified*: a batch of eight gets one out of every eighth of the range, so that the loss jumps less. But
+# only nearly pure noise forces the network to take identity and motion from the past. So a `high_noise_fraction` of the clips is moved
+# towards pure noise, by $u \mapsto 1 - u^3$ with $u$ uniform. The figure shows the levels of forty clips, and how often each level is
+# drawn.
 
 # %%
 def my_noise_levels(batch, frames, T, noise_mix, high_noise_fraction, generator):
@@ -166,7 +168,8 @@ right.legend(frameon=False, loc="upper left");
 # ## Build it: the loop
 #
 # To be quick, we use 8 frames of 24 by 24 and a network of two resolutions. A step draws a batch, takes the gradient of the loss, scales it
-# down if its norm exceeds 1, and lets AdamW move the weights. The learning rate is warmed up over ten steps. Everything random in step
+# down if its norm exceeds 1, so that no batch can throw the weights far, and lets AdamW move them. The learning rate is warmed up over ten
+# steps, while AdamW's running averages still form. Everything random in step
 # $n$ comes from a generator with seed $n$: that will pay off below.
 
 # %%
@@ -391,9 +394,9 @@ assert all(torch.equal(a, b) for a, b in zip(straight.ema.parameters(), resumed.
 # %% [markdown]
 # ## Longer matters: which errors count?
 #
-# An error of $v$ is an error of $x_0$ times $\sqrt{\mathrm{SNR} + 1}$. So equation 1 weights the squared error of $x_0$ by $\mathrm{SNR} + 1$: the less
-# noise, the more it counts. `weighting="x0"` is the plain squared error of $x_0$, and `"min_snr"` weights it by the SNR, but at most by 5. Here
-# is the error of `digits32` by level, as $v$ and as $x_0$:
+# An error of $v$ is an error of $x_0$ times $\sqrt{\mathrm{SNR} + 1}$. So equation 1 weights the squared error of $x_0$ by $\mathrm{SNR}
+# + 1$: the less noise, the more it counts. `weighting="x0"` is the plain squared error of $x_0$, and `"min_snr"` weights it by the SNR,
+# but at most by 5. Here is the error of `digits32` by level, as $v$ and as $x_0$:
 
 # %%
 real = vd.BouncingDigits(split="test").sample(8, seeded(3)).video
@@ -532,7 +535,8 @@ assert check(solution, claims)
 
 # %% [markdown]
 # 3. **Code.** Write `accumulate(net, x0, t, eps, parts)`: it leaves in each `p.grad` the gradient of `my_loss` on the whole batch, but evaluates
-# `net` on `1 / parts` of the clips at a time. It returns the largest number of clips evaluated at once. Hint: `chunk`, and the count of noisy frames.
+# `net` on `1 / parts` of the clips at a time. It returns the largest number of clips evaluated at once. Hint: `chunk`, and the count of
+# noisy frames.
 
 # %% tags=["exercise"]
 def accumulate(net, x0, t, eps, parts):
