@@ -75,6 +75,8 @@ def generate_clips(clips, seed):
 
 # %% [markdown]
 # ## Several clips, concatenated
+#
+# Three generated clips in a row. At frames 16 and 32 the digit jumps, and changes into another one:
 
 # %% mystnb={"image": {"alt": "A film strip of 48 frames, every second shown; at frames 16 and 32 the digit changes and jumps."}, "figure": {"caption": "Three generated clips, concatenated (seeds chosen so that the digits can be read). The digit changes at frames 16 and 32 (orange bars)."}}
 chosen = [torch.Generator().manual_seed(seed) for seed in (11, 9, 4)]
@@ -87,8 +89,8 @@ alt = "A digit bounces, and is twice replaced by another digit"
 viz.show_clips([viz.framed(concatenated[0], joins=[16, 32])], ["three clips, concatenated"], alt=alt)
 
 # %% [markdown]
-# **Predict.** What if the network gets 48 frames of noise at once? None of its layers depends on the number 16.
-# What will it do well, and what not?
+# **Predict.** What if the network gets 48 frames of noise at once? None of its layers depends on the number
+# 16. What will it do well, and what not?
 #
 # ## A longer window
 
@@ -119,12 +121,13 @@ show_table(table, "digits32, four clips per length, all frames at once, relative
 
 # %% [markdown]
 # Something still moves, at about the right speed. But the noise is not removed: at 48 frames about four times
-# as many pixels as on real clips are not black. Our reading: the network never saw two frames more than 15 apart, and has
-# not learned what to make of such pairs.
+# as many pixels as on real clips are not black. Our reading: the network never saw two frames more than 15
+# apart, and has not learned what to make of such pairs.
 #
-# A longer window would therefore need training on longer clips. What would it cost to run? In the joint blocks
-# every token attends to the tokens of all frames, so the work of attention grows with the square of the length.
-# Everything else grows in proportion to it. Which of the two dominates shows in the time *per frame*:
+# A longer window would therefore need training on longer clips. What would it cost to run? In the joint
+# blocks every token attends to the tokens of all frames, so the work of attention grows with the square of
+# the length. Everything else grows in proportion to it. Which of the two dominates shows in the time *per
+# frame*:
 
 # %%
 def evaluation_time(frames, repeats=3):
@@ -157,18 +160,19 @@ print(f"a frame in a window of {sizes[-1]} takes {cost[-1] / cost[0]:.1f} times 
 # ## The mathematics
 #
 # We want a sample from $p(x_{1:N})$ for any $N$, and we have $p(x_{1:F})$. The way out is to factorize in
-# time. With an overlap of $K$ frames and a stride of $F - K$,
+# time. With an *overlap* of $K$ frames and a *stride* of $F - K$,
 #
 # $$p(x_{1:N}) \approx p(x_{1:F}) \prod_j p\big(x_{\text{new}_j} \mid x_{\text{last } K \text{ before}}\big). \tag{1}$$
 #
 # Each factor is a window of the length that the network knows, *conditioned on frames generated before*. Part
-# II is about how to make the network use this condition. The approximation is to keep only the last $K$ frames:
-# what they do not show is lost.
+# II is about how to make the network use this condition. The approximation is to keep only the last $K$
+# frames: what they do not show is lost.
 #
 # ## Build it: the sliding window
 #
 # `history_guidance(denoiser, known)` returns a denoiser that holds the known frames in its window, marked as
-# clean (chapter 7). We generate one window, keep its last $K$ frames as the next past, and repeat.
+# clean (chapter 7). A *rollout* is this in a loop: generate a window, keep its last $K$ frames as the next
+# past, and repeat.
 
 # %%
 def my_rollout(past, windows, seed, steps=15):
@@ -217,8 +221,9 @@ viz.film_strip([truth[0], mine[0]], labels, num_context=[49, overlap], every=3, 
 # | another digit | **identity**: fraction of frames on which the digit of the first frame is read | 1 |
 # | clips that do not look real | **Fréchet distance** of many clips to real ones, see below | that of as many real clips |
 #
-# In PSNR, 4 is the square of the range of pixels, from $-1$ to 1. A boundary discontinuity is what the eye sees
-# as a seam.
+# In PSNR, 4 is the square of the range of pixels, from $-1$ to 1. *SSIM*, structural similarity, is the other
+# common measure against the truth: it compares local means, variances and covariances, and is 1 for equal
+# frames. A boundary discontinuity is what the eye sees as a seam.
 
 # %%
 def my_boundary_discontinuity(clip, joins):
@@ -238,9 +243,10 @@ def my_scores(clip, real, joins=(16, 32)):
     }
 
 # %% [markdown]
-# A measure needs validation too. Real clips must score as ideal, and each clip that we corrupt on purpose must
-# be caught by the measure meant for it: slowed clips by motion, fading ones by intensity, clips switched at the
-# joins by boundary discontinuity and identity. Motion and intensity are relative to 128 *other* real clips.
+# A measure needs validation too. Real clips must score as ideal, and each clip that we corrupt on purpose
+# must be caught by the measure meant for it: slowed clips by motion, fading ones by intensity, clips switched
+# at the joins by boundary discontinuity and identity. Motion and intensity are relative to 128 *other* real
+# clips.
 
 # %%
 def slow_down(clip):
@@ -270,18 +276,19 @@ scores = {name: my_scores(clip, others) for name, clip in corrupted.items()}
 show_table(pd.DataFrame(scores).T, "Real, corrupted and generated clips; each measure is ideal at 1")
 
 # %% [markdown]
-# Real clips first. Boundary discontinuity, motion and intensity are close to 1, as two sets of 128 clips differ
-# a little. Identity is below 1 even there: the classifier, fitted to glyph samples of the training split,
-# sometimes misreads a digit as it moves between pixels. That is the ceiling to compare with. Each corruption is
-# caught by its measure. One number misleads: the boundary of slowed clips is 0, because both joins happen to
-# fall between two copies of one frame. The model's clips, concatenated, fail where the switched ones do.
+# Real clips first. Boundary discontinuity, motion and intensity are close to 1, as two sets of 128 clips
+# differ a little. Identity is below 1 even there: the classifier, fitted to glyph samples of the training
+# split, sometimes misreads a digit as it moves between pixels. That is the ceiling to compare with. Each
+# corruption is caught by its measure. One number misleads: the boundary of slowed clips is 0, because both
+# joins happen to fall between two copies of one frame. The model's clips, concatenated, fail where the
+# switched ones do.
 #
 # ### When does a clip fail?
 #
 # A mean over a clip does not say *when* it went wrong. So the library checks every frame against limits.
 # `digit_metrics.failures` tells which checks fail on which frames, and a clip *fails* at its first frame on
-# which any of them does. We validate these checks in the same way, on 32 clips whose first five frames count as
-# given. *Jump* is how far the digit moves from one frame to the next.
+# which any of them does. We validate these checks in the same way, on 32 clips whose first five frames count
+# as given. *Jump* is how far the digit moves from one frame to the next.
 
 # %%
 (dim, bright), (slow, fast), jump = (digit_metrics.LIMITS[x] for x in ("intensity", "motion", "jump"))
@@ -306,10 +313,10 @@ show_table(pd.DataFrame(rows).T, "Fraction of 32 clips that fail each check on s
 # ### Distribution-level metrics
 #
 # These measures look at one property of one clip, and most need the truth. Papers on video often report a
-# number that needs no true future. A network trained on videos maps every clip to a vector of features, and
-# the *distribution* of these features is compared with that of real clips. Both are approximated by Gaussians
-# with means $\mu$ and covariances $C$. The *Fréchet distance* of two Gaussians has a closed form
-# {cite:p}`heusel2017gans`:
+# number that needs no true future. A *feature network* trained on videos maps every clip to a vector of
+# features, and the *distribution* of these features is compared with that of real clips. Both are
+# approximated by Gaussians with means $\mu$ and covariances $C$. The *Fréchet distance* of two Gaussians has
+# a closed form {cite:p}`heusel2017gans`:
 #
 # $$d^2 = \lVert \mu_a - \mu_b \rVert^2 + \operatorname{tr}\!\big(C_a + C_b - 2\,(C_a C_b)^{1/2}\big). \tag{2}$$
 #
@@ -334,8 +341,8 @@ size = sum(p.numel() for p in load_features().parameters())
 print(f"{size:,} parameters; {len(real_features)} real clips, {real_features.shape[1]} features each")
 
 # %% [markdown]
-# **Predict.** Is the distance of real clips to real clips 0? Which of the corrupted clips does it catch? Does it
-# catch a clip played backwards? We take sixteen frames around the first join:
+# **Predict.** Is the distance of real clips to real clips 0? Which of the corrupted clips does it catch? Does
+# it catch a clip played backwards? We take sixteen frames around the first join:
 
 # %%
 def distance_to_real(clips):
@@ -358,16 +365,16 @@ fewer |= {f"128 others, seed {seed}": distance_to_real(clips) for seed, clips in
 show_table(pd.DataFrame({"distance": fewer}), "Fréchet distance of real clips to real clips", digits=1)
 
 # %% [markdown]
-# Switched clips and shuffled frames lie far from real clips. Slowed and fading clips lie only a little farther
-# than the real ones they were made from (these sixteen frames see only the middle of the fade). Clips played
-# backwards do not stand out at all: a bouncing digit played backwards is a bouncing digit. The distance needs
-# no true future, but it describes a set of clips. It cannot say *which* clip fails, or how, and it does not
-# penalize a plausible clip that is not the true future.
+# Switched clips and shuffled frames lie far from real clips. Slowed and fading clips lie only a little
+# farther than the real ones they were made from (these sixteen frames see only the middle of the fade). Clips
+# played backwards do not stand out at all: a bouncing digit played backwards is a bouncing digit. The
+# distance needs no true future, but it describes a set of clips. It cannot say *which* clip fails, or how,
+# and it does not penalize a plausible clip that is not the true future.
 #
 # Nor are real clips at 0. The mean and the covariance of a few clips differ from those of many, and the fewer
-# the clips, the more so. Sets of equal size differ too: the four other sets of 128 are nearer than ours, by the
-# luck of the draw. So a distance means something only beside that of *as many* real clips, at best of the true
-# futures of the *same* clips. Chapter 10 does this.
+# the clips, the more so. Sets of equal size differ too: the four other sets of 128 are nearer than ours, by
+# the luck of the draw. So a distance means something only beside that of *as many* real clips, at best of the
+# true futures of the *same* clips. Chapter 10 does this.
 #
 # ## Play
 #
@@ -432,17 +439,17 @@ for n in (8, 32, 64, 300):
 
 # %% [markdown]
 # With one frame of overlap half of the clips fail, all by their motion: a single frame does not tell the
-# velocity. A clip that has not failed after 44 frames might have failed at frame 45 or never. Its time to failure is
-# *censored*: we know only that it is longer than 44. A mean of such times is too small, so Part II shows how
-# many clips survive each frame instead.
+# velocity. A clip that has not failed after 44 frames might have failed at frame 45 or never. Its time to
+# failure is *censored*: we know only that it is longer than 44. A mean of such times is too small, so Part II
+# shows how many clips survive each frame instead.
 #
-# With $K = 5$ all eight survive. That does not mean that none ever fails. If a fraction $p$ of clips fails, all
-# of $n$ survive with probability $(1 - p)^n$. The largest $p$ for which this is still 5% is about $3 / n$, the
-# *rule of three*: of eight surviving clips we learn only that no more than about a third fail.
+# With $K = 5$ all eight survive. That does not mean that none ever fails. If a fraction $p$ of clips fails,
+# all of $n$ survive with probability $(1 - p)^n$. The largest $p$ for which this is still 5% is about $3 /
+# n$, the *rule of three*: of eight surviving clips we learn only that no more than about a third fail.
 #
 # **How far does the past reach?** We can measure it on the network itself. Take real clips at noise level
-# 600, where the network sees roughly where the digit is but not its strokes. Compare its error with five clean
-# context frames and without them. Where the two curves meet, the past has no effect.
+# 600, where the network sees roughly where the digit is but not its strokes. Compare its error with five
+# clean context frames and without them. Where the two curves meet, the past has no effect.
 
 # %% mystnb={"image": {"alt": "Error of the network's estimate for frames 5 to 15: it rises along the clip with and without a past, and with five clean frames it lies lower on every frame."}, "figure": {"caption": "Squared error of the estimate at t = 600, frame by frame, on 24 held-out clips, with five clean context frames and without."}}
 x0 = vd.BouncingDigits(split="test").sample(24, torch.Generator().manual_seed(9)).video
@@ -475,11 +482,11 @@ print("fraction of the error that the past removes, by frame:", [round(g, 2) for
 # ## Recap
 #
 # A model of 16 frames cannot simply be asked for more: concatenated clips do not fit together, and in longer
-# windows noise remains and the shape is lost. The solution is a sliding window whose new frames are conditioned
-# on the overlap. PSNR, boundary discontinuity, motion, intensity and identity say what is wrong with a long
-# clip, limits on them say when it fails, and the Fréchet distance compares a set of clips with real ones. The
-# clip measures were validated on clips corrupted on purpose. The distance found switched clips and shuffled
-# frames, and hardly slow or fading ones.
+# windows noise remains and the shape is lost. The solution is a sliding window whose new frames are
+# conditioned on the overlap. PSNR, boundary discontinuity, motion, intensity and identity say what is wrong
+# with a long clip, limits on them say when it fails, and the Fréchet distance compares a set of clips with
+# real ones. The clip measures were validated on clips corrupted on purpose. The distance found switched clips
+# and shuffled frames, and hardly slow or fading ones.
 #
 # ## Exercises
 #
@@ -549,7 +556,7 @@ def until_first(failed):
 assert check(until_first, claims)
 
 # %% [markdown]
-# 4. **Explore.** Roll out 200 new frames of eight clips, with $K = 5$ and with $K = 2$. Which check fails first?
+# 4. **Explore.** Roll out eight clips for `num_frames=200`, with $K = 5$ and with $K = 2$. Which check fails first?
 #    How many clips survive, and what does the rule of three allow you to say?
 #
 # :::{dropdown} Solutions
@@ -557,8 +564,7 @@ assert check(until_first, claims)
 #    comparison with the true future fails. A measure that does not use the truth can be fooled by a loop.
 # 2. Double speed is wrong in its motion alone. The cell above has it in code.
 # 3. The product of "not failed" over the frames so far is 1 until the first failure. The cell above has it.
-# 4. Sample clips of 205 frames as `source_49` does, call `rollout` with 200 frames, and give the clips, context
-#    included, to `digit_metrics.failures`. Eight clips say little about rare failures. Chapter 10 has more.
+# 4. Sample true clips of five frames more than you roll out, and give yours, context included, to `digit_metrics.failures`. Eight clips say little about rare failures. Chapter 10 has more.
 # :::
 #
 # ## Sources

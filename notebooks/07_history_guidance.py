@@ -102,7 +102,7 @@ def psnr_of(new, future):
 # %% [markdown]
 # ## What we will have at the end
 #
-# Five frames are given, and the digit goes on along its true path:
+# Five frames are given. Above the truth, below the model's continuation: the digit takes the same path.
 
 # %% mystnb={"image": {"alt": "Two film strips of 16 frames: the true clip, and the same five first frames continued by the model; the digit takes the same path."}, "figure": {"caption": "Above the truth, below the continuation by the model. Blue: frames given (the first five; the truth is given throughout). F = 16, K = 5, stride 11."}}
 truth = held_out(8, seed=3)
@@ -122,6 +122,7 @@ viz.film_strip([truth[0], generated[0]], ["truth", "generated"], num_context=[wi
 #
 # In $c$ the past is in the window at level 0: it is clean, and the network knows that. In $u$ the same frames
 # are pure noise at level $T$: nothing is known of the past.
+# Showing it in this way is called *in-window conditioning*.
 #
 # What does their difference mean? The *score* of a density is the gradient of its logarithm, $\nabla \log p$.
 # It points to where the density grows. For the exact denoiser, *Tweedie's formula* says that estimate and
@@ -139,8 +140,8 @@ viz.film_strip([truth[0], generated[0]], ["truth", "generated"], num_context=[wi
 #
 # $$\hat x_0 = u + w\,(c - u). \tag{2}$$
 #
-# $w = 1$ is the conditional model and $w = 0$ the unconditional one. Every other weight needs both: two
-# network evaluations (NFE) per step instead of one.
+# $w$ is the *guidance weight*. $w = 1$ is the conditional model and $w = 0$ the unconditional one. Every
+# other weight needs both: two network evaluations (NFE) per step instead of one.
 #
 # At each noise level, (2) follows the score of $p(x_t)\, p(h \mid x_t)^w$. It is tempting to conclude that
 # the samples are from
@@ -179,6 +180,8 @@ print(f"guided DDIM:  mean {samples.mean():.2f}, standard deviation {samples.std
 # studied guidance on history.
 #
 # ## Build it
+#
+# A *method* takes a denoiser and the past, and returns a denoiser. So it runs with any sampler:
 
 # %%
 def my_guided(denoiser, past, w):
@@ -218,9 +221,9 @@ torch.testing.assert_close(line[3.0], straight, rtol=1e-3, atol=1e-3)
 # ## The exact posterior
 #
 # Is equation (2) *right*? For digits nobody knows $p(\text{future} \mid \text{past})$. So here is a video
-# model for which it is known. Its pixels are independent of each other, and each follows a smooth Gaussian
-# process in time. The denoiser is a matrix, and the future given the past is a Gaussian with a known mean and
-# covariance. The same method and the same sampler run on it unchanged.
+# model for which it is known, an *oracle*. Its pixels are independent of each other, and each follows a
+# smooth Gaussian process in time. The denoiser is a matrix, and the future given the past is a Gaussian with
+# a known mean and covariance. The same method and the same sampler run on it unchanged.
 #
 # We measure two errors of the sampled futures, frame by frame. The *bias* is the root mean square of (mean of
 # the samples - exact mean), in exact standard deviations. The *std ratio* is the standard deviation of the
@@ -363,13 +366,13 @@ sliders.guidance_slider(play, [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0], alt=alt,
 #
 # {cite:t}`song2025history` propose two refinements of this *vanilla* history guidance.
 #
-# *Fractional* history guidance keeps the past clean in $c$, and takes the direction of guidance from a past
+# *Fractional history guidance* keeps the past clean in $c$, and takes the direction of guidance from a past
 # noised to a level $\ell$, which the network is told: $c_\ell = \hat x_0([h_\ell, x_t], [\ell, t])$. Only the
 # coarse content survives that noise, so fine detail is not pushed. It takes three evaluations per step:
 #
 # $$\hat x_0 = c + (w - 1)\,(c_\ell - u).$$
 #
-# *Temporal* history guidance adds several directions. In $c_i$ only the last $n_i$ frames of the past are
+# *Temporal history guidance* adds several directions. In $c_i$ only the last $n_i$ frames of the past are
 # clean, and the older ones are pure noise. It takes one evaluation more than there are subsets:
 #
 # $$\hat x_0 = u + \sum_i w_i\,(c_i - u).$$
@@ -395,9 +398,9 @@ show_table(above, "digits32, 32 clips: PSNR above that of w = 1, clip by clip (d
 
 # %% [markdown]
 # On the 32 clips vanilla guidance with $w = 1.5$ gains at all three frames. Fractional guidance is level with
-# $w = 1$ there, for three times its evaluations, and on our eight clips it lies below. Temporal guidance is ahead
-# of $w = 1$ at the first frame and behind it at the last. This is one weight and one level for each, and neither
-# was tuned.
+# $w = 1$ there, for three times its evaluations, and on our eight clips it lies below. Temporal guidance is
+# ahead of $w = 1$ at the first frame and behind it at the last. This is one weight and one level for each,
+# and neither was tuned.
 #
 # ## The past as an embedding
 #
@@ -567,12 +570,12 @@ strips, num_context = [expected[0], *(rolled[name][0] for name in names)], [27, 
 viz.film_strip(strips, ["truth", *names], num_context=num_context, every=2, joins=[16]);
 
 # %% [markdown]
-# In the first window the anchor is the past itself. It has nothing new to tell, and should at least do no
-# harm. But five frames do much harm. Said to lie 12 frames before the window, they leave noise in the
-# picture: some frames are then further apart than the 15 that training has shown, as in the long windows of
-# chapter 6. Said to lie right before it, they make the digit rush. Our reading: the network takes them for
-# the frames right before the past. One frame disturbs less. None of the four predicts better at frames 5 and
-# 11 than no anchor.
+# The strips go on into a second window, from frame 16. In the first the anchor is the past itself. It has
+# nothing new to tell, and should at least do no harm. But five frames do much harm. Said to lie 12 frames
+# before the window, they leave noise in the picture: some frames are then further apart than the 15 that
+# training has shown, as in the long windows of chapter 6. Said to lie right before it, they make the digit
+# rush. Our reading: the network takes them for the frames right before the past. One frame disturbs less.
+# None of the four predicts better at frames 5 and 11 than no anchor.
 #
 # So an anchor has to be trained: frames from earlier in the clip, in front of the window in training too, at
 # the distance that they will be said to have.
