@@ -3,12 +3,15 @@
 Writes data/results/bench_cpu.json and .txt (on a GPU bench_cuda), in about six minutes and 12 GB of memory.
 
     python tests/bench.py [--quick]       (--quick: one round, nothing compiled, nothing written)
+    python tests/bench.py --memory        (only the peak memory of `vdiff sample` and `vdiff extend`, anew)
 """
 
 import json
 import multiprocessing
+import os
 import platform
 import sys
+import tempfile
 import time
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,6 +22,7 @@ from peers import DiT, UNet2D, UViT
 from torch import nn
 
 import vdiff_lite as vd
+from vdiff_lite.device import peak_memory
 
 RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
 THREADS, MINUTES, CLIPS = 2, 3, 16  # of a CPU;  of rounds;  at once, in a training step too
@@ -65,6 +69,20 @@ NETWORKS = {OURS: vd.VideoUNet, "2-D UNet": UNet2D, "U-ViT": UViT,
             "U-ViT, lowest level": partial(UViT, convolutional=2), "DiT": DiT, "diffusers Latte": latte,
             "diffusers UNet3D": unet3d}
 FEWER_CLIPS = {"diffusers UNet3D": 2}  # about its quickest per clip
+WRITTEN = {f"vdiff {command} --{name} {number}": [command, f"--{name}", str(number), "--out", f"x{ending}"]
+           for command, name, numbers, ending in (("sample", "clips", (16, 1024), ".gif"),
+                                                  ("extend", "frames", (200, 20_000), ".mp4"))
+           for number in numbers}
+SMALLEST = """
+from vdiff_lite import checkpoint, commands
+from vdiff_lite.cli import main
+torch.set_num_threads(1)
+torch.manual_seed(0)
+net = vd.VideoUNet(vd.VideoUNetConfig(channels=(16, 16), head_channels=16, num_middle=1, noise_channels=16))
+checkpoint.save("small", net, vd.NoiseSchedule(), data=str(vd.BouncingDigits()))
+run = lambda *command: main([*command, "--checkpoint", "small.safetensors", "--steps", "1"])
+assert run("extend", "--frames", "3", "--out", "x.gif") == 0
+"""
 
 
 class InOwnProcess:
@@ -202,6 +220,17 @@ def measure(names, device, minutes):
     return summary(timed, rounds), len(rounds)
 
 
+def measure_written(device=None):
+    """Peak memory in MB of commands that write many clips or frames, by the smallest network, untrained."""
+    peaks, here = {}, os.getcwd()
+    for name, command in WRITTEN.items():
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            peaks[name] = round(peak_memory(f"assert run(*{command}) == 0", SMALLEST, device))
+            os.chdir(here)
+    return peaks
+
+
 def table(result):
     machine, rounds = result["machine"], result["rounds"]
     where = machine["gpu"] or f"{machine['threads']} threads of a CPU ({machine['processor']})"
@@ -223,24 +252,34 @@ def table(result):
             line += f"{short(value):>10}" + f"{'' if row['name'] == OURS else f'{median} ({low}-{high})':>20}"
         lines.append(line.rstrip())
     lines += [f"{name}: {clips} clips at once" for name, clips in FEWER_CLIPS.items()]
+    lines += ["", "Peak memory of commands, above that of the loaded network (a very small one, untrained)"]
+    lines += [f"{name:30}{peak:6} MB" for name, peak in result["memory_mb"].items()]
     return "\n".join(lines)
 
 
 def main():
     quick, device = "--quick" in sys.argv, vd.pick_device()
+    path = RESULTS / f"bench_{device.type}.json"
     prepare(device)
     print("measuring ...", flush=True)
+    if "--memory" in sys.argv:
+        return write(json.loads(path.read_text()) | dict(memory_mb=measure_written()), path)
     rows, rounds = measure(NETWORKS, device, 0 if quick else MINUTES)
     gpu = torch.cuda.get_device_name() if device.type == "cuda" else None
     machine = dict(device=device.type, processor=platform.machine(), threads=torch.get_num_threads(),
                    torch=torch.__version__, gpu=gpu)
-    result = dict(machine=machine, rounds=rounds, networks=rows)
+    result = dict(machine=machine, rounds=rounds, networks=rows, memory_mb={} if quick else measure_written())
+    if quick:
+        print(table(result))
+    else:
+        write(result, path)
+
+
+def write(result, path):
     print(table(result))
-    if not quick:
-        path = RESULTS / f"bench_{device.type}.json"
-        path.write_text(json.dumps(result, indent=1) + "\n")
-        path.with_suffix(".txt").write_text(table(result) + "\n")
-        print(f"wrote {path.relative_to(RESULTS.parents[1])} and .txt")
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    path.with_suffix(".txt").write_text(table(result) + "\n")
+    print(f"wrote {path.relative_to(RESULTS.parents[1])} and .txt")
 
 
 if __name__ == "__main__":

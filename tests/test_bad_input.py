@@ -21,6 +21,7 @@ from vdiff_lite.diffusion import samplers
 from vdiff_lite.evaluation.compare import compare, extend
 from vdiff_lite.evaluation.results import append_rows, start_results
 from vdiff_lite.training.compute import Compute
+from vdiff_lite.viz import ClipWriter, save_clip
 
 TABLE = Path(__file__).with_name("bad_input.txt").read_text().splitlines()
 ROWS = [line.rsplit(" => ", 1) for line in TABLE if not line.startswith("#")]
@@ -87,11 +88,14 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_checkpoints()
     write_tables()
-    for folder in ("adir", "empty", "vids"):
+    for folder in ("adir", "empty", "vids", "d.gif"):
         Path(folder).mkdir()
     Path("afile").write_text("x")
     Path("vids/a.mp4").write_text("no video")
     Path("bin.toml").write_bytes(bytes(range(256)))
+    Path("own.py").write_text("number = 3\ndef broken(size, channels, split):\n    return size / 0\n")
+    Path("syntax.py").write_text("def (:\n")
+    save_clip(torch.zeros(1, 10, 16, 16), "good.gif", enlarge=1)
     np.save("pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
     np.save("shape.npy", np.zeros((3, 3)))
     for name, text in RECIPES.items():
@@ -127,7 +131,7 @@ def answer(row, capsys):
 
 
 def test_every_bad_command_line_is_answered_with_one_line_before_any_work(here, capsys):
-    assert len(ROWS) >= 250 and len({row for row, _ in ROWS}) == len(ROWS)
+    assert len(ROWS) >= 400 and len({row for row, _ in ROWS}) == len(ROWS)
     before, wrong = files_in(here), {}
     for row, says in ROWS:
         status, said = answer(row, capsys)
@@ -204,6 +208,16 @@ def calls(d, past):
         (lambda: Trainer(d.net, NoiseSchedule(), data, TrainConfig(batch=10**8)), "frames at once take"),
         (lambda: list(Trainer(d.net, NoiseSchedule(), data).run(save_every=-1)), "save_every=-1"),
         (lambda: vd.load(""), "no checkpoint at"),
+        (lambda: save_clip(past[0], "x.gif", fps="8"), "fps='8'"),
+        (lambda: save_clip(past[0], "x.gif", enlarge=0), "enlarge=0"),
+        (lambda: save_clip(past[0], "x.mp4", fps=float("inf")), "fps=inf"),
+        (lambda: save_clip(past, "x.gif"), "first frame of shape (1, 5, 16, 16)"),
+        (lambda: save_clip([3], "x.gif"), "first frame of shape ()"),
+        (lambda: save_clip([], "x.gif"), "clip has no frames"),
+        (lambda: ClipWriter("x.gif", (1, 8, 8), 0), "clips=0"),
+        (lambda: ClipWriter("x.gif", (1, 8, 8), frames=2.5), "frames=2.5"),
+        (lambda: vd.generate(d, num_frames=0), "num_frames=0"),
+        (lambda: vd.generate(d, overlap=16), "overlap=16"),
         (lambda: vd.pick_device("cpu:1"), "'cpu:1'"),
     ]
 

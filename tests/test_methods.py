@@ -427,10 +427,11 @@ def test_features_of_a_long_trajectory_do_not_pile_up(small_denoiser):
     assert all(torch.equal(x, y) for x, y in zip(first["encoder.0"], again["encoder.0"]))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", sorted(set(METHODS) - {"history_encoder"}))
-def test_a_network_in_bfloat16_rolls_out(small_denoiser, name):
+def test_a_network_in_half_precision_rolls_out(small_denoiser, name, dtype):
     options = dict(temporal_history_guidance=dict(weights={2: 1.0}), anchored_history=dict(anchor=clip(3)))
-    half = Denoiser(copy.deepcopy(small_denoiser.net).bfloat16(), small_denoiser.schedule)
+    half = Denoiser(copy.deepcopy(small_denoiser.net).to(dtype), small_denoiser.schedule)
     method = partial(METHODS[name], **options.get(name, {}))
     go_on = lambda d: list(rollout(d, clip(3), 2, 6, 3, method, partial(ddim, steps=2),
                                    torch.Generator().manual_seed(0)))

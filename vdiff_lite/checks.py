@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 LARGEST_SEED = 2**32 - 1
+LARGEST = torch.finfo(torch.float32).max
 LARGEST_PIXEL = 10  # pictures span [-1, 1], and guided ones a little more
 
 
@@ -22,14 +23,15 @@ def whole(least: int = 1, most: int = 2**31 - 1, **values) -> None:
 
 
 def number(least: float = -math.inf, most: float = math.inf, above: float | None = None, **values) -> None:
-    """Raise ValueError unless every value is a finite number, `least` <= value <= `most`, and > `above`."""
+    """Raise ValueError unless every value is finite in float32, `least` <= value <= `most`, and > `above`."""
     for name, value in values.items():
         try:
-            fits = not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+            fits = not isinstance(value, bool) and isinstance(value, Real) and abs(float(value)) <= LARGEST
         except OverflowError:
             fits = False
         if not fits or not least <= value <= most or not (above is None or value > above):
             bounds = [f"above {above}"] * (above is not None) + [f"of {least} or more"] * (least > -math.inf)
+            bounds += [f"up to {most}"] * (most < math.inf)
             bounds = [f"from {least} to {most}"] if -math.inf < least <= most < math.inf else bounds
             raise ValueError(" ".join([f"{name}={_short(value)} must be a finite number", *bounds]))
 

@@ -46,6 +46,8 @@ def run_train(args) -> None:
     settings = dict(map(parse_setting, args.set))
     recipe = load_recipe(args.recipe, **settings)
     out = check_writable(args.out)
+    if args.start_from == "":
+        raise ValueError("start_from='' names no checkpoint; give one, or leave it out")
     whole(0, samples_every=args.samples_every)
     number(0, save_every=args.save_every)
     unused = sorted(DATA & set(settings)) if args.data or recipe.source else []
@@ -160,6 +162,9 @@ def _clip_to_extend(args, denoiser):
             small = dataclasses.replace(data, size=1) if isinstance(data, Rooms) else data
             condition = draw(small, args.overlap + args.frames).condition
         return drawn.video[:, :, :args.overlap], drawn.video, condition, is_digit
+    number(0, at=0 if args.at is None else args.at)
+    if not args.video:
+        raise ValueError("video='' names no file; give one, or leave the option out")
     data = VideoFolder(args.video, args.overlap, tuple(size), c, args.fps)
     if len(data) > 1:
         raise ValueError(f"video={args.video!r} holds {len(data)} videos; give one file")

@@ -73,7 +73,10 @@ def named_in_file(text: str) -> Any:
     path, _, name = text.rpartition(":")
     if not Path(path).is_file():
         raise ValueError(f"{path} is no file; give the Python file that defines {name}")
-    module = _module(Path(path).resolve(), Path(path).stat().st_mtime_ns)
+    try:
+        module = _module(Path(path).resolve(), Path(path).stat().st_mtime_ns)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
         raise ValueError(f"{path} defines no {name}")
     return getattr(module, name)

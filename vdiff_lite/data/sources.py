@@ -56,7 +56,7 @@ def clip_source(text: str, size: int | str | tuple = 32, channels: int = 1, spli
             speed=(0.5 * scale, 1.5 * scale))
     elif text == "rooms":
         kind, arguments = Rooms, dict(size=size, split=split)
-    elif name == "moving-mnist":
+    elif text == "moving-mnist" or (name == "moving-mnist" and path):
         kind, arguments = _moving_mnist(path, size, split)
     elif name == "videos" and path:
         kind, arguments = VideoFolder, dict(path=path, size=size, channels=channels, split=split)
@@ -102,7 +102,12 @@ def _own(text: str, size: tuple, channels: int, split: str) -> ClipSource:
     """What NAME is in a Python file, checked by one frame."""
     source = named_in_file(text)
     if isinstance(source, type) or not hasattr(source, "sample"):
-        source = source(size, channels, split)
+        if not callable(source):
+            raise DataError(f"{text} is {source!r}; give a ClipSource, or a function that returns one")
+        try:
+            source = source(size, channels, split)
+        except Exception as error:
+            raise DataError(f"{text}{(size, channels, split)}: {type(error).__name__}: {error}") from error
     shape = tuple(source.with_frames(1).sample(1, Generator().manual_seed(0)).video.shape)
     if shape != (1, channels, 1, *size):
         raise DataError(f"{text} gives one frame as {shape}; size={size}, channels={channels} want "

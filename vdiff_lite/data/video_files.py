@@ -64,7 +64,8 @@ class VideoFolder:
         one_of((1, 3), channels=self.channels)
         one_of(("all", "train", "test"), split=self.split)
         whole(num_frames=self.num_frames, every=self.every)
-        number(above=0, fps=1 if self.fps is None else self.fps, cache_gb=self.cache_gb)
+        number(above=0, cache_gb=self.cache_gb)
+        number(above=0, most=1000, fps=1 if self.fps is None else self.fps)
         self.path, self.size = Path(self.path), height_width(self.size)
         self._cache = FrameCache(Path(self.cache or default_folder()), self.cache_gb * 1e9)
         self.videos, self.labels, self._indices, self._identities, self._damaged = [], [], [], [], {}

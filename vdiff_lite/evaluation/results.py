@@ -22,6 +22,7 @@ from vdiff_lite.files import write_whole
 COLUMNS = ("method", "setting", "seed", "clip", "frame", "metric", "value")
 INTEGERS = dict(seed="Int64", clip="Int64", frame="Int64")
 TYPES = dict(method="str", setting="str", metric="str", value="float") | INTEGERS
+FRAMES = 1, 5, 11  # new frames whose PSNR the summary shows
 FOLDER = Path(__file__).resolve().parents[2] / "data" / "results"
 
 
@@ -76,7 +77,7 @@ def features_at(table: DataFrame, frame: int) -> dict[str, Tensor]:
     return {name: torch.tensor(x.to_numpy()).float() for name, x in wide.groupby("name", sort=False)}
 
 
-def summary(name: str | Path, frames: Iterable[int] = (1, 5, 11)) -> DataFrame:
+def summary(name: str | Path, frames: Iterable[int] = FRAMES) -> DataFrame:
     """One row per method: means over clips and seeds, each with half of its 95% interval over clips ("+-").
 
     NFE and seconds are medians: other work on the machine adds to the time of a few blocks.  Where the table
@@ -106,6 +107,7 @@ def summary(name: str | Path, frames: Iterable[int] = (1, 5, 11)) -> DataFrame:
     for metric, unit in dict(nfe="per frame", seconds="per frame", memory="MB").items():
         if metric in set(table.metric):
             result[metric, unit] = table[table.metric == metric].groupby("name").value.median().round(3)
+    result.attrs["frames"] = header["frames"]
     return result
 
 
@@ -114,7 +116,13 @@ def print_results(name: str | Path, csv: bool = False) -> None:
     if csv:
         sys.stdout.write(_read(_find(name))[1])
     else:
-        print(summary(name).to_string(na_rep=""))
+        table = summary(name)
+        made = table.attrs["frames"]
+        print(table.to_string(na_rep=""))
+        empty = [title for title, part in table if part == "mean" and table[title, part].isna().all()]
+        empty = [f"psnr {n}" for n in FRAMES if n > made] + empty
+        if empty:
+            print(f"left out or empty: {', '.join(empty)}; frames={made} are too few, or no clip has a value")
 
 
 def command_of(table: DataFrame, width: int = 76) -> str:

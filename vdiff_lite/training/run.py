@@ -9,6 +9,7 @@ import torch
 from torch import Generator
 
 from vdiff_lite import checkpoint
+from vdiff_lite.checks import whole
 from vdiff_lite.data.batch import ClipSource
 from vdiff_lite.data.bouncing_digits import BouncingDigits
 from vdiff_lite.data.sources import clip_source, frame_size
@@ -67,6 +68,7 @@ def recipe_data(recipe: Recipe, source: str | None = None, size: str | int | tup
     """
     network, source = VideoUNetConfig.preset(recipe.network), source or recipe.source
     size = network.size if size is None else frame_size(size)
+    whole(channels=1 if channels is None else channels)
     channels = channels or (3 if source == "rooms" else network.in_channels)
     network = replace(network, size=size, in_channels=channels)
     if not source:

@@ -166,8 +166,7 @@ class ClipWriter:
             writer.add(f, frames, first)
 
     More than 8 clips stand in a square. Until all frames are there they lie on disk as bytes, in a file
-    beside `path` that has no name and ends with the process. Then they are encoded, and the result is moved
-    to its place. After an error there is none.
+    beside `path` that has no name and ends with the process. After an error there is no result.
 
     shape: (c, h, w) of a frame;  frames: how many there will be, to see whether the disk has room;  enlarge:
     None means 4, or less where a picture would have more pixels than full HD. Raises ValueError, before
@@ -202,10 +201,11 @@ class ClipWriter:
 
     def add(self, f: int, frames: Tensor, first: int = 0) -> None:
         """Frame f of the clips from number `first` on: (b, c, h, w) in [-1, 1]."""
+        if not frames.isfinite().all():
+            raise FloatingPointError(f"frame {f} is not finite; choose milder settings of the method")
         content = to_uint8(frames.transpose(0, 1))
         if content.shape[1:] != self.shape or first + len(content) > self.clips:
-            raise ValueError(f"frames have shape {tuple(frames.shape)}, from clip {first} on; the file is of "
-                             f"{self.clips} clips of {self.shape}")
+            raise ValueError(f"{len(content)} frames of {content.shape[1:]} from clip {first} on do not fit")
         self._file.seek((f * self.clips + first) * math.prod(self.shape))
         self._file.write(content.tobytes())
         self.frames = max(self.frames, f + 1)
