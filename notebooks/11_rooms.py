@@ -18,15 +18,15 @@
 #
 # **You turn away from a wall, and back again. Is it still the same wall?**
 #
-# In a real room it is. In the videos of most models it is not: what has left the window is made up anew. Games
-# and filmed flats show this, but there the truth is known only roughly. Here we build a small world of our own
-# in which the truth of every pixel is known, tell a network which steps to take, and test what it remembers.
+# In a real room it is. In the videos of most models it is not: what has left the window is made up anew. In
+# recorded games and flats the truth is known only roughly. Here we build a small world in which the truth of
+# every pixel is known, condition a network on actions, and test what it remembers.
 #
 # *Time to run: about two minutes on two CPU cores.*
 
 # %% [markdown]
-# **You will learn** how a first-person world is drawn, how a network is told actions and guided by them, how
-# to measure only what a model can know, and what a window of sixteen frames forgets.
+# **You will learn** how a first-person world is drawn, how a network is conditioned on actions and guided by
+# them, how to measure only what a model can know, and what a window of sixteen frames forgets.
 #
 # **You need** chapters 6 and 7.
 
@@ -56,10 +56,11 @@ import torch
 import vdiff_lite as vd
 from vdiff_lite import viz
 from vdiff_lite.data.raycaster import COLORS, render
-from vdiff_lite.data.rooms import Rooms, look_round, room_maps, told
+from vdiff_lite.data.rooms import Rooms, follow_actions, look_round, room_maps, told
 from vdiff_lite.diffusion.guidance import conditioned
 from vdiff_lite.evaluation.results import FOLDER
 from vdiff_lite.evaluation.rooms import seen_pixels
+from vdiff_lite.exercises import check
 from vdiff_lite.viz import sliders
 from vdiff_lite.viz.tables import show_table
 
@@ -73,9 +74,10 @@ def seeded(seed):
 # %% [markdown]
 # ## The world
 #
-# A map is a grid of {math}`13 \times 13` cells: 0 is free, another number is a wall of that color. A *pose* is
-# a place $(x, y)$ in cells and a heading. Each frame follows an *action*: walk on or stand, and turn by five
-# degrees to either side or not at all.
+# A map is a grid of {math}`13 \times 13` cells: 0 is free, another number is a wall of that color. A *pose*
+# is a position $(x, y)$ in cells and a heading. Each frame follows an *action*: walk or stand, and turn by
+# five degrees to either side or not at all. Here are four maps with walks through them, each up to its last
+# pose (arrow), and below what the first two walks look like from within.
 
 # %% mystnb={"image": {"alt": "Four maps of rooms with colored walls, seen from above, each with a black path that ends in an arrow."}, "figure": {"caption": "Four maps, and walks of 96 frames through them. The arrow is the last pose."}}
 walks = Rooms(num_frames=96, size=64).sample(4, seeded(3))
@@ -93,15 +95,15 @@ viz.film_strip(walks.video[:2], ["first map", "second map"], every=12);
 # %% [markdown]
 # ## Build it: a raycaster
 #
-# Everything stands on a flat floor and all walls are one cell high. So a column of pixels needs one ray. With
-# the camera at $(x, y)$ and heading $\theta$, the ray of the column at $s \in (-1, 1)$ runs along
+# The floor is flat, and all walls are one cell high. So a column of pixels needs one ray. With the camera at
+# $(x, y)$ and heading $\theta$, the ray of the column at $s \in (-1, 1)$ runs along
 #
 # $$(\cos\theta - s \sin\theta, \; \sin\theta + s \cos\theta). \tag{1}$$
 #
-# It meets its first wall after a depth $d$, measured along the view axis. That wall covers the rows
-# $|v| < 1 / (2 d)$, with $v \in (-1, 1)$ from top to bottom. Below it, row $v$ shows the floor at depth
-# $1 / (2 v)$. A ray need only be tested where it crosses a grid line {cite:p}`amanatides1987fast`; to keep our
-# own version short we take small steps instead.
+# It meets its first wall after a depth $d$, measured along the view axis. That wall covers the rows $|v| < 1
+# / (2 d)$, with $v \in (-1, 1)$ from top to bottom. Below it, row $v$ shows the floor at depth $1 / (2 v)$. A
+# ray need only be tested where it crosses a grid line {cite:p}`amanatides1987fast`. To keep our own version
+# short we take small steps instead.
 
 # %%
 def my_column(grid, x, y, heading, s, step=0.002):
@@ -126,8 +128,9 @@ def my_view(grid, pose, size=64):
 # %% [markdown]
 # ## Meet the twin
 #
-# `render` casts all rays of all frames at once, from one grid line to the next. It averages four rays a pixel,
-# draws floor and ceiling, and darkens walls of one direction. Our depths agree with its own.
+# `render` casts all rays of all frames at once, from one grid line to the next. It averages four rays per
+# pixel, draws floor and ceiling, and darkens walls of one direction. Depths by hand agree with those of the
+# library, and seen from the same pose the walls stand where they should:
 
 # %%
 grid, pose = walks.truth.maps[0], walks.truth.poses[0, 0]
@@ -143,15 +146,15 @@ by_hand = 2 * my_view(grid, pose)[:, None] - 1
 viz.film_strip([torch.cat([by_hand, walks.video[0, :, :1]], dim=1)], titles=["by hand", "render"]);
 
 # %% [markdown]
-# ## A network that is told
+# ## A network conditioned on actions
 #
-# `rooms32` is the plain network of chapter 3 with three colors. With each frame it is told an action: three
-# numbers, *forward*, *turn*, and a 1 for "told". A linear layer turns them into a vector, which is added to the
-# embedding of that frame's noise level. In a fifth of the training clips all three were 0, so the same
-# network also walks untold. This makes guidance on the action possible, as in chapter 7 on the past
-# {cite:p}`ho2022classifier`:
+# `rooms32` is the network of chapter 3 with three color channels. Each frame has a condition of three
+# numbers: *forward*, *turn*, and a 1 for "told". A linear layer turns them into a vector, which is added to
+# the embedding of that frame's noise level. In a fifth of the training clips all three were 0, so the same
+# network also works without actions. This makes classifier-free guidance possible, as in chapter 7 on the
+# past {cite:p}`ho2022classifier`:
 #
-# $$\hat x_0 = u + w \, (c - u), \qquad c \text{ told}, \; u \text{ not told}. \tag{2}$$
+# $$\hat x_0 = u + w \, (c - u), \qquad c \text{ with the actions}, \; u \text{ without}. \tag{2}$$
 
 # %%
 denoiser = vd.load("rooms32", device)
@@ -176,8 +179,8 @@ with torch.no_grad():
 torch.testing.assert_close(mine, twin, rtol=1e-3, atol=1e-3)
 
 # %% [markdown]
-# **Predict.** Five frames of a walk are given, through a map that the network has never seen. What can it know
-# of the next eleven when it is told the actions, and what not even then?
+# **Predict.** Five frames of a walk are given, through a map that the network has never seen. What can it
+# know of the next eleven when it gets the actions, and what not even then?
 
 # %%
 def go_on(actions=None, weight=1.0, clips=slice(None), steps=12):
@@ -195,12 +198,14 @@ rows = [clip[i] for i in (0, 1) for clip in (batch.video, told_so, untold)]
 viz.film_strip(rows, ["truth", "told", "not told"] * 2, [window, overlap, overlap] * 2, every=2);
 
 # %% [markdown]
+# In the strips, the walk with actions turns with the truth for longer. Both blur.
+#
 # ### Measuring what can be known
 #
-# A turn shows walls that no given frame has shown. Nobody can foretell their color, so an error there says
-# little. With map, pose and depth at hand we can tell these pixels apart: a point has been seen when it lies in
-# the view of a given pose and no wall stands before it. The table has 32 walks through maps never seen. The
-# squared error is averaged over all pixels of a kind before it is turned into dB.
+# A turn shows walls that no given frame has shown. Nobody can predict their color, so an error there says
+# little. With map, pose and depth we can tell these pixels apart: a point has been *seen* when it lies in the
+# view of a given pose and no wall stands before it. The table has 32 walks through maps of the test split.
+# The squared error is averaged over all pixels of a kind before it is turned into PSNR.
 
 # %%
 seen = seen_pixels(batch.truth, overlap, size)[:, overlap:]
@@ -216,11 +221,11 @@ caption = f"PSNR (dB), and degrees; {measured['maps']} walks, {measured['steps']
 show_table(table, caption, digits=digits)
 
 # %% [markdown]
-# Told, the network is ahead of both others at frames 5 and 11, on pixels seen before as well. It is not good:
-# at frame 1 it is less than half a dB better than the last frame copied, and the floor is a blur. The last
-# column matches each frame against true pictures at other headings. It grows for all: turns are not made as far
-# as told, or the pictures are too blurred to be read. This network was trained for less than two hours on two
-# cores, as its card says.
+# With actions ("told") the network is ahead of both others at frames 5 and 11, on pixels seen before as well.
+# It is not good: at frame 1 it is less than half a dB better than the last frame copied, and the floor is a
+# blur. The last column matches each frame against true pictures at other headings. It grows for all: turns
+# are not made as far as told, or the pictures are too blurred to be read. This network was trained for less
+# than two hours on two cores, as its card says.
 #
 # ## Play
 #
@@ -242,8 +247,8 @@ sliders.guidance_slider(walk_with_weight, [0, 1, 1.5, 2, 4], "weight on the acti
 # %% [markdown]
 # ## The look-away test
 #
-# Stand still, see a room for five frames, turn a full circle in 72 steps of five degrees. In the true world the
-# last view is the first.
+# Stand still, see a room for five frames, then turn a full circle in 72 steps of five degrees. In the true
+# world the last view is the first, up to rounding.
 
 # %%
 grids = room_maps("test")[[33, 8]]
@@ -277,11 +282,15 @@ viz.plot_lines(axis, degrees, lines)
 axis.set(xlabel="degrees turned", ylabel="of 255", ylim=0, xticks=range(0, 361, 90));
 
 # %% [markdown]
+# The network's circle ends before other walls. In the plot the first view is right again after the full turn,
+# and what the network made is not: its distance to the truth rises and does not come back.
+#
 # ### Which method remembers?
 #
 # A window of sixteen frames holds five of the past. After eleven new frames the room that was left is out of
-# it. So no method of Part II should come back to it by more than chance. Does any? The table compares the last
-# frame of the circle with the first view and with the opposite one, and a frame on the way with the truth.
+# it. So no method of Part II should come back to it by more than chance. Does any? The table compares the
+# last frame of the circle with the first view and with the opposite one, and a frame on the way with the
+# truth.
 
 # %%
 look = json.loads((FOLDER / "look_away.json").read_text())
@@ -300,16 +309,16 @@ caption = f"Distance of the last frame, of 255; {look['maps']} maps, {look['step
 show_table(table, caption, digits=dict.fromkeys(table, 1), half=half)
 
 # %% [markdown]
-# None does, as far as this many maps can tell: for no method is the last frame nearer to the first view by more
-# than two standard errors. After a quarter turn all are about as far from the truth as the first view itself,
-# which has not turned at all. Two rows are the same: clean keys and values of the past, prepended, are what the
-# past in the window computes (chapter 9). Nobody could have foretold what lies outside the five frames. But on
-# the way back into the first view the truth was known once, and no window held it any more.
+# None does, as far as this many maps can tell: for no method is the last frame nearer to the first view by
+# more than two standard errors. After a quarter turn all are about as far from the truth as the first view
+# itself, which has not turned at all. Two rows are the same: clean keys and values of the past, prepended,
+# are what the past in the window computes (chapter 9). Nobody could have predicted what lies outside the five
+# frames. But on the way back into the first view the truth had been known, and no window held it any more.
 #
 # ## What breaks, and how to see it
 #
-# A picture may look like a room and still be wrong. Tell the network to turn the other way, and compare. If it
-# ignores what it is told, the two clips are alike.
+# A picture may look like a room and still be wrong. Tell the network to turn the other way, and compare. If
+# it ignores the actions, the two clips are alike.
 
 # %%
 mirrored = batch.condition.clone()
@@ -322,37 +331,112 @@ for name, clip in {"told": told_so, "told to turn the other way": other_way, "no
     error = (clip - batch.video)[turns][:, :, overlap:].abs().mean().item() / 2 * 255
     print(f"{name}: {error:.1f} of 255 from the truth")
 
+
 # %% [markdown]
+# It does not ignore them: turned the other way, the clips are farther from the truth than without any
+# actions.
+#
 # ## Recap
 #
-# A world drawn by a program has a truth for every pixel: map, pose, depth. A network is told actions by a
-# vector added to the embedding of each frame, and guided by them as by its past. What nobody can know is
-# measured apart. And a window forgets: what has left it is made up anew, whatever the method, because every
-# method of this book works on the overlap alone. To remember, a model has to be given far frames again, chosen
-# by where it stands, and to be trained for that.
+# A world drawn by a program has a truth for every pixel: map, pose, depth. Actions enter a network as a
+# vector added to the embedding of each frame, and guide it as the past does. What nobody can know is measured
+# apart. And a window forgets: what has left it is made up anew, whatever the method, because every method of
+# this book works on the overlap alone. To remember, a model has to be given distant frames again, chosen by
+# pose, and to be trained for that.
 #
 # ## Exercises
 #
-# 1. **Predict.** With an overlap of ten frames, after how many frames has the first view left the window?
-# 2. **Code.** Walk straight on instead of turning: make `turning` say *forward* for 30 frames. Does the network
-#    walk through walls?
-# 3. **Explore.** Turn half a circle to one side and back again, a quarter, a tenth. From which angle on is the
-#    room another one?
+# 1. **Predict.** With more overlap, is the first view remembered for longer? Think of $K = 10$ instead of 5.
+#
+# 2. **Code.** Which new frame is the first whose window holds no given frame? At least as many frames are given
+#    as the overlap is long. New frames count from 1. Hint: after $j$ windows, $j \cdot (F - K)$ frames are new.
+
+# %% tags=["exercise"]
+def forgets_at(window, overlap):
+    """The number of the first new frame whose window holds no given frame."""
+    return None
+
+
+def forgets_by_rollout(window, overlap):
+    frames, made = [True] * overlap, 0  # given?
+    while True:
+        shown = frames[-overlap:]
+        if not any(shown):
+            return made + 1
+        frames, made = shown + [False] * (window - overlap), made + window - overlap
+
+
+claims = {
+    "F = 16, K = 5: frame 12": lambda answer: answer(16, 5) == 12,
+    "F = 16, K = 10: frame 13": lambda answer: answer(16, 10) == 13,
+    "F = 16, K = 15: frame 16": lambda answer: answer(16, 15) == 16,
+    "all overlaps of windows up to 24, as by counting": lambda answer: all(
+        answer(f, k) == forgets_by_rollout(f, k) for f in range(2, 25) for k in range(1, f)),
+}
+check(forgets_at, claims);
+
+
+# %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
+# A solution
+def solution(window, overlap):
+    stride = window - overlap
+    return math.ceil(overlap / stride) * stride + 1
+
+
+assert check(solution, claims)
+
+
+# %% [markdown]
+# 3. **Code.** Double the training data: mirror walks from left to right. Into your function go a video and its
+#    condition (forward, turn, told), and out come both for the walk through the mirrored world. Hint: what does a
+#    left turn become in a mirror?
+
+# %% tags=["exercise"]
+def mirror(video, condition):
+    """(b, 3, f, h, w) and (b, f, 3) -> the same, mirrored."""
+    return None
+
+
+video, condition = batch.video, batch.condition
+before = condition.clone()
+maps, poses = batch.truth.maps, batch.truth.poses
+in_mirror = torch.stack([maps.shape[-1] - poses[..., 0], poses[..., 1], math.pi - poses[..., 2]], dim=-1)
+walked = lambda actions: follow_actions(maps.flip(-1), in_mirror[:, 0], actions[:, 1:, :2])
+claims = {
+    "the video is what the mirrored world shows": lambda answer: (
+        answer(video, condition)[0] - 2 * render(maps.flip(-1), in_mirror, size)[0] + 1).abs().mean() < 0.01,
+    "the actions lead through the mirrored world": lambda answer: torch.allclose(
+        walked(answer(video, condition)[1]), in_mirror[:, 1:], atol=1e-3),
+    "twice is as before": lambda answer: all(map(torch.equal, answer(*answer(video, condition)), (video, condition))),
+    "what came in is left as it was": lambda answer: answer(video, condition) and torch.equal(condition, before),
+}
+check(mirror, claims);
+
+
+# %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
+# A solution
+def solution(video, condition):
+    return video.flip(-1), condition * torch.tensor([1.0, -1.0, 1.0])
+
+
+assert check(solution, claims)
+
+# %% [markdown]
+# 4. **Explore.** Turn half a circle to one side and back again, then a quarter, then a tenth. From which angle on
+#    is the room another one?
 #
 # :::{dropdown} Solutions
-# 1. A window makes six new frames then. The given frames are numbers 1 to 5; with ten of overlap at least ten
-#    must be given. The second window starts with the last ten frames made so far, four of them given ones; the
-#    third holds none.
-# 2. `turning[:, overlap:, 0] = 1; turning[:, overlap:, 1] = 0`, and the truth from `follow_actions`, which
-#    stops at walls. The network has seen walks that stop before walls, but it is told *forward* only where the
-#    walker was free to go.
-# 3. Use `turning[:, overlap:overlap + n, 1] = 1` and `turning[:, overlap + n:overlap + 2 * n, 1] = -1`. Up to
-#    five steps each way, part of the given view stays in every window.
+# 1. Hardly. The windows hold given frames for longer, but each adds fewer new ones: with $K = 10$ the first window
+#    without a given frame begins one new frame later than with 5.
+# 2. The overlap holds only new frames after $\lceil K / (F - K) \rceil$ windows. The cell above has it in code.
+# 3. The pictures are flipped, and a turn changes its sign. The cell above has it in code.
+# 4. Use `turning[:, overlap:overlap + n, 1] = 1` and `turning[:, overlap + n:overlap + 2 * n, 1] = -1`. Up to
+#    five steps each way, part of the given view stays in the first window.
 # :::
 #
 # ## Sources
 #
 # Rays through a grid: {cite:t}`amanatides1987fast`. First-person worlds for tests of memory: DMLab
-# {cite:t}`beattie2016deepmind` and Memory Maze {cite:t}`pasukonis2023evaluating`. A world model of a game that
-# is told actions: {cite:t}`alonso2024diffusion`. Guidance: {cite:t}`ho2022classifier`; by history:
+# {cite:t}`beattie2016deepmind` and Memory Maze {cite:t}`pasukonis2023evaluating`. A world model of a game,
+# conditioned on actions: {cite:t}`alonso2024diffusion`. Guidance: {cite:t}`ho2022classifier`; by history:
 # {cite:t}`song2025history`.
