@@ -54,6 +54,8 @@ TUNING_FIXED = {
 }
 # The setting of the claim: 15 frames of which 5 are given, DDPM of 1,000 steps, injection for 800 of them.
 REFERENCE = [f"{OUTPUTS},fraction=0.8", "reconstruction:weight=20", "replacement", WINDOW]
+TWO_DIGITS = ["copy_last", "independent", WINDOW, "injection", RECONSTRUCTION, "replacement",
+              f"{OUTPUTS},fraction=0.8", GUIDED]
 SITES = ["independent", "replacement", "injection:sites=encoder,prepend=False,source=same",
          "injection:sites=decoder,prepend=False,source=same", OUTPUTS,
          "injection:sites=encoder+middle+decoder,prepend=False", "injection:prepend=False,source=same",
@@ -84,16 +86,16 @@ def main():
                              "--samples-every", "0"]) == 0
         run(name, [WINDOW, "injection", "reconstruction:weight=20", "replacement"], "--clips", 32,
             "--checkpoint", taught)
-    for name in ("digits32_fixed", "digits32"):
-        run(f"reference_{name}", REFERENCE, "--clips", 8, "--features", "--checkpoint", name, "--window", 15,
-            "--overlap", 5, "--frames", 10, "--sampler", "ddpm", "--steps", 1000)
+    run("reference_digits32_fixed", REFERENCE, "--clips", 8, "--features", "--checkpoint", "digits32_fixed",
+        "--window", 15, "--overlap", 5, "--frames", 10, "--sampler", "ddpm", "--steps", 1000)
+    run("two_digits", TWO_DIGITS, "--clips", 8, "--checkpoint", "digits64x2", "--batch", 4)
     run("weights", WEIGHTS, "--clips", 16, "--details")
     for k, sizes in ENCODERS.items():  # the past in the window, and as an embedding
         encoders = [f"history_encoder:encoder=digits32_{k}_{size}{weight}"
                     for size in sizes for weight in ("", ",weight=2")]
         run(f"past_{k}", [WINDOW, *encoders], "--overlap", k, "--window", k + 11, "--clips", 16)
     run("sites", SITES + BLENDS + FRACTIONS, "--clips", 16, "--details")
-    run("costs", [*MAIN, "replacement:repeats=10"], "--clips", 4, "--seeds", 3, "--steps", 10, "--memory")
+    run("costs", MAIN, "--clips", 4, "--seeds", 3, "--steps", 10, "--memory")
     for steps in (6, 12, 25, 50):
         run(f"steps_{steps}", BY_STEPS, "--clips", 16, "--steps", steps)
     run("long", LONG, "--clips", 16, "--frames", 200, "--steps", 12, "--features")
