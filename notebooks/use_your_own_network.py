@@ -97,7 +97,7 @@ frames = list(vd.rollout(denoiser, past, num_frames=44, window=window, overlap=o
 rolled = torch.cat([past, torch.stack(frames, dim=2)], dim=2)
 drawn.shape, rolled.shape
 
-# %% mystnb={"image": {"alt": "Four film strips: two clips drawn from noise, each a moving digit; then a true film of 49 frames and the same film continued from its first five frames, which look alike."}, "figure": {"caption": "Rows 1 and 2: two clips from noise, frames 0 to 15. Rows 3 and 4: a film of 49 frames and its continuation from its first five frames, every third frame (column n is frame 3n; blue: frames given). The function knows the film, so the continuation is the film."}}
+# %% mystnb={"image": {"alt": "Four film strips: two clips drawn from noise, each a moving digit; then a true film of 49 frames and the same film continued from its first five frames, which look alike."}, "figure": {"caption": "Rows 1 and 2: two clips from noise, all their frames. Rows 3 and 4: a film of 49 frames and its continuation from its first five frames, every third frame (column n is frame 3n; blue: frames given). The function knows the film, so the continuation is the film."}}
 viz.film_strip([drawn[0], drawn[1], films[0, :, ::3][:, :16], rolled[0, :, ::3][:, :16]],
                ["noise 1", "noise 2", "true film", "rollout"], num_context=[0, 0, 0, 2]);
 
@@ -188,7 +188,7 @@ show_table(table, "RMSE of one continued window over six films")
 # %% [markdown]
 # ## They compose
 #
-# What wraps a denoiser is a denoiser: clipping, autoguidance, a method bound to a past. Autoguidance {cite:p}`karras2024guiding` goes from the
+# What wraps a denoiser is a denoiser: clipping, autoguidance, a method bound to a past. *Autoguidance* {cite:p}`karras2024guiding` goes from the
 # estimate of a worse network past that of the better one, $\hat x_\text{worse} + w\,(\hat x_\text{good} - \hat x_\text{worse})$.
 
 # %%
@@ -279,14 +279,14 @@ with torch.no_grad():
 show_table(pd.DataFrame({"change": change[:8]}).rename_axis("frame"), "Largest change of x0_hat, frame by frame")
 
 # %% [markdown]
-# The five frames of the overlap change, and the sixth, which a convolution of three frames reaches. Beyond it nothing does (frames 8 to 15 are not listed): this
+# The five frames of the overlap change, and the sixth, which a convolution of three frames reaches. Beyond it nothing does (the later frames are not listed): this
 # network has no attention to carry the past further.
 
 # %% [markdown]
 # ## A UNet from diffusers
 #
 # `UNet2DModel` takes images with any number of channels. We give it the frames of a clip as channels. It knows one noise level per clip, so
-# the adapter takes the highest, and it counts levels from 0 to 999 where we count from 1 to 1000. The module around it is all there is to do.
+# the adapter takes the highest, and it counts levels from 0 where we count from 1. The module around it is all there is to do.
 #
 # What this does not cover: frames as channels fix the length of the window. Clips are pixels in $[-1, 1]$, without latents and without a text
 # condition. The schedule must be one that `NoiseSchedule` can make: an array of your own, such as `alphas_cumprod`, is not read yet. Most
