@@ -103,6 +103,17 @@ def test_clips_are_shown_with_controls_and_text(clip):
     assert "width:144px" in viz.show_clips([viz.framed(clip)], alt="x").data  # 4 x 36
 
 
+def test_where_there_is_no_video_or_html_there_is_a_picture_or_text(clip):
+    clips = viz.show_clips([clip, clip], ["a", "<b>"], alt="It moves")
+    assert repr(clips) == "It moves (a)\nIt moves (<b>)"
+    stills = re.findall(r'<video [^>]*><img src="data:image/png;base64,[^"]+" alt="([^"]+)"', clips.data)
+    assert stills == ["It moves (a)", "It moves (&lt;b&gt;)"]
+    slider = sliders.versus_slider([clip, -clip], [0, 1], alt="It moves.")
+    assert repr(slider) == "It moves. left: 0.\nIt moves. right: 1."
+    live = sliders.guidance_slider(lambda weight: clip, [0, 1], "w", "It moves.")
+    assert live._repr_mimebundle_()["text/plain"] == "It moves. w: 0."
+
+
 def test_a_clip_is_saved_by_its_ending_and_what_cannot_be_is_refused(clip, tmp_path):
     viz.save_clip(clip, tmp_path / "x.gif")
     viz.save_clip(clip, tmp_path / "x.mp4")

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from IPython.display import HTML
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from vdiff_lite.viz.pages import Page
 from vdiff_lite.viz.players import data_url, png_data_url
 from vdiff_lite.viz.writers import encode_gif
 
@@ -49,7 +49,7 @@ class Picture(NamedTuple):
 
 
 def picture_slider(pictures: Iterable[Picture | str], values: Iterable, name: str, alt: str, start: int = 0,
-                   width: int = 360) -> HTML:
+                   width: int = 360) -> Page:
     """One picture for each value of a slider; works in JupyterLab and in the built page, without a kernel.
 
     pictures: clips that play (`clip_pictures`) or stills (`frame_pictures`, `figure_picture`);
@@ -62,12 +62,12 @@ def picture_slider(pictures: Iterable[Picture | str], values: Iterable, name: st
 
 def versus_slider(pictures: Iterable[Picture | str], values: Iterable,
                   names: Sequence[str] = ("left", "right"), alt: str = "", start: Sequence[int] = (0, 1),
-                  width: int = 240) -> HTML:
+                  width: int = 240) -> Page:
     """Two players side by side, in step, each with a slider over the same pictures; see `picture_slider`."""
     return _page(pictures, dict.fromkeys(names, values), [[0], [1]], alt, start, width)
 
 
-def _page(pictures, axes, panels, alt, start, width) -> HTML:
+def _page(pictures, axes, panels, alt, start, width) -> Page:
     """The page. panels: for each player, the axes that its picture depends on; pictures lie row by row."""
     axes = {name: list(map(str, values)) for name, values in axes.items()}
     pictures = [_picture(picture) for picture in pictures]
@@ -84,10 +84,12 @@ def _page(pictures, axes, panels, alt, start, width) -> HTML:
     root, num_frames = f"vdiff-slider-{os.getpid():x}-{next(_numbers)}", lengths[0]
     style = f"max-width:{width * len(panels)}px;margin:0.6em 0"
     parts = [f'<div class="vdiff-slider" id="{root}" style="{style}">', '<div style="display:flex;gap:6px">']
+    shown = []
     for panel, texts in zip(panels, alts):
         i = np.ravel_multi_index([start[axis] for axis in panel], [sizes[axis] for axis in panel])
+        shown.append(texts[i])
         parts.append(f'<figure data-panel style="margin:0;flex:1"><img alt="{html.escape(texts[i])}" '
-                     f'src="{pictures[i].poster}" style="width:100%;{_STYLE}"></figure>')
+                     f'src="{pictures[i].poster}" width="{width}" style="width:100%;{_STYLE}"></figure>')
     parts.append("</div>")
     if num_frames > 1:
         parts.append(_TIME.format(last=num_frames - 1, frames=num_frames))
@@ -97,7 +99,7 @@ def _page(pictures, axes, panels, alt, start, width) -> HTML:
     data = dict(pictures=[picture.strip for picture in pictures], alts=alts, axes=list(axes.values()),
                 panels=panels, frames=num_frames, fps=pictures[0].fps)
     script = _SCRIPT.replace("SLIDER", f'"{root}"').replace("DATA", json.dumps(data).replace("</", "<\\/"))
-    return HTML("\n".join([*parts, f"<script>\n{script}\n</script>", "</div>"]))
+    return Page("\n".join([*parts, f"<script>\n{script}\n</script>", "</div>"]), "\n".join(shown))
 
 
 def clip_pictures(clips: Iterable[Tensor], fps: float = 8) -> list[Picture]:
@@ -235,4 +237,5 @@ class LiveSlider:
         return self._thread is None
 
     def _repr_mimebundle_(self, **_):
-        return dict(self.widget._repr_mimebundle_() or {}, **{"text/html": self.page.data})
+        page = {"text/html": self.page.data, "text/plain": self.page.text}
+        return dict(self.widget._repr_mimebundle_() or {}, **page)

@@ -7,27 +7,16 @@ from html import escape
 from numbers import Integral, Number
 from typing import TYPE_CHECKING
 
+from vdiff_lite.viz.pages import Page
+
 if TYPE_CHECKING:  # pandas takes its time
     from pandas import DataFrame, Series
 
 MARK = "\u25b8 "  # before the best value of a column, which is bold too
 
 
-class Table:
-    """A table as HTML, which a notebook shows, and as text, which a terminal shows."""
-
-    def __init__(self, html: str, text: str):
-        self.html, self.text = html, text
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-    def __repr__(self) -> str:
-        return self.text
-
-
 def show_table(frame: DataFrame, caption: str, best: Mapping[str, str | float] | None = None,
-               digits: int | Mapping[str, int] = 2, half: DataFrame | None = None) -> Table:
+               digits: int | Mapping[str, int] = 2, half: DataFrame | None = None) -> Page:
     """A frame as a table: its index as headings of rows, numbers on the right, nan as empty cells.
 
     best: {column: "max", "min" or the value that is right}; the best value of these columns is bold and
@@ -68,7 +57,7 @@ def show_table(frame: DataFrame, caption: str, best: Mapping[str, str | float] |
             f'<thead><tr>{corner}{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>')
     for column, won in winners.items():
         cells[column] = [MARK + x if best_one else x for x, best_one in zip(cells[column], won)]
-    return Table(html, f"{caption}{note}\n{cells.to_string()}")
+    return Page(html, f"{caption}{note}\n{cells.to_string()}")
 
 
 def _text(x, digits: int) -> str:
