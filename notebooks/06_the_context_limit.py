@@ -150,7 +150,8 @@ viz.plot_lines(axis, sizes, {"one window": [c / cost[0] for c in cost]}, marker=
 axis.set(xlabel="frames in the window", ylabel="time per frame, relative", xscale="log", ylim=0)
 axis.set(xticks=sizes, xticklabels=sizes)
 axis.minorticks_off()
-print(f"a frame in a window of {sizes[-1]} takes {cost[-1] / cost[0]:.1f} times as long as in one of {sizes[0]}")
+ratio = cost[-1] / cost[0]
+print(f"a frame in a window of {sizes[-1]} takes {ratio:.1f} times as long as in one of {sizes[0]}")
 
 # %% [markdown]
 # Up to 64 frames the line is nearly flat: attention is a small part of this network's work. Beyond that it

@@ -169,7 +169,7 @@ def guided(xt, t, w=3):
 
 start = torch.randn(1, 1, 1, 100, 200, generator=torch.Generator().manual_seed(0))
 samples = vd.run_sampler(vd.ddim(guided, start, schedule, 500))
-precision = 1 / 1.0 + 3 * (1 / 0.25 - 1 / 1.0)  # of p_w: log p + w (log p(x | h) - log p), all of them squares
+precision = 1 / 1.0 + 3 * (1 / 0.25 - 1 / 1.0)  # of p_w, since the exponents add up
 print(f"equation (3): mean {3 / 0.25 / precision:.2f}, standard deviation {precision ** -0.5:.2f}")
 print(f"guided DDIM:  mean {samples.mean():.2f}, standard deviation {samples.std():.2f}")
 
@@ -319,7 +319,7 @@ axes[2].legend().remove()
 
 # %%
 def above_plain(table, names):
-    """PSNR minus that of w = 1, clip by clip: means, and half of their 95% intervals; names: {in it: shown}."""
+    """PSNR minus that of w = 1, clip by clip: means, and half of their 95% intervals."""
     gain, half = (pd.DataFrame(index=list(names.values()), dtype=float) for _ in range(2))
     for n in (1, 5, 11):
         psnr = per_clip(table, "psnr", n)
@@ -646,7 +646,8 @@ def score_from_x0(x0_hat, xt, t):
     return None
 
 
-some, levels = torch.randn(2, 1, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([300, 700])
+some = torch.randn(2, 1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+levels = torch.tensor([300, 700])
 first, second = (normal_denoiser(*parts)(some, levels) for parts in ((0.0, 1.0), (1.0, 0.25)))
 signal, sigma = schedule.signal_and_noise(levels, some)
 closed = -(some - signal) / (0.25 * signal**2 + sigma**2)  # of a normal density, noised: mean 1, variance 1/4
