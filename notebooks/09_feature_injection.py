@@ -16,19 +16,19 @@
 # %% [markdown]
 # # 9. Feature injection
 #
-# **The network has already computed features of the past. Can the next window get these features instead of
-# the past itself?**
+# **The network has already computed features of the past. Can the next window get these instead of the
+# past?**
 #
 # We record the features of the past through a hook and put them into the evaluation of the new window. At one
-# site this is not an approximation but an identity: the keys and values of a clean past. There injection *is*
-# the condition of chapter 7, for about two thirds of its work per step. Everywhere else we measure what it does, on
-# `digits32`, which was trained with clean pasts, and on `digits32_fixed`, which never saw one.
+# site this is an identity and no approximation: the keys and values of a clean past. There injection *is* the
+# condition of chapter 7, for about two thirds of its work per step. Everywhere else we measure what it does,
+# on `digits32`, which was trained with clean pasts, and on `digits32_fixed`, which never saw one.
 #
 # *Time to run: about two minutes on two CPU cores, less on a GPU.*
 
 # %% [markdown]
-# **You will learn** what can be injected, where, and how; why prepended keys and values work and overwritten
-# outputs do not; what the features carry.
+# **You will learn** what can be injected, where, and how; why prepended keys and values are exact in one
+# network and foreign to another; what the features carry.
 #
 # **You need** chapters 3 and 7.
 
@@ -59,6 +59,7 @@ import vdiff_lite as vd
 from vdiff_lite import viz
 from vdiff_lite.evaluation import video_metrics
 from vdiff_lite.evaluation.results import command_of, intervals, per_clip, read_results
+from vdiff_lite.exercises import check
 from vdiff_lite.methods import FeatureCache, history_guidance, injection
 from vdiff_lite.viz import sliders
 from vdiff_lite.viz.tables import show_table
@@ -90,6 +91,8 @@ def score(clips, truth):
 
 # %% [markdown]
 # ## What we will have at the end
+#
+# The same past, injected at two kinds of sites. The one keeps digit and path, the other loses both:
 
 # %% mystnb={"image": {"alt": "Three film strips: the truth, its continuation by injected keys and values, and one by overwritten decoder outputs; the last shows another digit, and dimmer, from where the context frames end."}, "figure": {"caption": "Context: the first five frames (blue). Middle: keys and values of the clean past, prepended. Below: the decoder's outputs at the overlap, overwritten. F = 16, K = 5, stride 11."}}
 truth = held_out(6, seed=3).video.to(device)
@@ -102,30 +105,36 @@ viz.film_strip(strips, ["truth", "keys, values", "outputs"], num_context=[window
 # %% [markdown]
 # **Predict.** The features at the overlap are replaced by those of the true past, at every noise level and in
 # every stage of the decoder. Why should the *new* frames depend on them?
-
-# %% [markdown]
+#
 # ## The mathematics
 #
-# Let $\phi_s(z)$ be the features of the network at site $s$. *Blending* overwrites them at the frames $a$ of
-# the overlap,
+# Let $\phi_s(z)$ be the features of the network at site $s$. The *blend* $\lambda$ mixes those of the past
+# into the frames $a$ of the overlap,
 #
 # $$\phi_s(z)_a \leftarrow (1 - \lambda)\,\phi_s(z)_a + \lambda\,\phi_s(h_t), \tag{1}$$
 #
-# with $h_t$ the past at the same noise level, in the spirit of Plug-and-Play {cite:p}`tumanyan2023plug`.
-# *Prepending* leaves the window's own features alone and lets its frames attend to the keys and values of the
-# past too, like MasaCtrl {cite:p}`cao2023masactrl`:
+# with $h_t$ the past at the same noise level, in the spirit of Plug-and-Play {cite:p}`tumanyan2023plug`. With
+# $\lambda = 1$ it *overwrites* them. *Prepended keys and values* leave the window's own features alone and
+# let its frames attend to the keys and values of the past too, like MasaCtrl {cite:p}`cao2023masactrl`:
 #
 # $$\operatorname{attention}\big(Q,\; [K_h, K],\; [V_h, V]\big). \tag{2}$$
 #
-# If $h$ is *clean* and clean frames never attend to noisy ones, then $K_h, V_h$ do not depend on the window
-# at all. They are computed once and cached, and (2) is what a full evaluation with the past in the window
-# computes for the new frames,
+# **One level per frame.** In our network every frame has its own noise level, everything but attention works
+# within a frame, and clean frames attend to clean frames only. So $K_h, V_h$ of a *clean* past do not depend
+# on the rest of the window. They are computed once and cached, and for the new frames (2) is what a full
+# evaluation with the past in the window computes,
 #
 # $$\text{injection}(x_t) = c(x_t) \quad\text{exactly}, \qquad \text{at } \tfrac{F - K}{F} \text{ of the work.} \tag{3}$$
 #
 # Streaming video models cache keys and values in this way {cite:p}`huang2025self`.
-
-# %% [markdown]
+#
+# **One level per clip.** Most video networks take one level for all frames. There $c$ does not exist: no
+# input has clean frames beside noisy ones. The features of a clean past then come from another evaluation,
+# all at level 0, where there is nothing to denoise. The level also scales and shifts every channel (FiLM,
+# chapter 3). So the window at level $t$ meets keys and values of a kind that it never met in training, and
+# nothing says that it can read them. Methods for such networks therefore take features of the *same* level,
+# and with them the vagueness of a noised past.
+#
 # ## Build it
 
 # %%
@@ -165,7 +174,7 @@ with torch.no_grad():
 torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
 
 # %% [markdown]
-# And equation (3), measured: the difference to the past in the window, and the time of both.
+# Equation (3), measured: the difference to the past in the window, and the time of both.
 
 # %%
 print(f"largest difference in x0_hat: {(theirs - in_window).abs().max():.1e}")
@@ -184,15 +193,15 @@ print(f"time of injection / time of the past in the window: {ratio:.2f}")
 print(f"(F - K) / F: {stride / window:.2f}")
 
 # %% [markdown]
-# The identity holds up to rounding, for any weights of this network. The time falls less than the work: it includes
-# the evaluation that fills the cache, here one for six steps.
+# The identity holds up to rounding, for any weights of this network. The time falls less than the work: it
+# includes the evaluation that fills the cache, here one for six steps.
 #
 # ## Which site, which operation, which source?
 #
-# Everything else is an approximation. The study gave each variant 16 held-out clips and 25 steps of `digits32`.
-# PSNR is that against the true future. *Identity* (chapter 6) is the fraction of new frames that show the true digit.
-# *Position error* is the distance of the digit from its true position, in pixels. In brackets: half of the 95%
-# interval over clips.
+# Everything else is an approximation. The study gave each variant 16 held-out clips and 25 steps of
+# `digits32`. PSNR is against the true future. *Identity* (chapter 6) is the fraction of new frames that show
+# the true digit. *Position error* is the distance of the digit from its true position, in pixels. In
+# brackets: half of the 95% interval over clips.
 
 # %%
 variants = {
@@ -227,43 +236,45 @@ for axis, (metric, frame, label) in zip(axes, panels):
     axis.set(xlabel=label, xlim=0)
 
 # %% [markdown]
-# *Which source?* Features of a noised past are as vague as that past. Overwritten outputs and keys and values of the
-# same level do what replacement does, or less. The same overwriting of all outputs with *clean* features is closer to
-# the truth at the first new frame, by more than the intervals.
+# *Which source?* Features of a noised past are as vague as that past. Overwritten outputs and keys and values
+# of the same level do what replacement does, or less. Overwriting all outputs with *clean* features comes
+# closer to the truth at the first new frame, by more than the intervals.
 #
-# *Which site?* What is changed at the overlap reaches the new frames only through attention. Clean keys and values
-# *along time* tell where the digit is: at the first new frame it is less than a pixel off. But it is seldom the true
-# digit. Those of the *joint* blocks do the opposite. The true digit is on every frame, and at the first it stands as
-# far off as without any past. One tells *where*, the other *what*, and the new frames need both.
+# *Which site?* What is changed at the overlap reaches the new frames only through attention. Clean keys and
+# values *along time* tell where the digit is: at the first new frame it is less than a pixel off. But it is
+# seldom the true digit. Those of the *joint* blocks do the opposite. The true digit is on every frame, and at
+# the first it stands as far off as without any past. One tells *where*, the other *what*, and the new frames
+# need both.
 #
-# *Which operation?* At the same level, overwritten and prepended keys and values score the same. Either way the new
-# frames attend to the same features.
+# *Which operation?* At the same level, overwritten and prepended keys and values score the same. Either way
+# the new frames attend to the same features.
 #
 # ## A network that never saw a past
 #
-# `digits32_fixed` is the same network, trained on full clips at one noise level. 32 held-out clips, 25 steps:
+# `digits32_fixed` is the same network, trained on full clips at one level per clip. Held-out clips, 25 steps:
 
 # %%
 fixed = read_results("compare_fixed")
-mean, half = (x.rename_axis(None) for x in intervals(fixed, dict(list(columns.items())[:4])))
-names = {text: name for name, text in variants.items() if text in mean.index}
+names = {text: name for name, text in variants.items() if text in set(fixed.name)}
 names |= {"history_guidance": "in the window", "reconstruction:weight=10": "reconstruction guidance, w = 10"}
-mean, half = (x.loc[list(names)].rename(index=names) for x in (mean, half))
-caption = "digits32_fixed, 32 clips: PSNR (dB) at new frame 1, 5, 11; fraction of true digits"
+shared = per_clip(fixed, "psnr", 1)[list(names)].dropna().index  # the clips of all these rows
+parts = intervals(fixed[fixed["clip"].isin(shared)], dict(list(columns.items())[:4]))
+mean, half = (x.loc[list(names)].rename(index=names).rename_axis(None) for x in parts)
+caption = f"digits32_fixed, {len(shared)} clips: PSNR (dB) at new frame 1, 5, 11; fraction of true digits"
 show_table(mean, caption, digits=dict.fromkeys(mean, 1) | {"identity": 2}, half=half)
 
 # %% [markdown]
-# No injection is measurably better than replacement on this network. Keys and values of a clean past give exactly what
-# the past in the window gives, as equation (3) says, and that is no help to a network that was never taught to read
-# it. Reconstruction guidance (chapter 8), which asks for no such training, has the better first new frame and the
-# true digit more often.
+# No injection is measurably better than replacement on this network. Keys and values of a clean past give
+# exactly what the past in the window gives, as equation (3) says. The code computes it all the same, but it
+# is no help to a network that never learned to read it. Reconstruction guidance (chapter 8), which asks for
+# no such training, has the better first new frame and the true digit more often.
 #
 # ## How long to inject
 #
-# Plug-and-Play injects features in 40 of its 50 steps, so that the source is not copied {cite:p}`tumanyan2023plug`.
-# Here the source does not contain what is to be generated, so there is nothing to copy. Does it help to stop early?
-# The 16 clips of the study again, together with the blend $\lambda$ of equation (1), applied to the keys and values
-# of the overlap:
+# Plug-and-Play injects features in the first four fifths of its steps, so that the source is not copied
+# {cite:p}`tumanyan2023plug`. Here the source does not contain what is to be generated, so there is nothing to
+# copy. Does it help to stop early? The 16 clips of the study again, together with the blend $\lambda$ of
+# equation (1), applied to the keys and values of the overlap:
 
 # %%
 by_blend = {blend: f"injection:prepend=False,blend={blend}" for blend in (0.25, 0.5, 0.75, 1)}
@@ -289,16 +300,16 @@ axes[0].legend().remove()
 axes[1].legend(title="new frame", frameon=False, bbox_to_anchor=(1, 1), loc="upper left");
 
 # %% [markdown]
-# Neither setting has its best value in the middle. At $\lambda = 1$ overwriting is prepending, and both curves end at
-# the same values. Stopping after 80% of the trajectory loses less than the intervals of the table above. The first
-# fifth of the trajectory, where the noise is highest, brings most of the gain.
+# Neither setting has its best value in the middle. At $\lambda = 1$ overwriting is prepending, and both
+# curves end at the same values. Stopping after 80% of the trajectory loses less than the intervals of the
+# first table. The first fifth, where the noise is highest, brings most of the gain.
 #
 # ## What do the features tell?
 #
 # A linear probe answers this. It takes the features of one clean frame at a site, pooled to 4 x 4 positions,
 # and predicts the position of the digit, its velocity, and which digit it is. The probe is fitted on clips of
-# the training writers and tested on held-out ones. A single frame does not show the velocity: what a site
-# knows of it came from other frames.
+# the training split and tested on held-out ones. A single frame does not show the velocity: what a site knows
+# of it came from other frames.
 
 # %%
 def features_and_truth(clips, split, seed):
@@ -327,10 +338,11 @@ table = pd.DataFrame(rows).T.rename_axis("site")
 show_table(table, "What a linear probe reads from one frame, on 200 held-out clips")
 
 # %% [markdown]
-# The position can be read at every site. The velocity is read best in the middle of the network, and badly at both
-# ends. *Which digit it is* a linear probe reads on about a third to a half of the clips, where chance is a tenth.
-# That the features carry it all the same, those of the joint blocks have shown. Our reading: pooled to 4 x 4
-# positions, the strokes look different wherever the digit is. A probe shows what is easy to read, not all that is there.
+# $R^2$ is the fraction of the variance that the probe explains. The position can be read at every site. The
+# velocity is read best in the middle of the network, and badly at both ends. *Which digit it is* a linear
+# probe reads on about a third to a half of the clips, where chance is a tenth. That the features carry it all
+# the same, those of the joint blocks have shown. Our reading: pooled to 4 x 4 positions, the strokes look
+# different wherever the digit is. A probe shows what is easy to read, not all that is there.
 #
 # ## Play
 #
@@ -388,32 +400,120 @@ show_table(pd.DataFrame(scores).T, caption, digits=1)
 strips = [truth[0].cpu(), *(clips[0] for clips in by_position.values())]
 viz.film_strip(strips, ["truth", "right", "wrong positions"], num_context=[window, overlap, overlap]);
 
+
 # %% [markdown]
-# At the positions of the past the new frames repeat the past. This is the copy that Plug-and-Play guards against.
-# Here it comes from wrong positions and not from injecting too long.
+# At the positions of the past the new frames repeat the past. This is the copy that Plug-and-Play guards
+# against. Here it comes from wrong positions and not from injecting too long.
 #
 # ## Recap
 #
-# Injected features help only as far as the new frames attend to them, and those of a noised past did about what
-# replacement does, on both networks. On `digits32` clean keys and values along time tell where the digit is, those
-# of the joint blocks which digit it is. All of them are the condition of chapter 7 for less work. That helps a
-# network that was trained with clean pasts, and did not help the one that was not.
+# Injected features help only as far as the new frames attend to them, and those of a noised past did about
+# what replacement does, on both networks. On `digits32` clean keys and values along time tell where the digit
+# is, those of the joint blocks which digit it is. All of them are the condition of chapter 7 for less work.
+# That helps a network that was trained with clean pasts, and did not help the one that was not.
 #
 # ## Exercises
 #
-# 1. **Predict.** With $K = 12$ of $F = 16$, what fraction of the work does injection save?
-# 2. **Code.** Prepend the keys and values of frames *older* than the overlap too: let `past` have 11 frames
-#    and the window 22. Does the fifth new frame gain?
-# 3. **Explore.** Blend with $\lambda$ between 0 and 1 at `"decoder"` with `source="same"`. Is there a
-#    $\lambda$ that beats both ends?
+# 1. **Predict.** What fraction of the work does injection save per step when $K = 12$ of $F = 16$ frames are known?
+#
+# 2. **Code.** Equation (2) without concatenating. Into your function go queries, keys and values of the window, and
+#    keys and values of the past. Out comes what attention over both together gives. Hint: past and window share
+#    one softmax.
+
+# %% tags=["exercise"]
+def attend(q, k, v, k_past, v_past):
+    """q, k, v: (b, n, d); k_past, v_past: (b, m, d) -> (b, n, d)."""
+    return None
+
+
+def attend_by_torch(q, k, v, k_past, v_past):
+    both = torch.cat([k_past, k], dim=1), torch.cat([v_past, v], dim=1)
+    return torch.nn.functional.scaled_dot_product_attention(q, *both)
+
+
+q, k, v, k_past, v_past = torch.randn(5, 2, 6, 8, generator=torch.Generator().manual_seed(0))
+none = torch.zeros(2, 0, 8)
+near = lambda a, b: torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+claims = {
+    "as torch on the concatenation": lambda answer: near(
+        answer(q, k, v, k_past, v_past), attend_by_torch(q, k, v, k_past, v_past)),
+    "an empty past changes nothing": lambda answer: near(
+        answer(q, k, v, none, none), torch.nn.functional.scaled_dot_product_attention(q, k, v)),
+    "the order of the past does not matter": lambda answer: near(
+        answer(q, k, v, k_past.flip(1), v_past.flip(1)), answer(q, k, v, k_past, v_past)),
+}
+check(attend, claims);
+
+
+# %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
+# A solution
+def solution(q, k, v, k_past, v_past):
+    own, old = (q @ keys.mT / q.shape[-1] ** 0.5 for keys in (k, k_past))
+    weights = torch.cat([own, old], dim=-1).softmax(dim=-1)
+    split = k.shape[1]
+    return weights[..., :split] @ v + weights[..., split:] @ v_past
+
+
+assert check(solution, claims)
+
+
+# %% [markdown]
+# 3. **Code.** Equation (1) for keys and values, as a hook. Into your function go the cached features of the past,
+#    `{site: feature}`, and $\lambda$. Out comes a hook that blends keys and values at the first frames and leaves
+#    everything else alone. Hint: keys and values come as a tuple, and frames are dimension 2 of both.
+
+# %% tags=["exercise"]
+def blending_hook(cached, lam):
+    """Returns a function (site, feature) -> feature."""
+    return None
+
+
+keys, values, old = (torch.full((1, 2, 6, 3), x) for x in (1.0, 2.0, 5.0))
+toy = {"a": (old[:, :, :4], old[:, :, :4]), "b": torch.zeros(1)}
+blended = lambda answer, lam: answer(toy, lam)("a", (keys, values))
+expected = torch.cat([torch.full((1, 2, 4, 3), 3.0), keys[:, :, 4:]], dim=2)
+with torch.no_grad():
+    of_past = FeatureCache(denoiser, past).at(0)
+    by_library = injection(denoiser, past, prepend=False, blend=0.5)(xt, t)
+    claims = {
+        "lam = 0 changes nothing": lambda answer: torch.equal(blended(answer, 0.0)[1], values),
+        "lam = 1/2 is halfway, at the first frames alone":
+            lambda answer: torch.allclose(blended(answer, 0.5)[0], expected),
+        "outputs are left alone": lambda answer: torch.equal(answer(toy, 0.5)("b", keys), keys),
+        "on digits32, as the library": lambda answer: torch.allclose(
+            denoiser(xt, t, hook=answer(of_past, 0.5)), by_library, rtol=1e-3, atol=1e-4),
+    }
+check(blending_hook, claims);
+
+
+# %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
+# A solution
+def solution(cached, lam):
+    def blend(own, old):
+        k = old.shape[2]
+        return torch.cat([(1 - lam) * own[:, :, :k] + lam * old, own[:, :, k:]], dim=2)
+
+    def hook(site, feature):
+        if not isinstance(feature, tuple):
+            return feature
+        return tuple(blend(own, old) for own, old in zip(feature, cached[site]))
+
+    return hook
+
+
+assert check(solution, claims)
+
+# %% [markdown]
+# 4. **Explore.** Blend at `"decoder"` with `source="same"`: `partial(injection, sites="decoder", prepend=False,
+#    source="same", blend=lam)`. Is there a $\lambda$ between 0 and 1 that beats both ends?
 #
 # :::{dropdown} Solutions
-# 1. Three quarters: only 4 of 16 frames pass through the network, plus one evaluation of 12 frames per
-#    window.
-# 2. `continue_clips` with `overlap = 11, window = 22`: eleven new frames pass through the network per step, as
-#    before, and one evaluation of 11 frames makes the cache.
-# 3. `partial(injection, sites="decoder", prepend=False, source="same", blend=lam)`. Measure with six clips
-#    and then with twenty-four, and compare them pairwise: does the best $\lambda$ stay the same?
+# 1. $K / F$, so 12 sixteenths: only four frames pass through the network. One evaluation of twelve frames per
+#    window fills the cache.
+# 2. Two blocks of scores, one softmax over both, two products. The cell above has it in code.
+# 3. The cell above has it in code. At $\lambda = 1$ it overwrites.
+# 4. Measure with six clips and then with twenty-four, and compare clip by clip. Does the best $\lambda$ stay the
+#    same? If not, six clips had found noise.
 # :::
 #
 # ## Sources
