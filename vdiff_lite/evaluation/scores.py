@@ -44,16 +44,16 @@ def score(clip: Tensor, true: Batch, num_context: int, stride: int, data: ClipSo
     whole = torch.cat([true.video[:, :, :num_context], made], dim=2)
     yield from _prediction(made, future)
     joins = range(num_context, clip.shape[2], stride)
-    seam = video_metrics.boundary_discontinuity(whole, joins, true.video)
-    yield from _per_clip(dict(boundary_discontinuity=seam))
+    jump = video_metrics.boundary_discontinuity(whole, joins, true.video)
+    yield from _per_clip(dict(boundary_discontinuity=jump))
     if not (isinstance(data, BouncingDigits) and isinstance(true.truth, DigitTruth) and data.num_digits == 2):
         return
     yield from _per_clip(dict(
         intensity=digit_metrics.intensity(made).mean(1) / digit_metrics.intensity(future).mean(1)))
-    found = score_two_digits(whole, true.truth, num_context, data.digit_size)
-    judged = dict(identity="clear", position_error="clear", crossing="crosses", swapped="crosses")
-    for name, where in judged.items():
-        yield from ((b, None, name, float(found[name][b])) for b in found[where].nonzero()[:, 0].tolist())
+    outcome = score_two_digits(whole, true.truth, num_context, data.digit_size)
+    applies = dict(identity="clear", position_error="clear", crossing="crosses", swapped="crosses")
+    for name, where in applies.items():
+        yield from ((b, None, name, float(outcome[name][b])) for b in outcome[where].nonzero()[:, 0].tolist())
 
 
 def score_clips(clip: Tensor, truth: Tensor, num_context: int, stride: int) -> Iterator[tuple]:
