@@ -413,8 +413,6 @@ viz.show_table(pd.DataFrame(where, index=pd.Index(frames, name="frame")),
                "Pixels between the gradient's center and ..., median of 16 clips", digits=1)
 
 # %% [markdown]
-# ## What an inductive bias buys
-#
 # It stays within about a pixel of the stroke. From the pixel that it started at, it moves up to six pixels away.
 #
 # ## What an inductive bias buys

@@ -226,6 +226,13 @@ def test_no_term_stands_before_it_is_linked_or_explained():
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_no_heading_stands_twice(path):
+    prose = "\n".join(cell.text for cell in page(path) if cell.kind == "markdown")
+    headings = re.findall(r"^#+ .*$", prose, re.M)
+    assert len(headings) == len(set(headings))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_every_figure_is_spoken_of(path):
     assert named(path, silent_figures(page(path))) == []
 
