@@ -16,21 +16,31 @@
 # %% [markdown]
 # # 8. Reconstruction guidance
 #
-# **A model that was never trained with a past: can the error of its estimate of the past steer it to the true
-# future?**
+# **Can a model that was never trained with a past be steered by its own error on it?**
 #
-# Let the network denoise the whole window as one clip. Compare its estimate of the overlap with the past, and
-# move the window along the gradient of that error. This needs no training. We build it, compare it with the
-# exact posterior of a Gaussian model, and then look at every step: the loss, the gradient, and how much the
-# result depends on the initial noise.
+# The network denoises the whole window as one clip. We compare its estimate of the overlap with the past, and
+# move the new frames along the gradient of that error. No training is needed.
 #
 # *Time to run: about three minutes on two CPU cores, less on a GPU.*
 
 # %% [markdown]
-# **You will learn** how the equation of reconstruction guidance is derived and what it leaves out; why its
-# weights do not carry over from one norm to another; how to tell whether guidance converges.
+# **You will learn** how the equation of reconstruction guidance is derived and what it leaves out; why a
+# weight means nothing without its norm; how to tell whether guidance converges.
 #
 # **You need** chapter 7.
+
+# %% jupyter={"source_hidden": true} tags=["remove-cell"]
+# Where the package is missing, as on Colab, this installs it.
+import subprocess
+import sys
+from importlib.util import find_spec
+
+repository = ""  # book/_ext/repository.py writes it here
+if not find_spec("vdiff_lite"):
+    repository = repository or input("Address of the book's repository on GitHub: ")
+    subprocess.run(["git", "clone", "-q", "--depth", "1", repository, "book"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", "book[bench]"], check=True)
+    sys.path.append("book")
 
 # %%
 from functools import partial
@@ -44,7 +54,8 @@ from vdiff_lite import viz
 from vdiff_lite.diffusion.oracle import GaussianVideo, posterior_error
 from vdiff_lite.diffusion.samplers import sdedit_init
 from vdiff_lite.evaluation import digit_metrics, video_metrics
-from vdiff_lite.evaluation.results import command_of, intervals, read_results
+from vdiff_lite.evaluation.results import command_of, intervals, per_clip, read_results
+from vdiff_lite.exercises import check
 from vdiff_lite.methods import GuidanceError, history_guidance, reconstruction, replacement
 from vdiff_lite.viz import sliders
 from vdiff_lite.viz.tables import show_table
@@ -86,6 +97,9 @@ def show_scores(scores, clips, names="digits32"):
 
 # %% [markdown]
 # ## What we will have at the end
+#
+# One clip, continued three ways from the same five frames and the same noise. *Replacement* overwrites the
+# overlap with the noised past at every step, and does nothing else.
 
 # %% mystnb={"image": {"alt": "Four film strips: the truth, and the continuations of its first five frames by replacement, by reconstruction guidance, and by the past in the window."}, "figure": {"caption": "One clip continued three ways from the same five frames, same noise. Blue: frames given; the truth is given throughout. F = 16, K = 5, stride 11."}}
 truth = held_out(6, seed=3)
@@ -99,11 +113,9 @@ strips = [truth[0].cpu(), *(clips[0] for clips in continued.values())]
 viz.film_strip(strips, ["truth", *continued], num_context=[window] + [overlap] * 3);
 
 # %% [markdown]
-# Two measures of chapter 6: the PSNR against the true future by lead time, and the boundary discontinuity,
-# the change across the join relative to the change elsewhere, divided by the same ratio of the true clip.
-# Ideal is 1. The network of this chapter, `digits32`, *was* trained with clean pasts. Guidance does not use that:
-# the whole window goes in at one noise level. `digits32_fixed` is the same network, trained on full clips only. It
-# has never seen a clean past.
+# `digits32` was trained with clean pasts, and guidance makes no use of that. `digits32_fixed` is the same
+# network, trained on full clips only. Boundary discontinuity (chapter 6) is divided by that of the true clip:
+# 1 is ideal.
 
 # %%
 scores = {f"{name}; digits32": score(clips, truth) for name, clips in continued.items()}
@@ -113,43 +125,48 @@ for name, method in methods.items():
 show_scores(scores, clips=6, names="two networks")
 
 # %% [markdown]
-# On these six clips the two networks agree about replacement and about guidance: guidance has a much better first new
-# frame, and the later ones are about as far from the truth with both. They differ about the clean past in the window.
-# It is the best of the table on the network that was trained for it, and no better than replacement on the other.
+# On both networks guidance has a much better first new frame than replacement, and later ones about as far
+# from the truth. The past in the window is best on the network trained for it, and no better than replacement
+# on the other.
 #
-# **Predict.** A larger weight enforces the past more strongly. Will twice the weight always be better? And if
-# the method starts from other noise, will it end at the same clip?
-
-# %% [markdown]
+# **Predict.** A larger weight enforces the past more strongly. Is twice the weight always better? And from
+# other noise, does guidance end at the same clip?
+#
 # ## The mathematics
 #
-# Bayes' rule for the *score* of the window $z = x_t$, the gradient of its log density, given that its first $K$
-# frames should be $h$:
+# Bayes' rule for the score (chapter 7) of the window $z = x_t$, whose first $K$ frames should be $h$:
 #
 # $$\nabla_z \log p(z \mid h) = \nabla_z \log p(z) + \nabla_z \log p(h \mid z). \tag{1}$$
 #
-# The first term is what the network knows. For the second, suppose that given $z$ the past is Gaussian around
-# the network's own estimate $\hat x_a(z)$, with the same variance $\sigma_t^2 / (w\,\bar\alpha_t)$ for every pixel,
-# where $\sigma_t^2 = 1 - \bar\alpha_t$. Then its logarithm is a squared error. Since $\hat x_0$ changes by
-# $\sigma_t^2 / \sqrt{\bar\alpha_t}$ times the score, {cite:t}`ho2022video` arrive at
+# The network knows the first term. For the second, suppose that $h$ is Gaussian around the estimate $\hat
+# x_a(z)$ of the overlap, with variance $\sigma_t^2 / (w\,\bar\alpha_t)$ for every pixel. Then $\log p(h \mid
+# z)$ is a squared error. By Tweedie's formula the estimate changes by $\sigma_t^2 / \sqrt{\bar\alpha_t}$
+# times the score, so {cite:t}`ho2022video` arrive at
 #
 # $$\tilde x_b = \hat x_b(z) - \frac{w\sqrt{\bar\alpha_t}}{2}\, \nabla_{z_b} \lVert h - \hat x_a(z) \rVert^2, \tag{2}$$
 #
-# with $a$ the overlap and $b$ the new frames. (Their $\alpha_t$ is our $\sqrt{\bar\alpha_t}$.) The weight $w$ stands
-# for everything that was assumed. The overlap itself is replaced by the noised past at every
-# level. That alone is *replacement*.
+# with $a$ the overlap and $b$ the new frames. (Their $\alpha_t$ is our $\sqrt{\bar\alpha_t}$.) The overlap is
+# replaced by the past.
 #
-# How good is the assumption? The gradient needs the Jacobian of the network. For the exact denoiser it is a
-# covariance, $\partial \hat x_0 / \partial z = (\sqrt{\bar\alpha_t} / \sigma_t^2)\, C$ with
-# $C = \operatorname{Cov}(x_0 \mid z)$. Put it into (2), and compare with the mean of a Gaussian given its part $a$:
+# **What does the gradient do?** By the chain rule it is $-2\,J^\top (h - \hat x_a)$ with the Jacobian $J =
+# \partial \hat x_a / \partial z_b$: how the estimate of the *old* frames changes with the *new* frames of the
+# noisy window. For the exact denoiser $J$ is known. The estimate is a weighted mean of $x_0$, with weights
+# proportional to $p(x_0)\, e^{-\lVert z - \sqrt{\bar\alpha_t} x_0 \rVert^2 / 2 \sigma_t^2}$. The logarithm of
+# a weight has the derivative $(\sqrt{\bar\alpha_t}\, x_0 - z) / \sigma_t^2$ in $z$, and a weighted mean
+# changes by the covariance with that:
+#
+# $$\frac{\partial \hat x_0}{\partial z} = \frac{\sqrt{\bar\alpha_t}}{\sigma_t^2}\, C, \qquad
+# C = \operatorname{Cov}(x_0 \mid z).$$
+#
+# So guidance moves a new frame as far as it varies *together* with the old ones. Put this into (2), and
+# compare with the mean of a Gaussian whose part $a$ becomes known:
 #
 # $$\hat x_b + \frac{w\,\bar\alpha_t}{\sigma_t^2}\, C_{ba}\,(h - \hat x_a) \qquad\text{against}\qquad
 # \hat x_b + C_{ba}\, C_{aa}^{-1}\,(h - \hat x_a). \tag{3}$$
 #
-# So (2) has a number in place of $C_{aa}^{-1}$. Neighboring frames of a video are alike, so $C_{aa}$ is far from a
-# multiple of the identity. This will matter below.
-
-# %% [markdown]
+# Guidance has a number in place of $C_{aa}^{-1}$. But neighboring frames are alike, so $C_{aa}$ is far from a
+# multiple of the identity.
+#
 # ## Build it
 
 # %%
@@ -167,8 +184,7 @@ def my_reconstruction(denoiser, past, w):
     return guided
 
 # %% [markdown]
-# The function never puts the noised past into the window. It need not: the estimate at the overlap *is* the
-# past, so the sampler itself arrives at $\sqrt{\bar\alpha_t}\, h + \sigma_t \epsilon$ there.
+# The estimate at the overlap *is* the past, so the sampler itself puts the noised past there.
 #
 # ## Meet the twin
 
@@ -180,10 +196,12 @@ torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
 # %% [markdown]
 # ## The exact posterior
 #
-# Take the Gaussian model of chapter 7 again, whose future given the past is known. We compare replacement,
-# guidance with growing weights, and both with *RePaint resampling*: after every step the window is noised back
-# to the level before and denoised again, here with ten repeats {cite:p}`lugmayr2022repaint`. This costs ten
-# times the network evaluations. *PiGDM* {cite:p}`song2023pseudoinverse` takes $w / \bar\alpha_t$ in place of $w$.
+# On the Gaussian model of chapter 7 we compare the right side of (3) with guidance, and with two variants:
+#
+# - *RePaint resampling* {cite:p}`lugmayr2022repaint`: after every step the window is noised back to the level
+#   before and denoised again, here ten times, for ten times the network evaluations.
+# - *PiGDM* {cite:p}`song2023pseudoinverse`, pseudoinverse-guided diffusion: $w / \bar\alpha_t$ in place of $w$, so
+#   the variance of $h$ given $z$ is $\sigma_t^2 / w$.
 
 # %%
 model = GaussianVideo(schedule)
@@ -191,6 +209,25 @@ clips = model.sample(8, 10, 16, torch.Generator().manual_seed(0))
 known = clips[:, :, :4]
 
 
+def posterior_covariance(cov, t):
+    """Cov(x0 | z) of a Gaussian clip whose covariance is cov, at noise level t."""
+    ab = schedule.alpha_bar[t].item()
+    return torch.linalg.inv(torch.linalg.inv(cov) + ab / (1 - ab) * torch.eye(len(cov)))
+
+
+def exact_step(model, past):
+    k = past.shape[2]
+
+    def guided(xt, t):
+        c = posterior_covariance(model.covariance(range(xt.shape[2])), int(t[0]))
+        gain = (c[k:, :k] @ torch.linalg.inv(c[:k, :k])).float()
+        x0_hat = model(xt, t)
+        step = torch.einsum("ba,ncahw->ncbhw", gain, past - x0_hat[:, :, :k])
+        return torch.cat([past, x0_hat[:, :, k:] + step], dim=2)
+
+    return guided
+
+# %%
 def against_the_posterior(method, sampler=vd.ddim, **options):
     start = torch.randn(clips.shape, generator=torch.Generator().manual_seed(1))
     generator = torch.Generator().manual_seed(2)
@@ -206,59 +243,36 @@ for w in (1.0, 10.0, 50.0):
     errors[f"reconstruction, w = {w:g}"] = against_the_posterior(partial(reconstruction, weight=w))
 errors["w = 10, 10 repeats"] = against_the_posterior(w10, vd.repaint, repeats=10)
 errors["PiGDM, w = 1"] = against_the_posterior(partial(reconstruction, weight=1.0, norm="pigdm"))
-
-# %% [markdown]
-# And the right side of equation (3), which the Gaussian model lets us write down:
-
-# %%
-def exact_step(model, past):
-    k = past.shape[2]
-
-    def guided(xt, t):
-        ab, cov = schedule.alpha_bar[int(t[0])].item(), model.covariance(range(xt.shape[2]))
-        information = torch.linalg.inv(cov) + ab / (1 - ab) * torch.eye(len(cov))
-        c = torch.linalg.inv(information)  # Cov(x0 | z)
-        gain = (c[k:, :k] @ torch.linalg.inv(c[:k, :k])).float()
-        x0_hat = model(xt, t)
-        step = torch.einsum("ba,ncahw->ncbhw", gain, past - x0_hat[:, :, :k])
-        return torch.cat([past, x0_hat[:, :, k:] + step], dim=2)
-
-    return guided
-
-
 errors["equation (3), exact"] = against_the_posterior(exact_step)
 rows, frames = {"(ideal)": [0.0] * 3 + [1.0] * 3}, (1, 2, 4)
 for name, (bias, std_ratio) in errors.items():
     rows[name] = [column[n - 1].item() for column in (bias, std_ratio) for n in frames]
 columns = [f"{measure} {n}" for measure in ("bias", "std ratio") for n in frames]
-show_table(pd.DataFrame(rows, index=columns).T, "Bias and std ratio at new frame 1, 2, 4")
+show_table(pd.DataFrame(rows, index=columns).T, "Bias and std ratio (chapter 7) at new frame 1, 2, 4")
 
 # %% [markdown]
-# Bias and std ratio are those of chapter 7. The exact step and the past in the window sample the posterior, up to
-# the error of 60 steps. Replacement and guidance do not. Replacement has the largest bias: the network sees a
-# noised past, and its estimate of the new frames is averaged over all pasts that the *noised* one could have been.
-# A larger $w$ lowers the bias, but at $w = 50$ the samples of the first frame scatter more than at $w = 10$. No
-# single $w$ suits all frames. The reason is in the eigenvalues of $C_{aa}$. Along each eigenvector another $w$ makes
-# the two sides of (3) equal:
+# The exact step and the past in the window sample the posterior, up to the error of 60 steps. Replacement has
+# the largest bias: the network sees a *noised* past, and averages over all pasts it could have been. Ten
+# repeats lower the bias, with guidance and without. So does a larger $w$, but at $w = 50$ the first frame
+# scatters more than at $w = 10$. Along each eigenvector of $C_{aa}$ another $w$ makes the two sides of (3)
+# equal:
 
 # %%
 rows = {}
 for level in (900, 600, 300, 100):
-    cov, ab = model.covariance(range(10)), schedule.alpha_bar[level].item()
-    posterior_cov = torch.linalg.inv(torch.linalg.inv(cov) + ab / (1 - ab) * torch.eye(10))
-    rows[level] = (1 / (torch.linalg.eigvalsh(posterior_cov[:4, :4]).flip(0) * ab / (1 - ab))).tolist()
+    ab, cov = schedule.alpha_bar[level].item(), posterior_covariance(model.covariance(range(10)), level)
+    rows[level] = (1 / (torch.linalg.eigvalsh(cov[:4, :4]).flip(0) * ab / (1 - ab))).tolist()
 table = pd.DataFrame(rows, index=["largest", "second", "third", "smallest"]).T.rename_axis("noise level")
-show_table(table, "The weight w that is right along each eigenvector of Cov(past | z), by eigenvalue", digits=1)
+show_table(table, "The weight w that is right along each eigenvector of C_aa, by eigenvalue", digits=1)
 
 # %% [markdown]
-# The right weight spans more than two orders of magnitude at every level. The largest eigenvalue belongs to
-# what the frames have in common, the smallest to how neighboring frames differ. So a weight that suits one
-# direction is far too small in another, or explodes there.
+# At every level the right weights span more than two orders of magnitude. The largest eigenvalue belongs to
+# what the frames share, the smallest to how neighbors differ. No weight suits both.
 #
 # ## On digits: is the descent smooth?
 #
 # With `record`, each step records its loss, the norm of its gradient, and the cosine between the push and the
-# direction in which the sampler moves anyway. Three clips, four seeds each, 15 steps.
+# direction in which the sampler moves anyway. Three clips, four seeds each:
 
 # %%
 STEPS = 15
@@ -294,15 +308,15 @@ print(f"it changes by less than 2% at {100 * ((change - 1).abs() < 0.02).float()
 print(f"median of the first loss {losses[:, 0].median():.4f}, of the last {losses[:, -1].median():.4f}")
 
 # %% [markdown]
-# So guidance does what it is built for, and smoothly: the loss falls by more than two orders of magnitude and seldom
-# rises. The gradient is largest at high noise, soon after the start, and falls from there. At high noise the cosines are
-# those of random directions. Later most of them are a little negative: the push slightly opposes the step. But a
-# smaller loss on the overlap is not yet a better future.
+# It is: the loss falls by more than two orders of magnitude and seldom rises. The gradient is largest at high
+# noise, soon after the start. The cosines begin as those of random directions, and most are a little negative
+# later: the push slightly opposes the step.
 #
 # ## Does it depend on the initial noise?
 #
-# The future is determined, so every seed should end at the same clip. An *SDEdit initialization* may help: it
-# starts from the last context frame, repeated and noised, instead of pure noise. All in 15 steps.
+# The future is nearly always determined, so every seed should end at the same clip. An *SDEdit
+# initialization* {cite:p}`meng2022sdedit` may help: it starts from the last context frame, repeated and
+# noised.
 
 # %%
 def from_sdedit_init(seed, level=600):
@@ -317,9 +331,8 @@ by_seed["replacement"] = over_seeds(replacement)
 by_seed["in the window"] = over_seeds(history_guidance)
 
 # %% [markdown]
-# Follow the digit: where is it on each new frame? In numbers: *apart* is the mean distance of the last positions
-# of one clip's seeds from their own mean. *Distinct ends* is how many different positions four seeds end at, where ends
-# nearer than 3 px are one. *Position error* is the distance of the digit on the last frame from its true position.
+# *Apart* is the mean distance of one clip's four last positions from their own mean. *Distinct ends* counts
+# these positions, where those nearer than 3 px are one. *Position error* is the distance from the true one.
 
 # %%
 true_path = digit_metrics.digit_position(truth[:3].cpu()).flip(-1)  # (x, y)
@@ -357,20 +370,15 @@ for clip, line in zip((0, 2), axes):
             axis.set_title(name, fontsize=9)
 
 # %% [markdown]
-# So the result depends on the seed, and the loss does not show it. Guidance ended at a small loss, and still the four
-# seeds of one clip end apart, as far as under replacement: the overlap allows all these futures. The *SDEdit
-# initialization* takes that freedom away, and the movement with it: all seeds stay near where the digit was. A small
-# variance is not a small error. Of these four only the past in the window has both. Three clips are few, but the
-# trajectories leave little doubt about what happens on them.
+# The loss was small, and still the four seeds of one clip end about as far apart as under replacement: the
+# overlap allows all these futures. The SDEdit initialization takes the freedom away, and the movement with
+# it. A small variance is not a small error. Only the past in the window is small in both.
 #
-# ## Norms and weights
+# ## Norms
 #
-# A weight means nothing without the norm. If the sum is divided by the number of pixels, $w$ must grow by
-# that number. If the root is taken, the step no longer shrinks as the error does.
-#
-# - `sum`: the squared norm of equation (2). `mean`: the same divided by the number of pixels.
-# - `root`: the norm itself, not squared, as in DPS {cite:p}`chung2023diffusion`. `pigdm`: the sum with
-#   $w / \bar\alpha_t$ in place of $w$.
+# `mean` divides the squared norm of (2), the `sum`, by the number of pixels, so $w$ must grow by that number.
+# *Diffusion posterior sampling* (DPS, {cite:t}`chung2023diffusion`) takes the norm itself, not squared
+# (`root`): its push does not shrink as the error does.
 
 # %%
 scores = {"sum, w = 10": score(continued["reconstruction, w = 10"], truth)}
@@ -380,12 +388,11 @@ for norm, w in (("mean", 10.0), ("root", 40.0), ("pigdm", 0.3)):
 show_scores(scores, clips=6)
 
 # %% [markdown]
-# With $w = 10$ the mean does as replacement does: next to nothing of the weight is left. One weight per norm and six
-# clips do not rank the norms. But none of them brings the fifth new frame near the past in the window (the first
+# At $w = 10$, `mean` does as replacement does: next to nothing of the weight is left. One weight per norm and
+# six clips do not rank the norms. But none comes near the past in the window at the fifth frame (first
 # table).
 #
-# Each step of the descent was final so far. RePaint resampling (`vd.repaint`) noises the window back to the level
-# before and denoises it again, with guidance, several times per step:
+# Does RePaint resampling help, with guidance?
 
 # %%
 rows = {}
@@ -398,14 +405,13 @@ table = pd.DataFrame(rows, index=[f"clip {n}" for n in range(1, 7)]).T.rename_ax
 show_table(table, "Mean PSNR (dB) of the new frames, clip by clip", digits=1)
 
 # %% [markdown]
-# Five of the six clips gain, one loses, and most are still far from the true future, for three times the network
-# evaluations. Our reading: a step at high noise decides much, and going back up loosens the decision.
+# Five of the six clips gain and one loses, for three times the network evaluations. Most stay far from the
+# truth.
 #
 # ## A study of the weight
 #
-# Six clips and 12 steps cannot decide between weights. The study gave the sum six weights on `digits32`, 16 clips
-# of the *training* split, 25 steps. *Identity* (chapter 6) is the fraction of new frames that show the true
-# digit. In brackets: half of the 95% interval over clips.
+# `digits32`, 16 clips of the *training* split, 25 steps. *Identity* is the fraction of new frames that show
+# the true digit. In brackets: half of the 95% interval over clips.
 
 # %%
 COLUMNS = {f"PSNR {n}": ("psnr", n) for n in (1, 5, 11)}
@@ -421,11 +427,17 @@ def study(table, network="digits32"):
 
 weights = read_results("compare_tune_reconstruction")
 print(command_of(weights))
+first = per_clip(weights, "psnr", 1)
+gain = video_metrics.bootstrap(first["reconstruction:weight=20"] - first["reconstruction:weight=10"])
+print("clips of each weight that did not explode:", first.count().tolist())
+print("PSNR 1 of w = 20 minus that of w = 10, clip by clip: {:.1f} dB ({:.1f} to {:.1f})".format(*gain))
 study(weights)
 
 # %% [markdown]
-# And against replacement and the past in the window, on the 32 held-out clips of the main tables of chapter 10, one
-# table per network:
+# At the first new frame $w = 20$ is ahead of 10, clip by clip, and 1 and 80 are worse by more than the
+# intervals. At the fifth and the eleventh all intervals overlap.
+#
+# Against replacement and the past in the window, on the held-out clips of chapter 10, one table per network:
 
 # %%
 for name in ("main", "fixed"):
@@ -434,17 +446,14 @@ for name in ("main", "fixed"):
     display(study(table[chosen], table.attrs["header"]["checkpoint"]))
 
 # %% [markdown]
-# At the first new frame $w = 10$, 20 and 40 are within each other's intervals. Weights of 1 and 80 are worse by
-# more than the intervals. At the fifth and the eleventh no weight differs measurably from another.
-#
-# On the held-out clips the two networks agree that guidance keeps the join and the digit better than replacement, and
-# that its first new frame is closer to the truth. At the fifth the two are not resolved. On `digits32` the past in
-# the window is far ahead of both. On `digits32_fixed` it is no better than replacement, and guidance is the best of
-# the three for the first new frame, the digit and the join.
+# On both networks guidance keeps the join and the digit better than replacement, and its first new frame is
+# closer to the truth. At the fifth the two are not resolved on `digits32`. There the past in the window is
+# far ahead. On `digits32_fixed` guidance is the best of the three for the first new frame, the digit and the
+# join. At the eleventh frame all three are about equally far from the truth.
 #
 # ## Play
 #
-# The weight, and the loss along the trajectory beside the clip. The noise falls from left to right.
+# The weight, and the loss along the trajectory. A white strip is a run that exploded.
 
 # %%
 def picture(weight):
@@ -472,7 +481,7 @@ sliders.guidance_slider(picture, weights, name, alt, start=3, fine=fine, width=7
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# With too large a weight the push becomes larger than the range of pixels. The library stops and says where:
+# With too large a weight the push exceeds the range of pixels. The library stops and says where:
 
 # %%
 for w in (100.0, 1000.0, 1e5):
@@ -483,35 +492,115 @@ for w in (100.0, 1000.0, 1e5):
     except GuidanceError as error:
         print(f"w = {w:g}: {error}")
 
+
 # %% [markdown]
 # ## Recap
 #
-# Reconstruction guidance turns an unconditional model into a conditional one by differentiating through it.
-# It replaces an inverse covariance by a number, and for video no number suits all directions.
-# On both networks it keeps the join and the digit, and loses the trajectory of the digit within five frames, on
-# `digits32` differently for every seed. Where a network was never trained with a past, it is the best of these three.
+# Reconstruction guidance makes an unconditional model conditional by differentiating through it. It moves new
+# frames by their covariance with the old ones, with a number in place of an inverse covariance. It keeps the
+# join and the digit, and loses the trajectory within five frames, on `digits32` differently for every seed.
+# Where a network was never trained with a past, it is the best of these three.
 #
 # ## Exercises
 #
 # 1. **Predict.** With `replace=False` the overlap is not replaced by the past. What will it look like for a
-#    small weight?
-# 2. **Code.** In `exact_step`, keep only the diagonal of $C_{aa}$. Where among the rows of the table does it land,
-#    and why?
-# 3. **Explore.** Guide only for $t > 500$, or only below. Which lowers the last loss more, and which raises PSNR?
+#    small weight? Try `partial(reconstruction, weight=1.0, replace=False)`.
+#
+# 2. **Code.** Read $\operatorname{Cov}(x_0 \mid z)$ off a denoiser by differentiating it. In the Gaussian model
+#    all pixels are alike and independent, so one pixel's covariance along time is enough. Hint:
+#    `torch.autograd.functional.jacobian`.
+
+# %% tags=["exercise"]
+def covariance_of(denoiser, t):
+    """Cov(x0 | z) along time at level t, from the Jacobian of denoiser: (10, 10)."""
+    return None
+
+
+levels = (300, 600, 900)
+covariances = {t: posterior_covariance(model.covariance(range(10)), t).float() for t in levels}
+close = lambda a, b: torch.allclose(a.float(), b, rtol=1e-2, atol=1e-4)
+claims = {
+    "10 by 10": lambda answer: answer(model, 600).shape == (10, 10),
+    "symmetric": lambda answer: close(answer(model, 600), answer(model, 600).float().T),
+    "the covariance in closed form, at three levels":
+        lambda answer: all(close(answer(model, t), c) for t, c in covariances.items()),
+}
+check(covariance_of, claims);
+
+
+# %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
+# A solution
+def solution(denoiser, t):
+    level = torch.tensor([t])
+    signal, sigma = schedule.signal_and_noise(level, torch.zeros(1, 1, 1, 1, 1))
+    pixel = lambda z: denoiser(z.view(1, 1, 10, 1, 1), level).flatten()
+    return torch.autograd.functional.jacobian(pixel, torch.zeros(10)) * (sigma**2 / signal).item()
+
+
+assert check(solution, claims)
+
+
+# %% [markdown]
+# 3. **Code.** Write guidance by the norm of DPS. Into your function go a denoiser, the past and $w$, and out
+#    comes a denoiser, as from `my_reconstruction`. Mind that each clip of the batch has a norm of its own.
+
+# %% tags=["exercise"]
+def my_dps(denoiser, past, w):
+    """Returns a function (xt, t) -> x0_hat."""
+    return None
+
+
+noisy, level = model.sample(2, 10, 16, torch.Generator().manual_seed(5)), torch.tensor([700, 300])
+context = model.sample(2, 10, 16, torch.Generator().manual_seed(6))[:, :, :4]
+estimate = model(noisy, level)
+by_library = reconstruction(model, context, 4.0, norm="root")(noisy, level)
+farther = estimate[:, :, :4] + 3 * (context - estimate[:, :, :4])  # three times the error
+new = lambda answer, past, w=4.0: answer(model, past, w)(noisy, level)[:, :, 4:]
+same = lambda a, b: torch.allclose(a, b, rtol=1e-3, atol=1e-4)
+claims = {
+    "the first frames are the past":
+        lambda answer: torch.equal(answer(model, context, 4.0)(noisy, level)[:, :, :4], context),
+    "w = 0 leaves the new frames as estimated":
+        lambda answer: same(new(answer, context, 0.0), estimate[:, :, 4:]),
+    "three times the error, the same push": lambda answer: same(new(answer, context), new(answer, farther)),
+    "the library's": lambda answer: same(new(answer, context), by_library[:, :, 4:]),
+}
+check(my_dps, claims);
+
+
+# %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
+# A solution
+def solution(denoiser, past, w):
+    k = past.shape[2]
+
+    def guided(xt, t):
+        with torch.enable_grad():
+            z = xt.detach().requires_grad_(True)
+            x0_hat = denoiser(z, t)
+            loss = (past - x0_hat[:, :, :k]).square().sum(dim=(1, 2, 3, 4)).sqrt().sum()
+            (gradient,) = torch.autograd.grad(loss, z)
+        alpha = schedule.alpha_bar[t.cpu()].sqrt().view(-1, 1, 1, 1, 1).to(xt)
+        pushed = x0_hat.detach() - 0.5 * w * alpha * gradient
+        return torch.cat([past, pushed[:, :, k:]], dim=2)
+
+    return guided
+
+
+assert check(solution, claims)
+
+# %% [markdown]
+# 4. **Explore.** Guide only for $t > 500$, or only below. Which lowers the last loss more, and which raises PSNR?
 #
 # :::{dropdown} Solutions
-# 1. Like another clip: a weak push does not reach the past, and the overlap is only approximately right. Try
-#    `partial(reconstruction, weight=1.0, replace=False)` and look at the first five frames.
-# 2. `gain = c[k:, :k] / c[:k, :k].diagonal()`. Between guidance with $w = 1$ and with $w = 10$: the
-#    diagonal is one number per frame. What it leaves out is how past frames *differ* from each other, and that
-#    tells where they are going.
-# 3. Choose between two denoisers: `lambda xt, t: (guided if t[0] > 500 else plain)(xt, t)`, where `plain` is
-#    `replacement(denoiser, past)`, and the other way around. How much each half helps is for your runs to
-#    tell: take a dozen clips or more and compare them pairwise, as PSNR differs widely from clip to clip.
+# 1. Like another clip: a weak push does not reach the past, and the overlap is only approximately right.
+# 2. The Jacobian times $\sigma_t^2 / \sqrt{\bar\alpha_t}$. The cell above has it in code.
+# 3. One square root per clip before the sum over clips. The cell above has it in code.
+# 4. Choose between two denoisers: `lambda xt, t: (guided if t[0] > 500 else plain)(xt, t)`, with `plain` as
+#    `replacement(denoiser, past)`. PSNR differs widely from clip to clip: compare a dozen or more pairwise.
 # :::
 #
 # ## Sources
 #
-# Reconstruction guidance and its use for extending videos: {cite:t}`ho2022video`. The norm that is not
-# squared: {cite:t}`chung2023diffusion`. The pseudo-inverse weighting: {cite:t}`song2023pseudoinverse`.
-# Resampling: {cite:t}`lugmayr2022repaint`. Replacement: {cite:t}`song2021score`.
+# Reconstruction guidance for extending videos: {cite:t}`ho2022video`. DPS: {cite:t}`chung2023diffusion`.
+# PiGDM: {cite:t}`song2023pseudoinverse`. RePaint: {cite:t}`lugmayr2022repaint`. Replacement:
+# {cite:t}`song2021score`. SDEdit: {cite:t}`meng2022sdedit`.
