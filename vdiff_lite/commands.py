@@ -109,8 +109,7 @@ def run_extend(args) -> None:
     whole(0, LARGEST_SEED, seed=args.seed)
     whole(window=args.window, overlap=args.overlap)
     if args.truth and args.frames > TRUE_FRAMES:
-        raise ValueError(f"truth: the true clip is shown beside {TRUE_FRAMES} new frames at most, and frames="
-                         f"{args.frames}; ask for fewer, or leave --truth out")
+        raise ValueError(f"truth is shown beside {TRUE_FRAMES} new frames at most, and frames={args.frames}")
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
     writer = ClipWriter(args.out, denoiser.sample_shape, 1 + args.truth, args.overlap + args.frames)
     past, truth, condition, is_digit = _clip_to_extend(args, denoiser)
@@ -119,12 +118,10 @@ def run_extend(args) -> None:
     kept, started = [], time.perf_counter()
     with writer:
         for f, frame in enumerate(chain(past.unbind(2), new_frames)):
-            frame = frame.cpu()
             if args.truth:
-                true = truth[:, :, f] if f < truth.shape[2] else torch.full_like(frame, -1.0)
-                writer.add(f, true)
+                writer.add(f, truth[:, :, f] if f < truth.shape[2] else torch.full_like(frame, -1.0))
             writer.add(f, frame, int(args.truth))
-            kept += [frame] if is_digit and f < truth.shape[2] else []
+            kept += [frame.cpu()] if is_digit and f < truth.shape[2] else []
         seconds = (time.perf_counter() - started) / args.frames
     print(f"wrote {args.out}: {args.overlap} frames given, {args.frames} made by {args.method}, "
           f"{seconds:.2f} s each")
@@ -156,8 +153,7 @@ def _clip_to_extend(args, denoiser):
         if is_digit:
             check_measures(args.overlap, args.window, args.frames)
         draw = lambda data, length: data.with_frames(length).sample(1, Generator().manual_seed(args.seed))
-        drawn = draw(data, length)
-        condition = drawn.condition
+        condition = (drawn := draw(data, length)).condition
         if condition is not None and args.frames > TRUE_FRAMES:  # told to the end, drawn as small as can be
             small = dataclasses.replace(data, size=1) if isinstance(data, Rooms) else data
             condition = draw(small, args.overlap + args.frames).condition
