@@ -300,8 +300,9 @@ show_measures({name: measures(drawn[name]) for name in order} | {"the reference"
 #
 # - *Up to 16 evaluations* DDIM and DPM-Solver++ arrive at nearly the same clips. Take either, for a preview.
 # - *Around 32*, DPM-Solver++ is nearer to the exact trajectory. Take it where the same noise has to give the same clip.
-# - *At 100*, all four of DDPM's clips keep their digit, and two of DDIM's. They are the nearest to the glyphs, too. Fresh noise at every step also covers up earlier errors of the network, and an exact
-#   trajectory keeps them. Between these two lies $\eta$: more fresh noise wants more steps.
+# - *At 100*, all four of DDPM's clips keep their digit, and two of DDIM's. They are the nearest to the glyphs, too. Fresh noise at every step
+#   also covers up earlier errors of the network, and an exact trajectory keeps them. Between these two lies $\eta$: more fresh noise
+#   wants more steps.
 #
 # ## Where is the intensity lost?
 #
