@@ -28,7 +28,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 EXPECTED = [
     "00_tour", "01_videos_as_tensors", "02_noise_schedule", "03_video_unet", "04_training", "05_sampling",
     "06_the_context_limit", "07_history_guidance", "08_reconstruction_guidance", "09_feature_injection",
-    "10_the_comparison", "11_rooms"]
+    "10_the_comparison", "11_rooms", "12_your_own_videos"]
 CHAPTERS = [path for path in NOTEBOOKS if path.stem in EXPECTED]
 BESIDE = ["use_your_own_network"]  # pages that are run as notebooks, but are no chapters
 

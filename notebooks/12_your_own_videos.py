@@ -1,0 +1,404 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 12. Your own videos
+#
+# **You have a folder of videos. How do you get a long one, and how do you know that it is any good?**
+#
+# So far the data came from a program that knows the truth. Yours come from a camera. This chapter goes from a folder to a long video,
+# with a folder that it makes itself: color clips of bouncing digits, written as mp4 files. One line makes it your folder.
+#
+# *Time to run: about a minute and a half on two CPU cores.*
+
+# %% [markdown]
+# **You will learn** what size, frame rate and stride decide; how to begin with a trained network that has other channels; which losses
+# and first samples are normal; how to try each method; what numbers say where there is no truth.
+#
+# **You need** chapters 4, 6 and 7.
+
+# %% jupyter={"source_hidden": true} tags=["remove-cell"]
+# Where the package is missing, as on Colab, this installs it.
+import subprocess
+import sys
+from importlib.util import find_spec
+
+repository = ""  # book/_ext/repository.py writes it here
+if not find_spec("vdiff_lite"):
+    repository = repository or input("Address of the book's repository on GitHub: ")
+    subprocess.run(["git", "clone", "-q", "--depth", "1", repository, "book"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", "book[bench]"], check=True)
+    sys.path.append("book")
+
+# %%
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+
+import vdiff_lite as vd
+from vdiff_lite import checkpoint, viz
+from vdiff_lite.data import VideoFolder
+from vdiff_lite.data.video_index import open_video
+from vdiff_lite.diffusion.losses import v_loss
+from vdiff_lite.diffusion.samplers import noise_like
+from vdiff_lite.evaluation.compare import compare, extend
+from vdiff_lite.evaluation.results import FOLDER, intervals, read_results
+from vdiff_lite.evaluation.video_metrics import boundary_discontinuity
+from vdiff_lite.exercises import check
+from vdiff_lite.training.run import keep_what_fits
+from vdiff_lite.viz import sliders
+from vdiff_lite.viz.tables import show_table
+
+vd.prepare_cpu()
+device, seeded = vd.pick_device(), lambda seed: torch.Generator().manual_seed(seed)
+
+# %% [markdown]
+# ## A folder
+#
+# Set `my_folder` to yours. Any file that FFmpeg decodes will do, also in nested folders, and folders of frames. Left empty, the next cell
+# writes eight clips of one bouncing digit each, in a color of its own, 64 by 64 pixels, at 16 frames per second.
+
+# %%
+my_folder = ""  # "my_clips/", say
+
+folder = Path(my_folder or tempfile.mkdtemp())
+if not my_folder:
+    drawn = vd.BouncingDigits(num_frames=64, size=64, digit_size=24, speed=(0.5, 1.5)).sample(8, seeded(1)).video
+    for i, clip in enumerate(drawn):
+        color = 0.3 + 0.7 * torch.rand(3, generator=seeded(i))
+        viz.save_clip((clip + 1) * color[:, None, None, None] - 1, folder / f"clip{i}.mp4", fps=16, enlarge=1)
+    print(f"{len(drawn)} clips of {drawn.shape[2]} frames, {clip.shape[-1]} by {clip.shape[-2]} pixels, 16 frames per second")
+workplace = Path(tempfile.mkdtemp())  # small frames and tables
+
+# %% [markdown]
+# ## Looking at the data
+#
+# Three numbers are yours to decide.
+#
+# *Size.* Frames are cut to the shape of `size` and shrunk to it. A network of chapter 3 costs about four times as much at twice the side.
+# Take the smallest size at which *you* can still see what matters. The figure has the same frame at three sizes.
+
+# %% mystnb={"image": {"alt": "One frame of a clip three times, 64, 32 and 16 pixels to a side. At 32 the digit can be read, at 16 hardly."}, "figure": {"caption": "The same frame at three sizes: 64, 32 and 16 pixels to a side."}}
+figure, axes = plt.subplots(1, 3, figsize=(7, 2.5))
+print("pixels to a side:", sides := (64, 32, 16))
+for axis, side in zip(axes, sides):
+    frame = VideoFolder(folder, 16, side, 3, cache=workplace).clip(0, 0)[:, 0]
+    axis.imshow((frame.permute(1, 2, 0) + 1) / 2, interpolation="nearest")
+    axis.set(title=f"{side} x {side}", xticks=[], yticks=[])
+
+# %% [markdown]
+# *Frame rate and stride.* A window holds 16 frames. At 16 frames per second that is one second. With `fps=8`, or with every second frame
+# (`every=2`), it is two. If hardly anything moves from frame to frame, the network learns to copy. If too much does, no one can predict it.
+# The change from frame to frame, against that between frames of different clips, shows where you stand.
+
+# %%
+def change(every):
+    data = VideoFolder(folder, 8, 32, 3, every=every, cache=workplace)
+    video = data.sample(16, seeded(0)).video
+    near, far = (video.diff(dim=2).abs().mean() / 2), (video - video.roll(1, 0)).abs().mean() / 2
+    return {"seconds in a window": 16 * every / data.videos[0].fps, "frame to frame": near.item(), "clip to clip": far.item()}
+
+
+table = pd.DataFrame({f"every={every}": change(every) for every in (1, 2, 4)}).T
+show_table(table, "Mean absolute change of a pixel in [0, 1]", digits={"seconds in a window": 1, "frame to frame": 3, "clip to clip": 3})
+
+# %% [markdown]
+# Where the change from frame to frame is nearly that from clip to clip, a frame says little about the next one. We take all frames.
+#
+# ## Build it: which frame is shown at a time
+#
+# Cameras and browsers do not keep time. A file gives a time $\tau_i$ to each frame, and a clip of `fps` frames per second wants, for each
+# $k$, the last frame that has begun:
+#
+# $$i(k) = \max \{\, i : \tau_i \le k / \text{fps} + \delta \,\}. \tag{1}$$
+#
+# Times in files are rounded, so half an interval late still counts: that is $\delta$.
+
+# %%
+def my_frames_shown(times, seconds, own_fps, fps):
+    late = 0.5 / max(own_fps, fps)
+    shown, k = [], 0
+    while k / fps < seconds - late:
+        shown.append(max(i for i, time in enumerate(times) if time <= k / fps + late))
+        k += 1
+    return shown
+
+# %% [markdown]
+# ## Meet the twin
+#
+# `Video.frames_shown` does the same for a whole file.
+
+# %%
+video = open_video(sorted(folder.rglob("*.*"))[0])
+for fps in (4, 8, 16, 24):
+    mine, twin = my_frames_shown(video.times, video.seconds, video.fps, fps), video.frames_shown(fps)
+    assert mine == list(twin)
+    print(f"fps={fps}: frames {mine[:8]} ...")
+
+# %% [markdown]
+# ## A network that has learned something already
+#
+# `digits32` has one channel, these clips have three. So the layers that cut frames into patches, and put them together again, are new.
+# All else fits, and is kept.
+
+# %%
+size, window, overlap = 32, 16, 5
+data = VideoFolder(folder, window, size, 3, split="train", cache=workplace)
+held_out = VideoFolder(folder, window, size, 3, split="test", cache=workplace)
+torch.manual_seed(0)
+config = replace(vd.VideoUNetConfig.preset("tiny"), in_channels=3)
+networks = {"from digits32": vd.VideoUNet(config), "from nothing": vd.VideoUNet(config)}
+print(keep_what_fits(networks["from digits32"], vd.load("digits32").net))
+
+# %% [markdown]
+# **Predict.** Both networks get the same few steps. Which of the two has the lower loss at the first step, and which at the last?
+
+# %%
+steps = 60
+settings = vd.TrainConfig(steps=steps, batch=4, short_steps=0, warmup=10, decay=steps // 2, ema_decay=0.9)
+print(f"{settings.steps} steps of {settings.batch} clips each")
+losses, denoisers = {}, {}
+for name, net in networks.items():
+    trainer = vd.Trainer(net, vd.NoiseSchedule(), data, settings, device)
+    for _ in trainer.run():
+        pass
+    losses[name], denoisers[name] = trainer.losses, trainer.ema_denoiser()
+
+# %% mystnb={"image": {"alt": "Two falling curves of the loss against the step, on a logarithmic axis: one of the network that began with digits32, one of the network that began with nothing."}, "figure": {"caption": "Loss, mean of ten steps. Both networks, the same clips and noise levels."}}
+figure, axis = plt.subplots(figsize=(6.5, 2.8))
+means = {name: torch.tensor(loss).view(-1, 10).mean(1) for name, loss in losses.items()}
+viz.plot_lines(axis, 10 * torch.arange(1, steps // 10 + 1), means)
+axis.set(xlabel="step", ylabel="loss", yscale="log")
+print({name: [round(value, 3) for value in (mean[0].item(), mean[-1].item())] for name, mean in means.items()})
+
+# %% [markdown]
+# ### Is this normal?
+#
+# The loss of a training batch jumps about with the noise levels that were drawn. The same clips and the same noise, held out, do not. A
+# network that answers zero for everything would have a loss near that of $v$ itself.
+
+# %%
+true = held_out.sample(8, seeded(5)).video.to(device)
+
+
+def held_out_loss(net):
+    rows = {}
+    for level in (250, 500, 750, 1000):
+        t = torch.full(true.shape[:1] + true.shape[2:3], level, device=device)
+        with torch.no_grad():
+            rows[f"t = {level}"] = v_loss(net, denoiser.schedule, true, t, noise_like(true, seeded(6))).item()
+    return rows
+
+
+denoiser = denoisers["from digits32"]
+zero = lambda xt, t, **_: torch.zeros_like(xt)
+rows = {name: held_out_loss(made.net) for name, made in denoisers.items()} | {"always zero": held_out_loss(zero)}
+show_table(pd.DataFrame(rows).T, "Loss on held-out clips, by noise level", digits=3)
+
+# %% [markdown]
+# At $t = 1000$ there is nothing but noise, and $v$ is $-x_0$: a network can only answer with the mean of all clips there. A loss that
+# rises, or stays at that of zero, is not normal. First samples that are soup are. The figure shows clips that both networks draw from
+# noise after these steps, and a clip of the folder.
+
+# %%
+shown = {name: vd.generate(made, 2, 16, steps=12, generator=[seeded(n) for n in (1, 2)]).cpu().clamp(-1, 1)
+         for name, made in denoisers.items()}
+
+# %% mystnb={"image": {"alt": "Film strips: a clip drawn from noise by the network that began with digits32, one by the network that began with nothing, and a clip of the folder."}, "figure": {"caption": "From noise, after 60 steps of 4 clips, every second frame, and a clip of the folder (last row)."}}
+rows = [clip for clips in shown.values() for clip in clips[:1]] + [true[0].cpu()]
+viz.film_strip(rows, [*shown, "the folder"], every=2);
+
+# %% [markdown]
+# ### How long, on what machine?
+#
+# What the networks of this book took, by their own cards and by the table of `make bench`:
+
+# %%
+lines = (FOLDER / "recipe_cpu.txt").read_text().splitlines()
+print("\n".join(lines[:3]))
+for name in ("digits32", "rooms32", "digits64x2"):
+    card = checkpoint.read_card(name)
+    print(f"{name}: {card['parameters']:,} parameters; {card.get('origin', 'no origin in its card')}")
+
+# %% [markdown]
+# All of that is for worlds drawn by a program, far simpler than what a camera sees. For real footage we have no measurement, and promise
+# nothing. Watch the loss on held-out clips: as long as it falls, more steps help.
+#
+# ## Each method, on a clip that was held out
+#
+# With four videos or more in a folder, whole files are held out; with fewer, the last tenth of each. Windows of one file that overlap
+# would be no test: frames of the one are in the other. The strips show five frames given, those made by each method, and where a new
+# window begins.
+
+# %%
+clip = held_out.sample(1, seeded(9)).video
+new_frames, sampler_steps = 22, 12
+methods = ["history_guidance", "history_guidance:weight=1.5", "injection", "reconstruction:weight=10", "copy_last"]
+made = {name: extend(denoiser, name, clip[:, :, :overlap], new_frames, window, overlap, steps=sampler_steps,
+                     seed=3)[0].clamp(-1, 1) for name in methods}
+print(f"{new_frames} new frames by {len(methods)} methods, {sampler_steps} steps per window")
+
+# %% mystnb={"image": {"alt": "Film strips of one clip continued by five methods, every third frame."}, "figure": {"caption": "Five frames given (blue), 22 made, every third frame shown. Orange: a new window begins."}}
+viz.film_strip([x[0] for x in made.values()], methods, overlap, every=3, joins=[5, 16]);
+
+# %% [markdown]
+# One clip is an anecdote. `vdiff compare` continues the same clips with each method and writes a table. It measures what applies: PSNR
+# and SSIM against what truly follows, and the boundary discontinuity of chapter 6. Identity, motion and failures need a truth that your
+# videos do not have.
+
+# %%
+path = workplace / "mine.csv.gz"
+compare(denoiser, path, methods, clips=6, frames=11, steps=8, data=held_out, bar=False)
+columns = {"PSNR 1": ("psnr", 1), "PSNR 11": ("psnr", 11), "boundary discontinuity": ("boundary_discontinuity", None)}
+mean, half = intervals(read_results(path), columns)
+show_table(mean, "Six held-out clips, 8 steps; in brackets half of the 95% interval", digits=2, half=half)
+
+# %% [markdown]
+# ## Play
+#
+# The weight on the past. The same clip, the same noise.
+
+# %%
+def with_weight(weight):
+    made = extend(denoiser, f"history_guidance:weight={weight}", clip[:, :, :overlap], 11, steps=8, seed=3)[0]
+    return torch.cat([viz.framed(clip[0], window), viz.framed(made[0].clamp(-1, 1), overlap)], dim=-1)
+
+
+alt = "Left what truly follows, right the model; a bright border: given frames."
+sliders.guidance_slider(with_weight, [0.5, 1, 1.5, 2], "weight w", alt, start=1, fine=[i / 4 for i in range(13)])
+
+# %% [markdown]
+# ## What breaks, and how to see it
+#
+# Past the end of your video there is no truth. Two numbers are left. The *boundary discontinuity* compares the change across a join with
+# the change elsewhere. *Drift* is how far the mean color of a frame has moved from that of the given frames,
+#
+# $$\text{drift}(f) = \tfrac{1}{2} \, \big\lVert \overline{x}_f - \overline{x}_{\text{given}} \big\rVert_1 / c, \tag{2}$$
+#
+# with the mean $\overline{x}$ over pixels, of each of the $c$ channels. Neither knows what the video shows. Besides what was made, the
+# table has a video that stands still, a true one, and the true one with its frames shuffled.
+
+# %%
+def drift(clip, num_context):
+    mean = clip.mean((-2, -1))
+    return (mean - mean[:, :, :num_context].mean(2, keepdim=True)).abs().mean(1) / 2
+
+
+other = held_out.with_frames(27).sample(1, seeded(12)).video
+whole = {"history_guidance": made["history_guidance"], "the last frame, copied": made["copy_last"],
+         "a true clip": other, "its frames, shuffled": other[:, :, torch.randperm(27, generator=seeded(0))]}
+rows = {name: {"boundary discontinuity": boundary_discontinuity(x, [5, 16]).item(), "drift at the end": drift(x, 5)[0, -1].item()}
+        for name, x in whole.items()}
+show_table(pd.DataFrame(rows).T, "Without a truth", digits=3)
+
+# %% [markdown]
+# Read them together with the pictures. A frozen video has no seam and no drift, and shuffled frames do not stand out. A number can show
+# that something is wrong, never that all is well.
+#
+# ## Six commands
+#
+# The same from a shell, with your folder. Each says what it wrote; the first goes on where it was cut off.
+#
+# ```bash
+# vdiff train --out mine --data videos:my_clips/ --channels 3 --start-from digits32 --set steps=200 decay=100 short_steps=0 batch=4
+# vdiff sample --checkpoint mine --out first.gif
+# vdiff extend --checkpoint mine --video my_clips/a.mp4 --at 2 --frames 11 --truth --out beside.gif
+# vdiff compare --checkpoint mine --methods history_guidance injection copy_last --clips 8 --out mine.csv.gz
+# vdiff neighbors --checkpoint mine --clips 16
+# vdiff extend --checkpoint mine --video my_clips/a.mp4 --frames 200 --out long.mp4
+# ```
+#
+# The second shows what was learned, the third a continuation beside the truth, the fourth the methods, the fifth whether clips from noise
+# are copies of training frames. The last is your long video.
+#
+# ## Recap
+#
+# Size, frame rate and stride decide what a window can show. A trained network lends its inner layers to data with other channels. Without
+# a truth, numbers warn and prove nothing: look, and hold whole files out.
+#
+# ## Exercises
+#
+# 1. **Code.** Film ten seconds with your phone, or take any clip. Before you train, find its stride: write `best_every`, which takes a clip
+#    $(c, f, h, w)$ and returns the smallest stride (1, 2, 4 or 8) at which the mean absolute change from one kept frame to the next is at
+#    least `least`, and 8 where none is. (Pixels in $[-1, 1]$, the change in units of $[0, 1]$: halve it.)
+
+# %% tags=["exercise"]
+def best_every(clip, least=0.02):
+    return None
+
+
+ramp = torch.linspace(-1, 1, 101).view(1, 101, 1, 1).expand(3, 101, 4, 4)  # 0.01 a frame, in [0, 1]
+claims = {"a change of 0.01 a frame is enough for 0.009": lambda answer: answer(ramp, 0.009) == 1,
+          "for 0.035 it takes every fourth frame": lambda answer: answer(ramp, 0.035) == 4,
+          "a clip that stands still gets 8": lambda answer: answer(torch.zeros(3, 40, 4, 4)) == 8}
+check(best_every, claims)
+
+# %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
+# A solution
+def solution(clip, least=0.02):
+    for every in (1, 2, 4):
+        if clip[:, ::every].diff(dim=1).abs().mean() / 2 >= least:
+            return every
+    return 8
+
+
+assert check(solution, claims)
+
+# %% [markdown]
+# 2. **Predict.** Film the same thing twice: once with the phone on a table, once walking. Which of the two will be continued better, and
+#    what will the boundary discontinuity say of each?
+# 3. **Code.** Write `held_out_files`: it takes the names of a folder's files and returns those to hold out, the last tenth in natural
+#    order (`clip10` after `clip9`), at least one.
+
+# %% tags=["exercise"]
+def held_out_files(names):
+    return None
+
+
+names = [f"clip{i}.mp4" for i in (10, 9, 2, 1, *range(11, 27))]
+claims = {"two of twenty": lambda answer: len(answer(names)) == 2,
+          "the last in natural order": lambda answer: sorted(answer(names)) == ["clip25.mp4", "clip26.mp4"],
+          "clip10 comes after clip9": lambda answer: list(answer(["clip9.mp4", "clip10.mp4"])) == ["clip10.mp4"]}
+check(held_out_files, claims)
+
+# %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
+# A solution
+import re
+
+
+def solution(names):
+    number = lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    return sorted(names, key=number)[-max(1, round(len(names) / 10)):]
+
+
+assert check(solution, claims)
+
+# %% [markdown]
+# :::{dropdown} Solutions
+# 1. and 3. are the folded cells.
+#
+# 2. On a table most pixels stay as they are, so even the last frame, copied, has a high PSNR, and little is there to be learned of motion.
+#    Walking moves every pixel, and shows what no given frame has shown (chapter 11). The boundary discontinuity is a ratio: where little
+#    changes from frame to frame, a small error at a join makes it large.
+# :::
+#
+# ## Sources
+#
+# Clips judged by features where there is no truth: {cite:t}`unterthiner2018towards`. Clips of bouncing digits:
+# {cite:t}`srivastava2015unsupervised`. Video prediction as a use of diffusion models: {cite:t}`ho2022video`.
