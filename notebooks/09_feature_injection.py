@@ -113,8 +113,10 @@ viz.film_strip(strips, ["truth", "keys, values", "outputs"], num_context=[window
 #
 # $$\phi_s(z)_a \leftarrow (1 - \lambda)\,\phi_s(z)_a + \lambda\,\phi_s(h_t), \tag{1}$$
 #
-# with $h_t$ the past at the same noise level, in the spirit of Plug-and-Play {cite:p}`tumanyan2023plug`. With
-# $\lambda = 1$ it *overwrites* them. *Prepended keys and values* leave the window's own features alone and
+# with $h_t$ the past at the same noise level, in the spirit of Plug-and-Play {cite:p}`tumanyan2023plug`. One
+# noise serves all levels (`source="same"`), or each step draws its own (`"fresh"`). With `statistics=True` only
+# the mean and the standard deviation of each channel are injected, as in style transfer. Chapter 10 measures
+# these. With $\lambda = 1$ (1) *overwrites* the features. *Prepended keys and values* leave the window's own features alone and
 # let its frames attend to the keys and values of the past too, like MasaCtrl {cite:p}`cao2023masactrl`:
 #
 # $$\operatorname{attention}\big(Q,\; [K_h, K],\; [V_h, V]\big). \tag{2}$$

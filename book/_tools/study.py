@@ -28,7 +28,7 @@ FIXED = ["independent", "copy_last", "replacement", RECONSTRUCTION, "reconstruct
 TAUGHT = {"past_1": 145}  # steps of 32 clips: 1% of what digits32_fixed was trained on
 BY_STEPS = ["replacement", RECONSTRUCTION, WINDOW, GUIDED, "anchored_history", "injection"]
 LONG = ["copy_last", "independent", "replacement", RECONSTRUCTION, WINDOW, GUIDED, "anchored_history",
-        "injection"]
+        "injection", *(f"history_guidance:level={n}" for n in (10, 20, 50))]
 WEIGHTS = [f"history_guidance:weight={w}" for w in (0, 0.5, 1, 1.5, 2, 3, 4, 8)]
 ENCODERS = {5: (8, 64), 10: (64,)}  # context frames: sizes of the embedding
 TUNING = {
@@ -88,7 +88,7 @@ def main():
             "--checkpoint", taught)
     run("reference_digits32_fixed", REFERENCE, "--clips", 8, "--features", "--checkpoint", "digits32_fixed",
         "--window", 15, "--overlap", 5, "--frames", 10, "--sampler", "ddpm", "--steps", 1000)
-    run("two_digits", TWO_DIGITS, "--clips", 8, "--checkpoint", "digits64x2", "--batch", 4)
+    run("two_digits", TWO_DIGITS, "--clips", 16, "--checkpoint", "digits64x2", "--batch", 4)
     run("weights", WEIGHTS, "--clips", 16, "--details")
     for k, sizes in ENCODERS.items():  # the past in the window, and as an embedding
         encoders = [f"history_encoder:encoder=digits32_{k}_{size}{weight}"
