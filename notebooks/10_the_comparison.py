@@ -575,9 +575,9 @@ show_table(pd.DataFrame(rows).T, "The difference, and in how many groups it is a
 #
 # ## Exercises
 #
-# **1. Predict.** Which row of the first table is the same on both networks, whatever their weights?
+# 1. **Predict.** Which row of the first table is the same on both networks, whatever their weights?
 #
-# **2. Code.** Write `paired_interval(a, b)`: mean, low and high of `a - b`, by `my_bootstrap`, for the scores of
+# 2. **Code.** Write `paired_interval(a, b)`: mean, low and high of `a - b`, by `my_bootstrap`, for the scores of
 # two methods on the same clips. Hint: which numbers are drawn again, clips or scores?
 # %% tags=["exercise"]
 def paired_interval(a, b):
@@ -607,7 +607,7 @@ def difference_interval(a, b):
 assert check(difference_interval, claims)
 
 # %% [markdown]
-# **3. Code.** Clips that never failed are *censored*: they would have failed later than the last frame. Write
+# 3. **Code.** Clips that never failed are *censored*: they would have failed later than the last frame. Write
 # `median_lifetime(lasted, frames)`: the median time to first failure, and `inf` where half of the clips or
 # more never failed. Why is it honest where the mean is not?
 
@@ -636,7 +636,7 @@ def half_life(lasted, frames):
 assert check(half_life, claims)
 
 # %% [markdown]
-# **4. Explore.** Compare a method of your own with these: write `def mine(denoiser, past): ...`, which returns a
+# 4. **Explore.** Compare a method of your own with these: write `def mine(denoiser, past): ...`, which returns a
 # denoiser, into `mine.py`, and run
 # `vdiff compare --methods mine.py:mine independent copy_last --out mine.csv.gz`. The last two are the baselines.
 #

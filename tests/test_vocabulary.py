@@ -117,7 +117,7 @@ def relative(path):
 @pytest.mark.parametrize("path", LIBRARY, ids=relative)
 def test_the_library_uses_the_fields_words(path):
     source = path.read_text()
-    options = {"at"} if relative(path) in ("cli.py", "commands.py") else set()  # --at is plain on a command line
+    options = {"at"} if relative(path) in ("cli.py", "commands.py") else set()  # --at of a command line
     assert [name for name in private_names(source) if name.split()[1] not in options] == []
     assert [f"{line}: {word}" for line, text in words_of(source) for word in private_words(text)] == []
 
