@@ -92,7 +92,8 @@ workplace = Path(tempfile.mkdtemp())  # small frames and tables
 # Three numbers are yours to decide.
 #
 # *Size.* Frames are cut to the shape of `size` and shrunk to it. A network of chapter 3 costs about four times as much at twice the side.
-# Take the smallest size at which *you* can still see what matters. The figure has the same frame at three sizes.
+# Take the smallest size at which *you* can still see what matters. The figure shows the same frame at three sizes, with 64, 32 and
+# 16 pixels to a side.
 
 # %% mystnb={"image": {"alt": "One frame of a clip three times, 64, 32 and 16 pixels to a side. At 32 the digit can be read, at 16 hardly."}, "figure": {"caption": "The same frame at three sizes: 64, 32 and 16 pixels to a side."}}
 figure, axes = plt.subplots(1, 3, figsize=(7, 2.5))
@@ -164,7 +165,7 @@ data = VideoFolder(folder, window, size, 3, split="train", cache=workplace)
 held_out = VideoFolder(folder, window, size, 3, split="test", cache=workplace)
 torch.manual_seed(0)
 config = replace(vd.VideoUNetConfig.preset("tiny"), in_channels=3)
-networks = {name: vd.VideoUNet(config) for name in ("from rooms32", "from digits32", "from nothing")}
+networks = {name: vd.VideoUNet(config) for name in ("from rooms32", "from digits32", "from scratch")}
 for name in ("rooms32", "digits32"):
     print(f"from {name}: {keep_what_fits(networks[f'from {name}'], vd.load(name).net)}")
 
@@ -182,7 +183,7 @@ for name, net in networks.items():
         pass
     losses[name], denoisers[name] = trainer.losses, trainer.ema_denoiser()
 
-# %% mystnb={"image": {"alt": "Three falling curves of the loss against the step, on a logarithmic axis: of the networks that began with rooms32, with digits32 and with nothing."}, "figure": {"caption": "Loss, mean of ten steps. Three networks, the same clips and noise levels."}}
+# %% mystnb={"image": {"alt": "Three falling curves of the loss against the step, on a logarithmic axis: of the networks that began with rooms32, with digits32 and from scratch."}, "figure": {"caption": "Loss, mean of ten steps. Three networks, the same clips and noise levels."}}
 figure, axis = plt.subplots(figsize=(6.5, 2.8))
 means = {name: torch.tensor(loss).view(-1, 10).mean(1) for name, loss in losses.items()}
 viz.plot_lines(axis, 10 * torch.arange(1, steps // 10 + 1), means)
@@ -227,7 +228,7 @@ show_table(pd.DataFrame(rows).T, "Loss on held-out clips, by noise level", digit
 shown = {name: vd.generate(made, 2, 16, steps=12, generator=[seeded(n) for n in (1, 2)]).cpu().clamp(-1, 1)
          for name, made in denoisers.items()}
 
-# %% mystnb={"image": {"alt": "Film strips: clips drawn from noise by the networks that began with rooms32, with digits32 and with nothing, and a clip of the folder."}, "figure": {"caption": "From noise, after 80 steps of 4 clips, every second frame, and a clip of the folder (last row)."}}
+# %% mystnb={"image": {"alt": "Film strips: clips drawn from noise by the networks that began with rooms32, with digits32 and from scratch, and a clip of the folder."}, "figure": {"caption": "From noise, after 80 steps of 4 clips, every second frame, and a clip of the folder (last row)."}}
 rows = [clip for clips in shown.values() for clip in clips[:1]] + [true[0].cpu()]
 viz.film_strip(rows, [*shown, "the folder"], every=2);
 
