@@ -214,4 +214,4 @@ def test_neighbors_finds_copies_in_any_data(tmp_path, capsys, monkeypatch):
     assert "distance to the nearest of 1,024 frames of training clips" in said and "held-out samples" in said
     monkeypatch.setattr(evaluate, "draw_clips", lambda *args, **settings: (training[:4], None))
     table = evaluate.neighbors(checkpoint.load(path), 4)
-    assert table.median["drawn by the model"] < 1e-3 < 0.02 < table.smallest["held-out samples"]
+    assert table["median"]["drawn by the model"] < 1e-3 < 0.02 < table["smallest"]["held-out samples"]
