@@ -62,8 +62,8 @@ def export(denoiser: Denoiser, folder: str | Path, frames: int = 16, overlap: in
     """
     whole(overlap=overlap, window=frames)
     if overlap >= frames:
-        raise ValueError(f"overlap={overlap} does not fit a window of {frames}; choose a window of 2 or "
-                         "more, and an overlap below it")
+        remedy = f"choose 1 to {frames - 1}" if frames > 1 else "choose a window of 2 or more"
+        raise ValueError(f"overlap={overlap} does not fit a window of {frames}; {remedy}")
     memory(denoiser.net, frames, denoiser.device)
     check_writable(Path(folder) / "model.onnx" if str(folder) else "")
     try:
