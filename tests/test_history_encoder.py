@@ -1,3 +1,4 @@
+import copy
 import json
 
 import pytest
@@ -48,6 +49,16 @@ def test_the_past_and_its_order_matter_once_an_output_is_not_zero(small_denoiser
         u, guided = denoise(clip(3), 0.0), denoise(clip(3), 2.0)
     assert (a - b).abs().max() > 1e-4 and (a - backwards).abs().max() > 1e-5
     torch.testing.assert_close(guided, u + 2 * (a - u), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_network_in_half_precision_listens_too(small_denoiser, encoder, dtype):
+    torch.nn.init.normal_(encoder.show.weight)
+    half = Denoiser(copy.deepcopy(small_denoiser.net).to(dtype), small_denoiser.schedule)
+    with torch.no_grad():
+        near, exact = (history_encoder(d, clip(3), encoder)(clip(6, 1), torch.tensor([500, 900]))
+                       for d in (half, small_denoiser))
+    assert near.dtype == torch.float32 and (near - exact).abs().mean() < 0.1 * exact.abs().mean()
 
 
 def test_a_dropped_past_is_encoded_as_zero(encoder):

@@ -36,8 +36,10 @@ class history_encoder(DenoiserWrapper):
         new, levels = xt[:, :, k:], per_frame(t, xt.shape[0], xt.shape[2])[:, k:]
         f = new.shape[2]
         if f not in self._outputs:
+            dtype = next(self.net.parameters()).dtype  # of a bf16 network, say
             with torch.no_grad():
-                self._outputs[f] = self.encoder(self.past[:, :, -self.encoder.frames:].to(xt), f)
+                outputs = self.encoder(self.past[:, :, -self.encoder.frames:].to(xt), f)
+            self._outputs[f] = tuple(x.to(dtype) for x in outputs)
         c = self.inner(new, levels, **encoder_kwargs(self._outputs[f], model_kwargs))
         if self.weight != 1:
             u = self.inner(new, levels, **model_kwargs)
