@@ -23,7 +23,7 @@ def test_the_book_was_built():
 
 def test_every_notebook_has_its_page():
     notebooks = {f"notebooks/{path.stem}.html" for path in (ROOT / "notebooks").glob("*.ipynb")}
-    assert notebooks == {page for page in PAGES if page.startswith("notebooks/")} and len(CHAPTERS) == 12
+    assert notebooks == {page for page in PAGES if page.startswith("notebooks/")} and len(CHAPTERS) == 13
 
 
 def test_pages_hold_the_outputs_of_their_notebooks():
