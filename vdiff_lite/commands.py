@@ -176,7 +176,7 @@ def _clip_to_extend(args, denoiser):
 def run_compare(args) -> None:
     check_writable(args.out)
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
-    whole(frames=args.frames, overlap=args.overlap)
+    whole(frames=args.frames, overlap=args.overlap, batch=16 if args.batch is None else args.batch)
     data = held_out(denoiser, args.data, args.split, args.overlap + args.frames)
     setting = args.window, args.overlap, args.sampler
     about = dict(command=_command(args), checkpoint=args.checkpoint, sha256=denoiser.card["sha256"])
