@@ -163,7 +163,7 @@ def test_data_that_does_not_fit_is_refused_before_any_work(tmp_path, capsys):
                        (["--data", "digit"], "data='digit' is unknown"),
                        ([], "has clips of shape (1, 16, 32, 32), and this network continues (1, f, 16, 16)"),
                        (["--data", "digits", "--features"], "features are those of one digit in 32x32"),
-                       (["--data", "digits", "--batch", "0"], "at_once=0")):
+                       (["--data", "digits", "--batch", "0"], "batch=0")):
         assert run(*more) == 2
         assert says in capsys.readouterr().err and not out.exists()
 
