@@ -176,15 +176,15 @@ def _clip_to_extend(args, denoiser):
 def run_compare(args) -> None:
     check_writable(args.out)
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
-    whole(frames=args.frames, overlap=args.overlap, batch=16 if args.batch is None else args.batch)
+    batch = 16 if args.batch is None else args.batch
+    whole(frames=args.frames, overlap=args.overlap, batch=batch)
     data = held_out(denoiser, args.data, args.split, args.overlap + args.frames)
     setting = args.window, args.overlap, args.sampler
     about = dict(command=_command(args), checkpoint=args.checkpoint, sha256=denoiser.card["sha256"])
-    if left_out(data):
-        print(left_out(data))
+    if missing := left_out(data):
+        print(missing)
     compare(denoiser, args.out, args.methods, args.clips, args.seeds, args.frames, *setting, args.steps,
-            args.split, details=args.details, features=args.features, about=about, data=data,
-            at_once=16 if args.batch is None else args.batch)
+            args.split, details=args.details, features=args.features, about=about, data=data, at_once=batch)
     if args.memory:
         measure_memory(args.out, args.methods, args.checkpoint, min(4, args.clips), *setting, args.device)
     print_results(args.out)

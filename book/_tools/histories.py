@@ -59,26 +59,26 @@ def main():
     steps, lengths, name = vars(parser.parse_args()).values()
     vd.prepare_cpu()
     base = vd.load(name, vd.pick_device())
-    if name != "digits32":
-        for k in lengths:
-            path = checkpoint.folder() / "history" / f"{name}_{k}_64"
-            if not is_trained(path, base, steps):
-                train(base, name, path, k, 64, steps)
-        return
+    paths = {(k, size): checkpoint.folder() / "history" / f"{name}_{k}_{size}"
+             for k in lengths for size in (SIZES[k] if name == "digits32" else (64,))}
+    for (k, size), path in paths.items():
+        if not is_trained(path, base, steps):
+            train(base, name, path, k, size, steps)
+    if name == "digits32":
+        measure(base, paths, lengths, steps)
+
+
+def measure(base, paths, lengths, steps):
+    """Write what the table lacks: drafts of the encoders at `paths`, and memory."""
     header = dict(command=f"python book/_tools/histories.py --steps {steps}", sha256=base.card["sha256"])
     if not TABLE.exists() or read_results(TABLE).attrs["header"] != header:
         start_results(TABLE, header)
     done = set(read_results(TABLE)[["name", "metric"]].itertuples(index=False, name=None))
-    for k in lengths:
-        blocks = range(0, CLIPS, 16)
-        truth = torch.cat([true_clips(first, 16, k + NEW) for first in blocks])  # those of `vdiff compare`
-        for size in SIZES[k]:
-            path = checkpoint.folder() / "history" / f"digits32_{k}_{size}"
-            setting = f"frames={k} size={size}"
-            if not is_trained(path, base, steps):
-                train(base, name, path, k, size, steps)
-            if (f"draft:{setting}", "parameters") not in done:
-                append_rows(TABLE, draft_rows(path, setting, truth, k))
+    for (k, size), path in paths.items():
+        setting = f"frames={k} size={size}"
+        if (f"draft:{setting}", "parameters") not in done:
+            truth = torch.cat([true_clips(first, 16, k + NEW) for first in range(0, CLIPS, 16)])
+            append_rows(TABLE, draft_rows(path, setting, truth, k))  # of the clips of `vdiff compare`
     for (method, task), code in MEMORY.items():
         if 10 in lengths and (method, f"memory of {task}") not in done:
             peak = round(peak_memory(code, READY))

@@ -112,7 +112,7 @@ def evaluate(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0
         return dict(clips=clips, steps=steps, seed=seed, num_context=num_context, walks=walks)
     made, true = continue_clips(denoiser, data, clips, num_context, steps, seed, bar)
     still = true.video[:, :, num_context - 1:num_context].expand_as(true.video)
-    model, copied = (video_metrics.psnr(x, true.video)[:, num_context:].clamp(max=100) for x in (made, still))
+    model, copied = (video_metrics.finite_psnr(x, true.video)[:, num_context:] for x in (made, still))
     result = dict(clips=clips, steps=steps, seed=seed, num_context=num_context, psnr=model.mean(0).tolist(),
                   psnr_standard_error=(model.std(0) / clips**0.5).tolist(),
                   psnr_copy_last=copied.mean(0).tolist())

@@ -67,11 +67,11 @@ def _function(method):
 def _parameters(method):
     """The parameters of a method after denoiser and past. Raises ValueError where it cannot be called so."""
     function = _function(method)
-    names = [*signature(function).parameters] if callable(function) else []
-    if len(names) < 2:
+    parameters = [*signature(function).parameters.items()] if callable(function) else []
+    if len(parameters) < 2:
         raise ValueError(f"{method} is no method: it must take (denoiser, past, **settings) and return a "
                          "denoiser")
-    return {name: signature(function).parameters[name] for name in names[2:]}
+    return dict(parameters[2:])
 
 
 def new_name(name: str) -> str:

@@ -82,9 +82,9 @@ def score_clips(clip: Tensor, truth: Tensor, num_context: int, stride: int) -> I
 
 
 def _prediction(made, future):
-    """PSNR and SSIM of the frames that can be predicted. Equal frames count as 100 dB, not as infinite."""
+    """PSNR and SSIM of the frames that can be predicted."""
     near = [x[:, :, :PREDICTED] for x in (made, future)]
-    yield from _per_frame(dict(psnr=video_metrics.psnr(*near).clamp(max=100), ssim=video_metrics.ssim(*near)))
+    yield from _per_frame(dict(psnr=video_metrics.finite_psnr(*near), ssim=video_metrics.ssim(*near)))
 
 
 def diagnostics(clip: Tensor, truth: Tensor, num_context: int, record: Iterable[dict],

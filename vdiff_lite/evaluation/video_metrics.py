@@ -20,6 +20,11 @@ def psnr(clip: Tensor, truth: Tensor) -> Tensor:
     return decibels(reduce((clip - truth) ** 2, "b c f h w -> b f", "mean"))
 
 
+def finite_psnr(clip: Tensor, truth: Tensor) -> Tensor:
+    """`psnr` of which a mean can be taken: two equal frames count as 100 dB."""
+    return psnr(clip, truth).clamp(max=100)
+
+
 def decibels(error: Tensor) -> Tensor:
     """Mean squared error of pixels that span [-1, 1], as PSNR in dB."""
     return 10 * torch.log10(4 / error)

@@ -38,20 +38,23 @@ class FeatureCache:
     def input(self, t: int) -> Tensor:
         if t == 0:
             return self.past
-        return self.denoiser.schedule.add_noise(self.past, noise_level(self.past, t), self.noise)
+        return self._noised(t, self.noise)
 
     def at(self, t: int) -> dict:
         if t not in self._cached:
-            self._cached[t] = self.fresh(t, self.input(t))
+            self._cached[t] = self._features(self.input(t), t)
             if len(self._cached) > LEVELS_KEPT:
                 del self._cached[next(iter(self._cached))]
         return self._cached[t]
 
-    def fresh(self, t: int, noised: Tensor | None = None) -> dict:
+    def fresh(self, t: int) -> dict:
         """The features at level t with noise of their own, drawn now; not cached."""
-        if noised is None:
-            noise = noise_like(self.past, self.generator)
-            noised = self.denoiser.schedule.add_noise(self.past, noise_level(self.past, t), noise)
+        return self._features(self._noised(t, noise_like(self.past, self.generator)), t)
+
+    def _noised(self, t: int, noise: Tensor) -> Tensor:
+        return self.denoiser.schedule.add_noise(self.past, noise_level(self.past, t), noise)
+
+    def _features(self, noised: Tensor, t: int) -> dict:
         features = {}
         with torch.no_grad():
             self.denoiser(noised, noise_level(self.past, t), hook=features.setdefault)
