@@ -16,16 +16,14 @@
 # %% [markdown]
 # # 10. The comparison
 #
-# **Three ways past the context limit, the same clips and the same noise: which one should you use?**
+# **Three ways past the context limit: which one should you use?**
 #
-# The answer depends on the network. The methods run on `digits32`, which was trained with clean pasts, and on
-# `digits32_fixed`, the same network trained on clips of fixed length only. The study was run beforehand by
-# `vdiff compare`, and its tables lie in `data/results/`. This chapter reads them and draws a few clips live.
+# It depends on the network. `digits32` was trained with clean pasts, `digits32_fixed`, otherwise the same,
+# on clips of fixed length only. `vdiff compare` measured the tables beforehand.
 #
 # *Time to run: about two minutes on two CPU cores, less than one on a GPU.*
 #
-# **You will learn** how to compare methods of different cost; what the interval around a mean means; which
-# method to use with which network, and on what evidence.
+# **You will learn** to compare methods of different cost, read an interval, and choose.
 #
 # **You need** chapters 7 to 9.
 
@@ -67,21 +65,19 @@ stride = window - overlap  # 5 context frames, 11 new ones per window
 # %% [markdown]
 # ## What we will have at the end
 #
-# One held-out clip, continued from the same five context frames (in blue) and the same noise: in the first figure
-# by `digits32`, which was trained with pasts, in the second by `digits32_fixed`, which never saw one.
+# One held-out clip, continued by `digits32` and by `digits32_fixed` from five frames (blue) and the same
+# noise.
 #
-# | name in the tables | method | chapter |
-# |---|---|---|
-# | in the window; guided, $w$ | history guidance with $w = 1$; with a larger $w$ | 7 |
-# | fractional; with an anchor; embedding of the past | fractional guidance; context frames that stay in the window; history encoder, 64 numbers | 7 |
-# | replacement; with 10 repeats | replacement; every step taken ten times (RePaint) | 8 |
-# | reconstruction, $w$ | reconstruction guidance | 8 |
-# | injection, K, V; same level | keys and values of the past, prepended: clean, or noised to the sampler's level | 9 |
-# | all outputs | outputs of all stages overwritten, of a past at the sampler's level | 9 |
-# | all outputs, 80% | the same for the first 80% of the trajectory | 9 |
-# | all outputs, statistics | their mean and standard deviation only | 9 |
-# | input | the noised past itself, overwritten | 9 |
-# | independent windows; copy the last frame | baselines that ignore the past, or repeat its last frame | |
+# | name | method (chapter) |
+# |---|---|
+# | in the window; guided, $w$ | history guidance with $w = 1$; larger $w$ (7) |
+# | fractional; with an anchor; embedding of the past | fractional guidance; context frames stay in the window; history encoder, 64 numbers (7) |
+# | reconstruction, $w$ | reconstruction guidance (8) |
+# | replacement; 10 repeats | replacement; with RePaint resampling (8) |
+# | injection, K, V; same level | keys and values of the past, prepended: clean; noised to the sampler's level (9) |
+# | all outputs; 80%; statistics | outputs of all stages overwritten with a noised past's; for 80% of the trajectory; mean and standard deviation only (9) |
+# | input | the noised past itself, overwritten (9) |
+# | independent windows; copy the last frame | baselines |
 
 # %%
 OUTPUTS = "injection:sites=encoder+middle+decoder,prepend=False,source=same"
@@ -126,27 +122,23 @@ strips(live["digits32"]);
 strips(live["digits32_fixed"]);
 
 # %% [markdown]
-# **Predict.** On which network is injection better than reconstruction guidance? On which is it worse?
+# **Predict.** On which network does injection beat reconstruction guidance, and on which not?
 #
 # ## The mathematics
 #
-# A method is measured by the clips it generates and by its cost. The cost is the number of network
-# evaluations (NFE) per new frame, where one evaluation is that of a whole window of $F$ frames,
+# Cost is network evaluations (NFE), each of a window of $F$ frames:
 #
-# $$\text{NFE per new frame} = \frac{\text{frames passed through the network}}{F \cdot \text{new frames}}, \tag{1}$$
+# $$\text{NFE per new frame} = \frac{\text{frames passed through the network}}{F \cdot \text{new frames}}. \tag{1}$$
 #
-# so that a second branch counts double and a cached past counts what it saves. A backward pass is not
-# counted, but it is in the seconds.
+# A second branch counts double, a cached past counts what it saves, and a backward pass nothing.
 #
-# A frame *fails* when a check of intensity, motion, jump or identity fails there, and is *valid* otherwise
-# (`digit_metrics.failures`, with the limits in the table below). The *time to first failure* $\tau$ of a clip
-# is the number of new frames before the first failure. The fraction of clips without a failure up to frame
-# $n$ is the *survival curve*
+# A frame *fails* when a check below does, and is *valid* otherwise. The *time to first failure* of clip
+# $i$, $\text{lasted}_i$, is the number of new frames before it. The *survival curve* is the fraction of
+# clips without a failure up to frame $n$:
 #
-# $$S(n) = \frac{1}{N} \sum_{i=1}^{N} \mathbb{1}[\tau_i \geq n]. \tag{2}$$
+# $$S(n) = \frac{1}{N} \sum_{i=1}^{N} \mathbb{1}[\text{lasted}_i \geq n]. \tag{2}$$
 #
-# A mean over clips is a random number. Drawing the clips again with replacement shows its uncertainty. The
-# 95% interval holds the middle 95% of many
+# The 95% interval of a mean over clips holds the middle 95% of the means of many redraws of the clips:
 #
 # $$\bar x^{*} = \frac{1}{N}\sum_i x_{i^{*}}, \qquad i^{*} \sim \text{uniform}(1 .. N). \tag{3}$$
 
@@ -164,7 +156,7 @@ show_table(table, "The checks of a frame; the 7 frames are those nearest to it")
 # %% [markdown]
 # ## Build it: the interval
 #
-# Equation (3) in a few lines.
+# Equation (3):
 
 # %%
 def my_bootstrap(x, draws=2000):
@@ -175,8 +167,7 @@ def my_bootstrap(x, draws=2000):
 # %% [markdown]
 # ## Meet the twin
 #
-# `video_metrics.bootstrap` is scipy's. The two draw other random numbers, so they agree within a quarter of a
-# dB.
+# `video_metrics.bootstrap` is scipy's. With other random numbers, the two agree within a quarter of a dB.
 
 # %%
 main = read_results("compare_main")
@@ -190,11 +181,10 @@ print(f"mean {mean:.2f} dB, 95% interval {low:.2f} to {high:.2f}, from {len(firs
 # %% [markdown]
 # ## The claim, on three networks
 #
-# The project began with a claim about networks of fixed length: feature injection gives stronger results than
-# guidance on a compressed past and than reconstruction guidance. The methods are the rows, the networks the
-# columns: `digits32`, `digits32_fixed` ("fixed"), and `digits64x2` ("two digits"), which was trained with pasts
-# on two crossing digits in 64x64. Each number is a mean over held-out clips, one seed, with half of its 95%
-# interval in brackets. Empty cells were not measured.
+# The project began with a claim: on networks of fixed length, feature injection gives stronger results than
+# guidance on a compressed past or reconstruction guidance. "Fixed" is `digits32_fixed`, "two digits"
+# `digits64x2`, trained with pasts on two crossing digits. Means over held-out clips, one seed, with half of
+# the 95% interval. Empty: not measured.
 
 # %%
 STUDY = {"digits32": main, "fixed": read_results("compare_fixed"),
@@ -226,9 +216,8 @@ COLUMNS = {f"PSNR {n}": ("psnr", n) for n in (1, 5, 11)} | {"identity": ("identi
 side_by_side(STUDY, ROWS, COLUMNS, "PSNR (dB) at new frames 1, 5, 11; identity is ideal at 1")
 
 # %% [markdown]
-# An interval of width 0 says that all clips have the same value, not that the value is certain. All methods
-# continue the same clips, so a difference of two rows is more certain than their intervals say. Here are
-# differences clip by clip:
+# Width 0 says that all clips have the same value, not that it is certain. Differences clip by clip are more
+# certain:
 
 # %%
 def interval_text(scores, digits=1):
@@ -254,19 +243,17 @@ for network, table in ONE_DIGIT.items():
 show_table(gains, "Differences of PSNR (dB), clip by clip, with their 95% intervals")
 
 # %% [markdown]
-# **The verdict.** The order of the claim, injection before guidance and guidance before reconstruction, holds on
-# neither network as it stands. On `digits32` injection of clean keys and values *is* the window, guidance with
-# $w = 1.5$ predicts better than both, and reconstruction guidance is far below.
+# **The verdict.** The claimed order (injection, guidance, reconstruction) holds on neither network. On
+# `digits32` injection of clean keys and values *is* the window, guidance with $w = 1.5$ predicts better,
+# and reconstruction guidance is far below.
 #
-# On `digits32_fixed` one half of the claim holds: guidance on a compressed past loses the digit. The embedding
-# of 64 numbers keeps the path, so its PSNR at new frame 11 is the highest, and its identity is as low as that of
-# independent windows. The other half does not hold. No injection in one pass is clearly better than
-# replacement, and all lie far below reconstruction guidance at the join. What helps is not what is injected
-# but how often a step is taken: with ten repeats, replacement and injection alike reach the identity of
-# reconstruction guidance. At new frame 11 all methods without an encoder are near independent windows.
+# On `digits32_fixed` half of the claim holds: guidance on a compressed past (the embedding) loses the
+# digit, though it keeps the path and has the highest PSNR at new frame 11. The other half fails. No
+# injection in one pass is clearly better than replacement, and all lie far below reconstruction guidance at
+# the join. With ten repeats, replacement and injection reach the identity of reconstruction. At new frame
+# 11 all methods without an encoder are near independent windows.
 #
-# `digits64x2` repeats the order of `digits32`: the window, by injection of keys and values or not, predicts far
-# better than everything else. Its clips are few, and identity asks for both digits. All of this is one seed.
+# `digits64x2` repeats the order of `digits32`, on few clips, where identity asks for both digits.
 
 # %% mystnb={"image": {"alt": "Two panels of PSNR by new frame. On digits32 the window stays high for all eleven frames and the others fall. On digits32_fixed reconstruction guidance begins highest and falls, injected outputs lie on replacement, and the embedding of the past is nearly flat and highest at the end."}, "figure": {"caption": "PSNR against the true future by lead time, held-out clips, K = 5 of F = 16. Injection of clean keys and values lies on the line of the window."}}
 LINES = ("copy the last frame", "replacement", "replacement, 10 repeats", "reconstruction, w = 20",
@@ -300,9 +287,8 @@ def survival(table):
 two_panels(survival, "fraction of clips without a failure")
 
 # %% [markdown]
-# Last, motion and intensity over the whole clip, and the fraction of clips that are valid *at* the last
-# frame, whatever happened before. A fraction of clips gets Wilson's interval (by scipy), which does not
-# shrink to nothing where all clips pass.
+# Motion, intensity, and the fraction of clips valid *at* the last frame. Wilson's interval has a width
+# where all pass:
 
 # %%
 def wilson(passed):
@@ -323,13 +309,10 @@ show_table(pd.DataFrame(columns), "Motion and intensity, ideal at 1; fraction of
 
 
 # %% [markdown]
-# On `digits32` with the past in the window, nearly all clips pass. On `digits32_fixed` most clips of
-# reconstruction guidance and of both methods with ten repeats pass; the intervals of the three overlap.
-#
 # ## The claim in its own setting
 #
-# The claim was made with windows of 15 frames of which 5 are given, DDPM of 1,000 steps, and features
-# injected for the first 80% of them. Here is that setting, to the letter, on the network of fixed length.
+# Windows of 15 frames, 5 given, DDPM of 1,000 steps, features injected for the first 80%: the claim to the
+# letter, on the fixed network.
 
 # %%
 REFERENCE = ("all outputs, 80%", "reconstruction, w = 20", "replacement", "in the window")
@@ -341,16 +324,15 @@ caption = f"{per_clip(reference, 'psnr').count().max()} clips; identity, motion 
 side_by_side({"fixed": reference}, {row: ROWS[row] for row in REFERENCE}, columns, caption)
 
 # %% [markdown]
-# The long sampler changes nothing in the order. It makes reconstruction guidance better at the join, and
-# injection stays with replacement: its interval holds the mean of the other. Why could injection have looked
-# best? About three of four of its clips keep the digit, so whoever looks at a few may see good ones. And a
-# guidance weight that is too large fails in plain sight (chapter 8), where injection fails quietly: a sharp digit,
-# but another one, or on another path.
+# The order stays. Reconstruction guidance gains at the join, and injection stays within its interval of
+# replacement. Why could injection have looked best? About three quarters of its frames show the right
+# digit, so a few clips may look good. And too large a guidance weight fails in plain sight (chapter 8),
+# injection quietly: another sharp digit, or another path.
 #
 # ## How soon does a fixed network learn to use its past?
 #
-# A network of fixed length may be trained a little more, on clips with clean pasts. Here `digits32_fixed` was
-# trained for another 1% of the clips that it had seen, some minutes of one CPU core.
+# `digits32_fixed`, trained further with clean pasts for 1% as many clips: minutes of one CPU core
+# (`book/_tools/study.py`).
 
 # %%
 taught = read_results("compare_past_1")
@@ -364,15 +346,13 @@ for n in (1, 5, 11):
 side_by_side(parts, rows, COLUMNS, "The fixed network, the same after 1% more training with pasts, and digits32")
 
 # %% [markdown]
-# One percent is enough to turn the order round. At the join the window now equals reconstruction guidance, and at
-# new frames 5 and 11 it is far above it. (`book/_tools/study.py` trains this network.) How much more 5% or 20%
-# buy was not measured.
+# One percent turns the order round. At the join the window cannot be told from reconstruction guidance. At
+# new frames 5 and 11 it is far ahead. (5% and 20% were not measured.)
 #
 # ## How the settings were chosen
 #
-# By clips of the *training* split, with six settings for each group of a method, by the mean PSNR over the new
-# frames. The table has the best and the worst of each group, and by how much the default or first setting lies
-# below the best, clip by clip. Where that interval holds 0, these clips cannot tell the two apart.
+# By mean PSNR on the *training* split, six settings per group. Where the last interval holds 0, these clips
+# cannot tell the first setting from the best.
 
 # %%
 GROUPS = {"digits32": ("history", "reconstruction", "injection"),
@@ -399,11 +379,9 @@ show_table(pd.DataFrame(rows).T.infer_objects(), "Tuning: mean PSNR (dB) over th
 # %% [markdown]
 # ## Distribution-level metrics
 #
-# PSNR compares each clip with *its* future. The Fréchet distance of chapter 6 compares the set of clips with
-# real clips, and does not penalize another future than the true one. It is taken of windows of 16 frames that
-# begin with the context and contain the join. Few clips make it large, so the cell prints what sets of as
-# many real clips get. **Predict.** Which method predicts badly and generates clips that look real all the
-# same?
+# PSNR compares each clip with *its* future. The Fréchet distance (chapter 6) compares the set with real
+# clips: another future is no error. Few clips make it large, so the cell prints the range of as many real
+# ones. **Predict.** Which method predicts badly and yet looks real?
 
 # %%
 real = real_clip_features(frames=window)
@@ -418,17 +396,14 @@ result = named(result, {"truth": "truth"} | ROWS).dropna(how="all")
 show_table(result, "32 clips by digits32: distance from real clips, PSNR (dB)", digits=1)
 
 # %% [markdown]
-# Read distance and PSNR together. With the past in the window, guided or not, and by injection of clean keys
-# and values, the distance lies in the range of real clips, like that of the true futures. With ten repeats,
-# replacement and injection do so too, although they predict hardly better than a repeated frame: they generate
-# *another* future, joined to the same past. Reconstruction guidance lies just above that range. The embedding of
-# the past does the opposite: its PSNR is higher, and its distance is as large as that of independent windows. The
-# distance has blind spots: clips that stand still lie nearer to real ones than those of replacement.
+# The window, guided or not, and injection of clean keys and values lie in the range of real clips. So do
+# replacement and injection with ten repeats, which predict hardly better than a repeated frame: they
+# generate *another* future of the same past. Reconstruction guidance lies just above, the embedding as far
+# off as independent windows. A blind spot: clips that stand still beat replacement.
 #
 # ## What it costs
 #
-# NFE are exact. Seconds depend on the machine, so read them as ratios. Memory is the peak above that of the
-# loaded network, each method in a fresh process, four clips in one batch.
+# Memory is the peak above the loaded network's, for four clips.
 
 # %%
 costs = read_results("compare_costs")
@@ -441,13 +416,12 @@ caption = f"Cost at {costs.attrs['header']['steps']} DDIM steps; time relative t
 show_table(pd.DataFrame(table), caption, digits={"NFE per new frame": 2, "time": 2, "memory (MB)": 0})
 
 # %% [markdown]
-# Guidance pays for two branches, injection of keys and values saves the past frames. Reconstruction guidance
-# makes no more evaluations than the window, but each has a backward pass, which costs time and memory.
+# Guidance pays for two branches, reconstruction guidance for backward passes. Injection of keys and values
+# saves the past frames.
 #
 # ## At equal NFE
 #
-# A method that costs more per step may take fewer steps. Each line below is one method on `digits32` with 6,
-# 12, 25 and 50 DDIM steps, on the same clips. Compare two methods above the same point of the axis.
+# A costlier method may take fewer steps. Compare methods above the same point of the axis.
 
 # %% mystnb={"image": {"alt": "One line per method: mean PSNR of the new frames against NFE per new frame; the guided window and the window lie far above reconstruction guidance and replacement at every cost."}, "figure": {"caption": "Mean PSNR over all eleven new frames against cost, for 6, 12, 25 and 50 DDIM steps of digits32 (from left to right). Injection generates the same clips as the window: its line is the window's, further left."}}
 BY_STEPS = ("replacement", "reconstruction, w = 10", "in the window", "guided, w = 1.5", "injection, K, V")
@@ -469,16 +443,14 @@ axis.set_xticks([0.5, 1, 2, 4, 8], [0.5, 1, 2, 4, 8], minor=False)
 axis.legend(frameon=False, bbox_to_anchor=(1, 1), loc="upper left");
 
 # %% [markdown]
-# The gap to reconstruction guidance is larger than what any of these numbers of steps buys. Guidance with 6
-# steps costs as much as the window with 12, and predicts better. More steps raise the PSNR of neither.
+# No number of steps here closes the gap to reconstruction guidance. Guidance with 6 steps costs as much as
+# the window with 12, and predicts better.
 #
 # ## Which survives longest?
 #
-# Eighteen windows, one after the other, each conditioned on the last five frames of the one before, on
-# `digits32`. The table tells when clips first fail and which check it is. A clip without a failure counts
-# with all its frames, so these means are too low where clips survive. The three rows "at level" are *stabilization*
-# {cite:p}`chen2024diffusion`: the past gets a little noise, of level 10 to 50 of 1,000, and the network is told so, in
-# order that it mends the past's errors and does not copy them.
+# Eighteen windows in a row. Clips without a failure count with all their frames, so means are too low. "At
+# level" is *stabilization* {cite:p}`chen2024diffusion`: the past gets noise of level 10 to 50 of 1,000, and
+# the network is told so, to mend errors and not copy them.
 
 # %%
 long = read_results("compare_long")
@@ -515,15 +487,14 @@ axes[0].set(ylabel="fraction of clips")
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False);
 
 # %% [markdown]
-# In the window clips last for most of the run, by injection of clean keys and values too. The guided ones
-# last about as long. This many clips do not tell the two apart, and show no gain by stabilization. Clips of reconstruction guidance fail much
-# earlier, and replacement fails in the first windows. The anchored clips all fail in the first window. (The
-# anchor needs a network that was trained with one, which `digits32` was not.) On the right some failures
-# pass, so that more clips are valid at a frame than have never failed.
+# The window, and so injection of clean keys and values, lasts for most of the run. This many clips tell
+# neither guidance nor stabilization from it. Reconstruction guidance fails much earlier, replacement in the
+# first windows. Anchored clips all fail in the first: `digits32` was trained without an anchor. Some
+# failures pass: on the right more clips are valid.
 #
 # ## Play
 #
-# Method against method, and network against network, in step. Bright borders mark context frames.
+# Bright borders mark context frames.
 
 # %%
 played = {f"{network}: {name}": x for network, clips in live.items() for name, x in clips.items()}
@@ -534,9 +505,8 @@ sliders.versus_slider(sliders.clip_pictures(framed), ["truth", *played], alt=alt
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# A comparison on too few clips. The fifth new frame on `digits32`, in groups of 1, 2, 4, 8 and 16 of the
-# clips of the study: once for two methods whose difference the study resolves, and once for two that it does
-# not.
+# Too few clips. New frame 5, in groups, for two methods whose difference the study resolves and two where
+# it does not.
 
 # %%
 rows = {}
@@ -549,36 +519,33 @@ for pair in (("guided, w = 1.5", "in the window"), ("reconstruction, w = 10", "c
 show_table(pd.DataFrame(rows).T, "The difference, and in how many groups it is above 0")
 
 # %% [markdown]
-# Where the interval lies far from 0, single clips still disagree with the mean, and groups of sixteen do not.
-# Where it holds 0, groups of any size disagree with each other. Most small differences in this chapter are of
-# the second kind: one seed and this many clips do not resolve them.
+# Where the interval is far from 0, single clips still disagree and groups of sixteen do not. Where it holds
+# 0, groups of any size disagree. Most small differences here are of the second kind.
 #
 # ## Which one should I use?
 #
 # | network | use | evidence |
 # |---|---|---|
-# | trained with a noise level per frame and clean pasts (`digits32`) | the past in the window, by **injection of clean keys and values** | the same clips as in the window (table of differences), at seven tenths of the NFE |
-# | the same, with more NFE to spend | history guidance, $w = 1.5$ | higher PSNR than the window, clip by clip, at equal NFE too (fewer steps). Over many windows not told apart |
-# | never saw a past (`digits32_fixed`) | **reconstruction guidance** | PSNR at the join and identity in the first table; in the claim's own setting too. No method here predicts the last frames of the window |
-# | the same, without a backward pass | **replacement with repeats** (RePaint) | identity and valid clips like those of reconstruction guidance, at ten times the NFE |
-# | the same, and it may be trained a little more | teach it pasts, then as in the first row | after 1% of its training again, far above reconstruction guidance from new frame 5 on |
+# | trained with clean pasts (`digits32`) | **injection of clean keys and values** | the clips of the window, at seven tenths of the NFE |
+# | the same, with NFE to spare | history guidance, $w = 1.5$ | higher PSNR, at equal NFE too; over many windows not resolved |
+# | never saw a past (`digits32_fixed`) | **reconstruction guidance** | PSNR at the join and identity, in the claim's own setting too. No method keeps digit and path to the end |
+# | the same, without a backward pass | **replacement with repeats** (RePaint) | similar identity and valid clips, at ten times the NFE |
+# | the same, to be trained further | teach it pasts, then the first row | after 1%, far above reconstruction guidance from new frame 5 on |
 #
-# The decision comes before the method: was the network trained to have a past? If it can be trained again,
-# that buys more than any method here buys on the network that was not. All of this is one digit and one seed.
+# First ask whether the network was trained to have a past. If not, training it buys more than any method
+# here. This is one digit and one seed.
 #
 # ## Recap
 #
-# Every method got the same clips and the same noise, on a network trained with pasts and on one that never saw
-# any. The first is best given its past, or the keys and values of it, and guidance improves on that. The second
-# is best steered from outside, by the gradient of a reconstruction or by many repeats, and predicts the near
-# future only.
+# A network trained with pasts does best given its past, better still with guidance. Others are best steered
+# by gradients or repeats, and predict only the near future.
 #
 # ## Exercises
 #
-# 1. **Predict.** Which row of the first table is the same on both networks, whatever their weights?
+# 1. **Predict.** Which row of the first table is the same on both networks?
 #
-# 2. **Code.** Write `paired_interval(a, b)`: mean, low and high of `a - b`, by `my_bootstrap`, for the scores of
-# two methods on the same clips. Hint: which numbers are drawn again, clips or scores?
+# 2. **Code.** Write `paired_interval(a, b)`: mean, low and high of `a - b`, by `my_bootstrap`, for two
+# methods on the same clips.
 # %% tags=["exercise"]
 def paired_interval(a, b):
     """Two tensors (n,), clip by clip -> (mean, low, high) of the difference."""
@@ -607,9 +574,8 @@ def difference_interval(a, b):
 assert check(difference_interval, claims)
 
 # %% [markdown]
-# 3. **Code.** Clips that never failed are *censored*: they would have failed later than the last frame. Write
-# `median_lifetime(lasted, frames)`: the median time to first failure, and `inf` where half of the clips or
-# more never failed. Why is it honest where the mean is not?
+# 3. **Code.** Clips that never failed are *censored*. Write `median_lifetime(lasted, frames)`: the median
+# time to first failure, `inf` where half or more never failed. Why is it honest where the mean is not?
 
 # %% tags=["exercise"]
 def median_lifetime(lasted, frames):
@@ -636,19 +602,19 @@ def half_life(lasted, frames):
 assert check(half_life, claims)
 
 # %% [markdown]
-# 4. **Explore.** Compare a method of your own with these: write `def mine(denoiser, past): ...`, which returns a
-# denoiser, into `mine.py`, and run
-# `vdiff compare --methods mine.py:mine independent copy_last --out mine.csv.gz`. The last two are the baselines.
+# 4. **Explore.** Write your own method, `def mine(denoiser, past): ...`, which returns a denoiser, into
+# `mine.py`, and run
+# `vdiff compare --methods mine.py:mine independent copy_last --out mine.csv.gz`.
 #
 # :::{dropdown} Solutions
 # **1.** "Copy the last frame": no network is asked.
 #
-# **3.** The mean takes the survivors' last frame for their failure, so it is too low, and grows with the length of
-# the run. The median does not ask when the later half failed.
+# **3.** The mean takes the survivors' last frame for their failure, so it is too low. The median does not
+# ask when they failed.
 # :::
 #
 # ## Sources
 #
-# The methods: {cite:t}`ho2022video`, {cite:t}`song2025history`, {cite:t}`lugmayr2022repaint`,
-# {cite:t}`tumanyan2023plug`. Published results disagree on which wins, since they differ in whether the
-# network was trained with a past: {cite:t}`harvey2022flexible`, {cite:t}`huang2025self`.
+# {cite:t}`ho2022video`, {cite:t}`song2025history`, {cite:t}`lugmayr2022repaint`,
+# {cite:t}`tumanyan2023plug`. Published results disagree, since some networks were trained with a past and
+# some not: {cite:t}`harvey2022flexible`, {cite:t}`huang2025self`.
