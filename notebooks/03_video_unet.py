@@ -432,7 +432,8 @@ for frame in ("1", "5", "11"):
 tracked, plain = (table[table.index.str.startswith(kind)].clips.max() for kind in ("tracked", "plain"))
 print(f"clips in training, plain to tracked (the longest run of each): {plain / tracked:.1f}")
 viz.show_table(table.drop(columns=["psnr", "source", "sha256"]),
-               "PSNR in dB of the new frames (64 clips, 25 steps of DDIM), and what the network was trained with", digits=1)
+               "PSNR in dB of the new frames (64 clips, 25 steps of DDIM), "
+               "and what the network was trained with", digits=1)
 
 # %% [markdown]
 # Tracking buys about the same PSNR from many times fewer clips. Its price: it holds for one object only.
@@ -504,7 +505,8 @@ def features_with(hook):
 
 
 claims = {
-    "the output of decoder.1 is zero": lambda answer: (features_with(answer("decoder.1"))["decoder.1"] == 0).all(),
+    "the output of decoder.1 is zero":
+        lambda answer: (features_with(answer("decoder.1"))["decoder.1"] == 0).all(),
     "that of encoder.2 is not": lambda answer: (features_with(answer("decoder.1"))["encoder.2"] != 0).any(),
     "keys and values pass": lambda answer: len(features_with(answer("middle"))["decoder.1.temporal"]) == 2,
     "only the site of that name": lambda answer: (features_with(answer("decoder.1"))["decoder.0"] != 0).any()}
@@ -532,7 +534,8 @@ mixed = torch.tensor([[0, 0, 700, 300], [500, 0, 0, 1000]])
 claims = {
     "the shape is (b, f, f)": lambda answer: answer(mixed).shape == (2, 4, 4),
     "a noisy frame attends to all": lambda answer: answer(mixed)[0, 2].all(),
-    "a clean frame attends to clean ones": lambda answer: answer(mixed)[0, 0].tolist() == [True] * 2 + [False] * 2,
+    "a clean frame attends to clean ones":
+        lambda answer: answer(mixed)[0, 0].tolist() == [True] * 2 + [False] * 2,
     "each clip has its own mask": lambda answer: answer(mixed)[1, 1].tolist() == [False, True, True, False],
     "all clean: all may": lambda answer: answer(0 * mixed).all(),
     "agrees with the library": lambda answer: torch.equal(answer(mixed), clean_mask(mixed))}

@@ -305,7 +305,8 @@ for name, measured in look["methods"].items():
 table, half = pd.DataFrame(rows).T, pd.DataFrame(errors).T
 copied = 255 * look["methods"]["past in the window"]["copy"][17]
 print(f"the first view itself, to the truth at 90 degrees: {copied:.1f} of 255")
-caption = f"Distance of the last frame, of 255; {look['maps']} maps, {look['steps']} steps; two standard errors"
+caption = (f"Distance of the last frame, of 255; {look['maps']} maps, {look['steps']} steps; "
+           "two standard errors")
 show_table(table, caption, digits=dict.fromkeys(table, 1), half=half)
 
 # %% [markdown]

@@ -79,11 +79,13 @@ my_folder = ""  # "my_clips/", say
 
 folder = Path(my_folder or tempfile.mkdtemp())
 if not my_folder:
-    drawn = vd.BouncingDigits(num_frames=64, size=64, digit_size=24, speed=(0.5, 1.5)).sample(8, seeded(1)).video
+    drawn = vd.BouncingDigits(num_frames=64, size=64, digit_size=24, speed=(0.5, 1.5)).sample(
+        8, seeded(1)).video
     for i, clip in enumerate(drawn):
         color = 0.3 + 0.7 * torch.rand(3, generator=seeded(i))
         viz.save_clip((clip + 1) * color[:, None, None, None] - 1, folder / f"clip{i}.mp4", fps=16, enlarge=1)
-    print(f"{len(drawn)} clips of {drawn.shape[2]} frames, {clip.shape[-1]} by {clip.shape[-2]} pixels, 16 frames per second")
+    print(f"{len(drawn)} clips of {drawn.shape[2]} frames, {clip.shape[-1]} by {clip.shape[-2]} pixels, "
+          "16 frames per second")
 workplace = Path(tempfile.mkdtemp())  # small frames and tables
 
 # %% [markdown]
@@ -113,11 +115,13 @@ def change(every):
     data = VideoFolder(folder, 8, 32, 3, every=every, cache=workplace)
     video = data.sample(16, seeded(0)).video
     near, far = (video.diff(dim=2).abs().mean() / 2), (video - video.roll(1, 0)).abs().mean() / 2
-    return {"seconds in a window": 16 * every / data.videos[0].fps, "frame to frame": near.item(), "clip to clip": far.item()}
+    return {"seconds in a window": 16 * every / data.videos[0].fps,
+            "frame to frame": near.item(), "clip to clip": far.item()}
 
 
 table = pd.DataFrame({f"every={every}": change(every) for every in (1, 2, 4)}).T
-show_table(table, "Mean absolute change of a pixel in [0, 1]", digits={"seconds in a window": 1, "frame to frame": 3, "clip to clip": 3})
+show_table(table, "Mean absolute change of a pixel in [0, 1]",
+           digits={"seconds in a window": 1, "frame to frame": 3, "clip to clip": 3})
 
 # %% [markdown]
 # Where the change from frame to frame is nearly that from clip to clip, a frame says little about the next one. We take all frames.
@@ -216,7 +220,8 @@ def held_out_loss(net):
 
 denoiser = denoisers["from rooms32"]
 zero = lambda xt, t, **_: torch.zeros_like(xt)
-rows = {name: held_out_loss(made.net) for name, made in denoisers.items()} | {"always zero": held_out_loss(zero)}
+rows = {name: held_out_loss(made.net) for name, made in denoisers.items()}
+rows |= {"always zero": held_out_loss(zero)}
 show_table(pd.DataFrame(rows).T, "Loss on held-out clips, by noise level", digits=3)
 
 # %% [markdown]
@@ -257,7 +262,8 @@ for name in ("digits32", "rooms32", "digits64x2"):
 # %%
 clip = held_out.sample(1, seeded(9)).video
 new_frames, sampler_steps = 22, 12
-methods = ["history_guidance", "history_guidance:weight=1.5", "injection", "reconstruction:weight=10", "copy_last"]
+methods = ["history_guidance", "history_guidance:weight=1.5", "injection", "reconstruction:weight=10",
+           "copy_last"]
 made = {name: extend(denoiser, name, clip[:, :, :overlap], new_frames, window, overlap, steps=sampler_steps,
                      seed=3)[0].clamp(-1, 1) for name in methods}
 print(f"{new_frames} new frames by {len(methods)} methods, {sampler_steps} steps per window")
@@ -273,7 +279,8 @@ viz.film_strip([x[0] for x in made.values()], methods, overlap, every=3, joins=[
 # %%
 path = workplace / "mine.csv.gz"
 compare(denoiser, path, methods, clips=6, frames=11, steps=8, data=held_out, bar=False)
-columns = {"PSNR 1": ("psnr", 1), "PSNR 11": ("psnr", 11), "boundary discontinuity": ("boundary_discontinuity", None)}
+columns = {"PSNR 1": ("psnr", 1), "PSNR 11": ("psnr", 11),
+           "boundary discontinuity": ("boundary_discontinuity", None)}
 mean, half = intervals(read_results(path), columns)
 show_table(mean, "Six held-out clips, 8 steps; in brackets half of the 95% interval", digits=2, half=half)
 
@@ -292,7 +299,8 @@ def with_weight(weight):
 
 
 alt = "Left what truly follows, right the model; a bright border: given frames."
-sliders.guidance_slider(with_weight, [0.5, 1, 1.5, 2], "weight w", alt, start=1, fine=[i / 4 for i in range(13)])
+fine = [i / 4 for i in range(13)]
+sliders.guidance_slider(with_weight, [0.5, 1, 1.5, 2], "weight w", alt, start=1, fine=fine)
 
 # %% [markdown]
 # ## What breaks, and how to see it
@@ -314,8 +322,8 @@ def drift(clip, num_context):
 other = held_out.with_frames(27).sample(1, seeded(12)).video
 whole = {"history_guidance": made["history_guidance"], "the last frame, copied": made["copy_last"],
          "a true clip": other, "its frames, shuffled": other[:, :, torch.randperm(27, generator=seeded(0))]}
-rows = {name: {"boundary discontinuity": boundary_discontinuity(x, [5, 16]).item(), "drift at the end": drift(x, 5)[0, -1].item()}
-        for name, x in whole.items()}
+rows = {name: {"boundary discontinuity": boundary_discontinuity(x, [5, 16]).item(),
+               "drift at the end": drift(x, 5)[0, -1].item()} for name, x in whole.items()}
 show_table(pd.DataFrame(rows).T, "Without a truth", digits=3)
 
 # %% [markdown]
@@ -327,7 +335,8 @@ show_table(pd.DataFrame(rows).T, "Without a truth", digits=3)
 # The same from a shell, with your folder. Each says what it wrote; the first goes on where it was cut off.
 #
 # ```bash
-# vdiff train --out mine --data videos:my_clips/ --channels 3 --start-from rooms32 --set steps=200 decay=100 short_steps=0 batch=4
+# vdiff train --out mine --data videos:my_clips/ --channels 3 --start-from rooms32 \
+#     --set steps=200 decay=100 short_steps=0 batch=4
 # vdiff sample --checkpoint mine --out first.gif
 # vdiff extend --checkpoint mine --video my_clips/a.mp4 --at 2 --frames 11 --truth --out beside.gif
 # vdiff compare --checkpoint mine --methods history_guidance injection copy_last --clips 8 --out mine.csv.gz
@@ -385,7 +394,8 @@ def held_out_files(names):
 names = [f"clip{i}.mp4" for i in (10, 9, 2, 1, *range(11, 27))]
 claims = {"two of twenty": lambda answer: len(answer(names)) == 2,
           "the last in natural order": lambda answer: sorted(answer(names)) == ["clip25.mp4", "clip26.mp4"],
-          "clip10 comes after clip9": lambda answer: list(answer(["clip9.mp4", "clip10.mp4"])) == ["clip10.mp4"]}
+          "clip10 comes after clip9":
+              lambda answer: list(answer(["clip9.mp4", "clip10.mp4"])) == ["clip10.mp4"]}
 check(held_out_files, claims)
 
 # %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}

@@ -276,7 +276,8 @@ injected = injection(hooked, past, sites="middle", prepend=False, blend=1.0)
 level = torch.full((6,), 500)
 with torch.no_grad():
     change = (injected(xt, level) - hooked(xt, level)).abs().amax((0, 1, 3, 4))
-show_table(pd.DataFrame({"change": change[:8]}).rename_axis("frame"), "Largest change of x0_hat, frame by frame")
+show_table(pd.DataFrame({"change": change[:8]}).rename_axis("frame"),
+           "Largest change of x0_hat, frame by frame")
 
 # %% [markdown]
 # The five frames of the overlap change, and the sixth, which a convolution of three frames reaches. Beyond it nothing does (the later frames are not listed): this
