@@ -18,14 +18,13 @@
 #
 # **Can a model that was never trained with a past be steered by its own error on it?**
 #
-# The network denoises the whole window as one clip. We compare its estimate of the overlap with the past, and
-# move the new frames along the gradient of that error. No training is needed.
+# We compare the network's estimate of the overlap with the past, and move the new frames along the gradient
+# of the error.
 #
 # *Time to run: about three minutes on two CPU cores, less on a GPU.*
 
 # %% [markdown]
-# **You will learn** how the equation of reconstruction guidance is derived and what it leaves out; why a
-# weight means nothing without its norm; how to tell whether guidance converges.
+# **You will learn** where the equation comes from, what it leaves out, and whether it converges.
 #
 # **You need** chapter 7.
 
@@ -98,8 +97,8 @@ def show_scores(scores, clips, names="digits32"):
 # %% [markdown]
 # ## What we will have at the end
 #
-# One clip, continued three ways from the same five frames and the same noise. *Replacement* overwrites the
-# overlap with the noised past at every step, and does nothing else.
+# One clip, continued three ways. *Replacement* only overwrites the overlap with the noised past at every
+# step.
 
 # %% mystnb={"image": {"alt": "Four film strips: the truth, and the continuations of its first five frames by replacement, by reconstruction guidance, and by the past in the window."}, "figure": {"caption": "One clip continued three ways from the same five frames, same noise. Blue: frames given; the truth is given throughout. F = 16, K = 5, stride 11."}}
 truth = held_out(6, seed=3)
@@ -113,9 +112,8 @@ strips = [truth[0].cpu(), *(clips[0] for clips in continued.values())]
 viz.film_strip(strips, ["truth", *continued], num_context=[window] + [overlap] * 3);
 
 # %% [markdown]
-# `digits32` was trained with clean pasts, and guidance makes no use of that. `digits32_fixed` is the same
-# network, trained on full clips only. Boundary discontinuity (chapter 6) is divided by that of the true clip:
-# 1 is ideal.
+# `digits32` was trained with clean pasts, `digits32_fixed` on full clips only. Boundary discontinuity
+# (chapter 6), relative to the truth's, is ideal at 1.
 
 # %%
 scores = {f"{name}; digits32": score(clips, truth) for name, clips in continued.items()}
@@ -125,46 +123,41 @@ for name, method in methods.items():
 show_scores(scores, clips=6, names="two networks")
 
 # %% [markdown]
-# On both networks guidance has a much better first new frame than replacement, and later ones about as far
-# from the truth. The past in the window is best on the network trained for it, and no better than replacement
-# on the other.
+# Guidance beats replacement at the first new frame, not at later ones. The past in the window is best only
+# with the network trained for it.
 #
-# **Predict.** A larger weight enforces the past more strongly. Is twice the weight always better? And from
-# other noise, does guidance end at the same clip?
+# **Predict.** Is twice the weight always better? Does guidance end at the same clip from other noise?
 #
 # ## The mathematics
 #
-# Bayes' rule for the score (chapter 7) of the window $z = x_t$, whose first $K$ frames should be $h$:
+# Bayes' rule for the score (chapter 7) of the window $x_t$, whose overlap $a$ should be $h$:
 #
-# $$\nabla_z \log p(z \mid h) = \nabla_z \log p(z) + \nabla_z \log p(h \mid z). \tag{1}$$
+# $$\nabla \log p(x_t \mid h) = \nabla \log p(x_t) + \nabla \log p(h \mid x_t). \tag{1}$$
 #
-# The network knows the first term. For the second, suppose that $h$ is Gaussian around the estimate $\hat
-# x_a(z)$ of the overlap, with variance $\sigma_t^2 / (w\,\bar\alpha_t)$ for every pixel. Then $\log p(h \mid
-# z)$ is a squared error. By Tweedie's formula the estimate changes by $\sigma_t^2 / \sqrt{\bar\alpha_t}$
-# times the score, so {cite:t}`ho2022video` arrive at
+# The network knows the first term. For the second, suppose that $h$ is Gaussian around the estimate
+# $\hat x_a$, with variance $\sigma_t^2 / (w\,\bar\alpha_t)$ per pixel. Then its log density is a squared
+# error. By Tweedie's formula the estimate moves by $\sigma_t^2 / \sqrt{\bar\alpha_t}$ times the score, so
+# {cite:t}`ho2022video` arrive at
 #
-# $$\tilde x_b = \hat x_b(z) - \frac{w\sqrt{\bar\alpha_t}}{2}\, \nabla_{z_b} \lVert h - \hat x_a(z) \rVert^2, \tag{2}$$
+# $$\tilde x_b = \hat x_b - \frac{w\sqrt{\bar\alpha_t}}{2}\, \nabla_{x_{t,b}} \lVert h - \hat x_a \rVert^2 \tag{2}$$
 #
-# with $a$ the overlap and $b$ the new frames. (Their $\alpha_t$ is our $\sqrt{\bar\alpha_t}$.) The overlap is
-# replaced by the past.
+# for the new frames $b$. The past replaces the overlap.
 #
-# **What does the gradient do?** By the chain rule it is $-2\,J^\top (h - \hat x_a)$ with the Jacobian $J =
-# \partial \hat x_a / \partial z_b$: how the estimate of the *old* frames changes with the *new* frames of the
-# noisy window. For the exact denoiser $J$ is known. The estimate is a weighted mean of $x_0$, with weights
-# proportional to $p(x_0)\, e^{-\lVert z - \sqrt{\bar\alpha_t} x_0 \rVert^2 / 2 \sigma_t^2}$. The logarithm of
-# a weight has the derivative $(\sqrt{\bar\alpha_t}\, x_0 - z) / \sigma_t^2$ in $z$, and a weighted mean
-# changes by the covariance with that:
+# **What does the gradient do?** By the chain rule it is
+# $-2\,(\partial \hat x_a / \partial x_{t,b})^\top (h - \hat x_a)$. This Jacobian tells how the estimate of
+# the *old* frames changes with the *new* noisy frames. The exact denoiser is a mean of $x_0$, with weights
+# proportional to $p(x_0)\, e^{-\lVert x_t - \sqrt{\bar\alpha_t} x_0 \rVert^2 / 2 \sigma_t^2}$. The
+# logarithm of a weight has the derivative $(\sqrt{\bar\alpha_t}\, x_0 - x_t) / \sigma_t^2$, and a weighted
+# mean changes by the covariance with that:
 #
-# $$\frac{\partial \hat x_0}{\partial z} = \frac{\sqrt{\bar\alpha_t}}{\sigma_t^2}\, C, \qquad
-# C = \operatorname{Cov}(x_0 \mid z).$$
+# $$\frac{\partial \hat x_0}{\partial x_t} = \frac{\sqrt{\bar\alpha_t}}{\sigma_t^2}\, C, \qquad C = \operatorname{Cov}(x_0 \mid x_t).$$
 #
-# So guidance moves a new frame as far as it varies *together* with the old ones. Put this into (2), and
-# compare with the mean of a Gaussian whose part $a$ becomes known:
+# So guidance moves a new frame as far as it varies *together* with the old ones. Compare (2) with the mean
+# of a Gaussian whose part $a$ becomes known:
 #
-# $$\hat x_b + \frac{w\,\bar\alpha_t}{\sigma_t^2}\, C_{ba}\,(h - \hat x_a) \qquad\text{against}\qquad
-# \hat x_b + C_{ba}\, C_{aa}^{-1}\,(h - \hat x_a). \tag{3}$$
+# $$\hat x_b + \frac{w\,\bar\alpha_t}{\sigma_t^2}\, C_{ba}\,(h - \hat x_a) \qquad\text{against}\qquad \hat x_b + C_{ba}\, C_{aa}^{-1}\,(h - \hat x_a). \tag{3}$$
 #
-# Guidance has a number in place of $C_{aa}^{-1}$. But neighboring frames are alike, so $C_{aa}$ is far from a
+# Guidance has a number in place of $C_{aa}^{-1}$. But neighboring frames are alike, and $C_{aa}$ is no
 # multiple of the identity.
 #
 # ## Build it
@@ -184,7 +177,7 @@ def my_reconstruction(denoiser, past, w):
     return guided
 
 # %% [markdown]
-# The estimate at the overlap *is* the past, so the sampler itself puts the noised past there.
+# The estimate at the overlap *is* the past, so the sampler puts the noised past there.
 #
 # ## Meet the twin
 
@@ -196,12 +189,10 @@ torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
 # %% [markdown]
 # ## The exact posterior
 #
-# On the Gaussian model of chapter 7 we compare the right side of (3) with guidance, and with two variants:
+# On the Gaussian model of chapter 7 we compare both sides of (3) and two variants:
 #
-# - *RePaint resampling* {cite:p}`lugmayr2022repaint`: after every step the window is noised back to the level
-#   before and denoised again, here ten times, for ten times the network evaluations.
-# - *PiGDM* {cite:p}`song2023pseudoinverse`, pseudoinverse-guided diffusion: $w / \bar\alpha_t$ in place of $w$, so
-#   the variance of $h$ given $z$ is $\sigma_t^2 / w$.
+# - *RePaint resampling* {cite:p}`lugmayr2022repaint`: each step is noised back a level and repeated, here ten times.
+# - *PiGDM* {cite:p}`song2023pseudoinverse`, pseudoinverse-guided diffusion: $w / \bar\alpha_t$ in place of $w$, so the variance of $h$ is $\sigma_t^2 / w$.
 
 # %%
 model = GaussianVideo(schedule)
@@ -251,11 +242,10 @@ columns = [f"{measure} {n}" for measure in ("bias", "std ratio") for n in frames
 show_table(pd.DataFrame(rows, index=columns).T, "Bias and std ratio (chapter 7) at new frame 1, 2, 4")
 
 # %% [markdown]
-# The exact step and the past in the window sample the posterior, up to the error of 60 steps. Replacement has
-# the largest bias: the network sees a *noised* past, and averages over all pasts it could have been. Ten
-# repeats lower the bias, with guidance and without. So does a larger $w$, but at $w = 50$ the first frame
-# scatters more than at $w = 10$. Along each eigenvector of $C_{aa}$ another $w$ makes the two sides of (3)
-# equal:
+# The exact step and the past in the window nearly sample the posterior. Replacement has the largest bias:
+# the network averages over all pasts that the *noised* one could have been. Repeats lower it. So does a
+# larger $w$, but at 50 the first frame scatters more than at 10. Along each eigenvector of $C_{aa}$ another
+# $w$ makes the two sides of (3) equal:
 
 # %%
 rows = {}
@@ -266,13 +256,13 @@ table = pd.DataFrame(rows, index=["largest", "second", "third", "smallest"]).T.r
 show_table(table, "The weight w that is right along each eigenvector of C_aa, by eigenvalue", digits=1)
 
 # %% [markdown]
-# At every level the right weights span more than two orders of magnitude. The largest eigenvalue belongs to
-# what the frames share, the smallest to how neighbors differ. No weight suits both.
+# The largest eigenvalue belongs to what the frames share, the smallest to how neighbors differ. No weight
+# suits both.
 #
 # ## On digits: is the descent smooth?
 #
-# With `record`, each step records its loss, the norm of its gradient, and the cosine between the push and the
-# direction in which the sampler moves anyway. Three clips, four seeds each:
+# Each step records its loss, the norm of its gradient, and the cosine between the push and the sampler's
+# own direction.
 
 # %%
 STEPS = 15
@@ -308,15 +298,13 @@ print(f"it changes by less than 2% at {100 * ((change - 1).abs() < 0.02).float()
 print(f"median of the first loss {losses[:, 0].median():.4f}, of the last {losses[:, -1].median():.4f}")
 
 # %% [markdown]
-# It is: the loss falls by more than two orders of magnitude and seldom rises. The gradient is largest at high
-# noise, soon after the start. The cosines begin as those of random directions, and most are a little negative
-# later: the push slightly opposes the step.
+# The loss falls by more than two orders of magnitude and seldom rises. The gradient is largest soon after
+# the start. The cosines begin as for random directions, and are mostly negative later.
 #
 # ## Does it depend on the initial noise?
 #
-# The future is nearly always determined, so every seed should end at the same clip. An *SDEdit
-# initialization* {cite:p}`meng2022sdedit` may help: it starts from the last context frame, repeated and
-# noised.
+# The future is nearly always determined, so every seed should end at the same clip. *SDEdit initialization*
+# {cite:p}`meng2022sdedit` starts from the last context frame, repeated and noised.
 
 # %%
 def from_sdedit_init(seed, level=600):
@@ -331,8 +319,8 @@ by_seed["replacement"] = over_seeds(replacement)
 by_seed["in the window"] = over_seeds(history_guidance)
 
 # %% [markdown]
-# *Apart* is the mean distance of one clip's four last positions from their own mean. *Distinct ends* counts
-# these positions, where those nearer than 3 px are one. *Position error* is the distance from the true one.
+# *Apart* is the mean distance of one clip's four last positions from their mean, *position error* from the
+# true one. *Distinct ends* counts them, those nearer than 3 px as one.
 
 # %%
 true_path = digit_metrics.digit_position(truth[:3].cpu()).flip(-1)  # (x, y)
@@ -370,15 +358,14 @@ for clip, line in zip((0, 2), axes):
             axis.set_title(name, fontsize=9)
 
 # %% [markdown]
-# The loss was small, and still the four seeds of one clip end about as far apart as under replacement: the
-# overlap allows all these futures. The SDEdit initialization takes the freedom away, and the movement with
-# it. A small variance is not a small error. Only the past in the window is small in both.
+# The loss was small, and still four seeds end about as far apart as under replacement: the overlap allows
+# all these futures. SDEdit initialization takes the freedom away, and the movement with it.
 #
 # ## Norms
 #
-# `mean` divides the squared norm of (2), the `sum`, by the number of pixels, so $w$ must grow by that number.
-# *Diffusion posterior sampling* (DPS, {cite:t}`chung2023diffusion`) takes the norm itself, not squared
-# (`root`): its push does not shrink as the error does.
+# `mean` divides the squared norm of (2), the `sum`, by the number of pixels. *Diffusion posterior sampling*
+# (DPS, {cite:t}`chung2023diffusion`) takes the norm itself, not squared (`root`): its push does not shrink
+# with the error.
 
 # %%
 scores = {"sum, w = 10": score(continued["reconstruction, w = 10"], truth)}
@@ -388,11 +375,10 @@ for norm, w in (("mean", 10.0), ("root", 40.0), ("pigdm", 0.3)):
 show_scores(scores, clips=6)
 
 # %% [markdown]
-# At $w = 10$, `mean` does as replacement does: next to nothing of the weight is left. One weight per norm and
-# six clips do not rank the norms. But none comes near the past in the window at the fifth frame (first
-# table).
+# At the same $w$, `mean` is next to no guidance. One weight per norm and six clips do not rank the norms,
+# but at the fifth frame none comes near the window.
 #
-# Does RePaint resampling help, with guidance?
+# Does resampling help?
 
 # %%
 rows = {}
@@ -405,13 +391,12 @@ table = pd.DataFrame(rows, index=[f"clip {n}" for n in range(1, 7)]).T.rename_ax
 show_table(table, "Mean PSNR (dB) of the new frames, clip by clip", digits=1)
 
 # %% [markdown]
-# Five of the six clips gain and one loses, for three times the network evaluations. Most stay far from the
-# truth.
+# Five of the six clips gain, for three times the network evaluations.
 #
 # ## A study of the weight
 #
-# `digits32`, 16 clips of the *training* split, 25 steps. *Identity* is the fraction of new frames that show
-# the true digit. In brackets: half of the 95% interval over clips.
+# On 16 *training* clips. *Identity* is the fraction of new frames that show the true digit. In brackets:
+# half of the 95% interval.
 
 # %%
 COLUMNS = {f"PSNR {n}": ("psnr", n) for n in (1, 5, 11)}
@@ -434,10 +419,10 @@ print("PSNR 1 of w = 20 minus that of w = 10, clip by clip: {:.1f} dB ({:.1f} to
 study(weights)
 
 # %% [markdown]
-# At the first new frame $w = 20$ is ahead of 10, clip by clip, and 1 and 80 are worse by more than the
-# intervals. At the fifth and the eleventh all intervals overlap.
+# At the first new frame 20 is ahead of 10, and 1 and 80 are worse by more than the intervals. Later all
+# intervals overlap.
 #
-# Against replacement and the past in the window, on the held-out clips of chapter 10, one table per network:
+# On the held-out clips of chapter 10, with two other methods:
 
 # %%
 for name in ("main", "fixed"):
@@ -446,14 +431,13 @@ for name in ("main", "fixed"):
     display(study(table[chosen], table.attrs["header"]["checkpoint"]))
 
 # %% [markdown]
-# On both networks guidance keeps the join and the digit better than replacement, and its first new frame is
-# closer to the truth. At the fifth the two are not resolved on `digits32`. There the past in the window is
-# far ahead. On `digits32_fixed` guidance is the best of the three for the first new frame, the digit and the
-# join. At the eleventh frame all three are about equally far from the truth.
+# On both networks guidance beats replacement at the first new frame, the digit and the join. On `digits32`
+# the past in the window is far ahead. On `digits32_fixed` guidance is best, until all three are about
+# equally far from the truth at the eleventh frame.
 #
 # ## Play
 #
-# The weight, and the loss along the trajectory. A white strip is a run that exploded.
+# A white strip is a run that exploded.
 
 # %%
 def picture(weight):
@@ -481,7 +465,7 @@ sliders.guidance_slider(picture, weights, name, alt, start=3, fine=fine, width=7
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# With too large a weight the push exceeds the range of pixels. The library stops and says where:
+# Too large a weight explodes. The library stops and says where:
 
 # %%
 for w in (100.0, 1000.0, 1e5):
@@ -496,19 +480,18 @@ for w in (100.0, 1000.0, 1e5):
 # %% [markdown]
 # ## Recap
 #
-# Reconstruction guidance makes an unconditional model conditional by differentiating through it. It moves new
-# frames by their covariance with the old ones, with a number in place of an inverse covariance. It keeps the
-# join and the digit, and loses the trajectory within five frames, on `digits32` differently for every seed.
-# Where a network was never trained with a past, it is the best of these three.
+# Reconstruction guidance differentiates through an unconditional model. It moves new frames by their
+# covariance with the old ones, with a number in place of an inverse covariance. It keeps join and digit,
+# and loses the trajectory within five frames.
 #
 # ## Exercises
 #
-# 1. **Predict.** With `replace=False` the overlap is not replaced by the past. What will it look like for a
-#    small weight? Try `partial(reconstruction, weight=1.0, replace=False)`.
+# 1. **Predict.** What will the overlap look like for a small weight, when the past does not replace it? Try
+# `partial(reconstruction, weight=1.0, replace=False)`.
 #
-# 2. **Code.** Read $\operatorname{Cov}(x_0 \mid z)$ off a denoiser by differentiating it. In the Gaussian model
-#    all pixels are alike and independent, so one pixel's covariance along time is enough. Hint:
-#    `torch.autograd.functional.jacobian`.
+# 2. **Code.** Read $\operatorname{Cov}(x_0 \mid x_t)$ off a denoiser by differentiating it. Pixels of the
+# Gaussian model are independent and alike, so one pixel along time is enough. Hint:
+# `torch.autograd.functional.jacobian`.
 
 # %% tags=["exercise"]
 def covariance_of(denoiser, t):
@@ -541,8 +524,8 @@ assert check(solution, claims)
 
 
 # %% [markdown]
-# 3. **Code.** Write guidance by the norm of DPS. Into your function go a denoiser, the past and $w$, and out
-#    comes a denoiser, as from `my_reconstruction`. Mind that each clip of the batch has a norm of its own.
+# 3. **Code.** Write guidance by the norm of DPS, called as `my_reconstruction` is. Each clip of the batch
+# has its own norm.
 
 # %% tags=["exercise"]
 def my_dps(denoiser, past, w):
@@ -589,18 +572,17 @@ def solution(denoiser, past, w):
 assert check(solution, claims)
 
 # %% [markdown]
-# 4. **Explore.** Guide only for $t > 500$, or only below. Which lowers the last loss more, and which raises PSNR?
+# 4. **Explore.** Guide only for $t > 500$, or only below. Which lowers the last loss more, and which raises
+# PSNR?
 #
 # :::{dropdown} Solutions
-# 1. Like another clip: a weak push does not reach the past, and the overlap is only approximately right.
-# 2. The Jacobian times $\sigma_t^2 / \sqrt{\bar\alpha_t}$. The cell above has it in code.
-# 3. One square root per clip before the sum over clips. The cell above has it in code.
-# 4. Choose between two denoisers: `lambda xt, t: (guided if t[0] > 500 else plain)(xt, t)`, with `plain` as
-#    `replacement(denoiser, past)`. PSNR differs widely from clip to clip: compare a dozen or more pairwise.
+# **1.** Like another clip: a weak push does not reach the past.
+#
+# **4.** Choose between two denoisers: `lambda xt, t: (guided if t[0] > 500 else plain)(xt, t)`, with
+# `plain` as `replacement(denoiser, past)`. Compare a dozen clips pairwise.
 # :::
 #
 # ## Sources
 #
-# Reconstruction guidance for extending videos: {cite:t}`ho2022video`. DPS: {cite:t}`chung2023diffusion`.
-# PiGDM: {cite:t}`song2023pseudoinverse`. RePaint: {cite:t}`lugmayr2022repaint`. Replacement:
-# {cite:t}`song2021score`. SDEdit: {cite:t}`meng2022sdedit`.
+# {cite:t}`ho2022video`, {cite:t}`chung2023diffusion`, {cite:t}`song2023pseudoinverse`,
+# {cite:t}`lugmayr2022repaint`, {cite:t}`meng2022sdedit`. Replacement: {cite:t}`song2021score`.
