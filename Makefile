@@ -13,7 +13,7 @@ LAB_FLAGS := --ContentsManager.hide_globs=*.py $(if $(filter 0,$(shell id -u)),-
 HALF = OMP_NUM_THREADS=$$($(BIN)/python -c 'import os; print(max(1, os.cpu_count() // 2))')
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-browser unit notebooks lab train bench study execute lint environment address clean
+.PHONY: help book test test-browser unit notebooks lab train bench study execute lint audit environment address clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -68,6 +68,10 @@ execute: .venv/ready  ## run the notebooks and keep their outputs (after editing
 lint: .venv/ready  ## check the code with ruff
 	@$(BIN)/ruff check .
 
+audit:  ## look for known vulnerabilities in the pinned packages (pip-audit, in an environment of its own; needs the web)
+	@$(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	@.venv-audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip
+
 environment: .venv/ready  ## write environment.yml from pyproject.toml
 	@$(BIN)/pyproject2conda yaml -e book -e dev -e bench --name vdiff --python-include "python~=3.11" --req "-e ." --no-header > environment.yml
 
@@ -75,4 +79,4 @@ address: .venv/ready  ## write the repository's address on GitHub into the noteb
 	@$(BIN)/python book/_ext/repository.py
 
 clean:  ## remove what the build made
-	@rm -rf book/_build book/notebooks book/_mathjax book/_web_built
+	@rm -rf book/_build book/notebooks book/_mathjax book/_web_built .venv-audit

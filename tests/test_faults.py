@@ -123,6 +123,24 @@ for clips in (2, 4, 6, 8):
     assert os.listdir(tmp_path) == ["t.csv.gz"]
 
 
+@posix
+def test_export_killed_while_it_writes_leaves_no_wrong_pair(tmp_path):
+    pytest.importorskip("onnxscript")
+    code = """
+real, count = os.replace, [0]
+def fatal(*paths):
+    count[0] += 1
+    if count[0] == 2:  # model.onnx is there, model.json is not
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*paths)
+os.replace = fatal
+export(Denoiser(VideoUNet(SMALL).eval(), NoiseSchedule()), out, 4, 2)
+"""
+    (tmp_path / "model.json").write_text("of an older model.onnx")
+    said_by(python(code, tmp_path), -signal.SIGKILL)
+    assert "model.onnx" in os.listdir(tmp_path) and "model.json" not in os.listdir(tmp_path)
+
+
 FULL = {
     "state": "run = small_run(); run.train_step(); limit(200_000); run.save(out)",
     "checkpoint": "limit(50_000); checkpoint.save(out, VideoUNet(SMALL), NoiseSchedule())",

@@ -81,7 +81,12 @@ def export(denoiser: Denoiser, folder: str | Path, frames: int = 16, overlap: in
     names_out = ["v_hat", *(f"{name}.cache_out" for name in window.names)]
     program = torch.onnx.export(window, inputs, dynamo=True, opset_version=18, verbose=False,
                                 input_names=names_in, output_names=names_out)
-    write_whole(folder / "model.onnx", lambda file: program.save(file, external_data=False))
+
+    def save(file: Path) -> None:
+        program.save(file, external_data=False)
+        (folder / "model.json").unlink(missing_ok=True)  # a run that is cut off here leaves no wrong pair
+
+    write_whole(folder / "model.onnx", save)
     card = dict(frames=frames, overlap=overlap, size=list(net.config.size), channels=net.config.in_channels,
                 cache=[dict(name=name, shape=shape) for name, shape in zip(window.names, window.shapes)],
                 num_timesteps=schedule.num_timesteps, alpha_bar=schedule.alpha_bar.double().tolist(), **about)
