@@ -347,3 +347,10 @@ def test_the_readme_names_commands_that_exist():
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.M))
     assert set(re.findall(r"(?:^|`)make ([a-z-]+)", readme, re.M)) <= targets
     assert {"book", "test", "lab", "train", "bench"} <= targets
+
+
+def test_the_hours_of_training_are_those_measured():
+    measured = (ROOT / "data" / "results" / "recipe_cpu.txt").read_text()
+    hours = round(int(re.search(r"^digits32 +(\d+)", measured, re.M)[1]) / 60)
+    for name in ("Makefile", "README.md", "vdiff_lite/training/recipes/digits32.toml"):
+        assert re.findall(r"(\w+) hours on two", (ROOT / name).read_text()) == [str(hours)], name
