@@ -8,6 +8,7 @@ import torch
 from vdiff_lite import BouncingDigits, Denoiser, NoiseSchedule, VideoUNet, VideoUNetConfig
 
 SMALL = VideoUNetConfig(size=16, channels=(32, 64), num_middle=1, noise_channels=32)
+DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
 
 
 @pytest.fixture(autouse=True, scope="session")

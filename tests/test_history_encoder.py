@@ -3,7 +3,7 @@ import json
 
 import pytest
 import torch
-from conftest import rounded
+from conftest import DEVICES, rounded
 
 from vdiff_lite import BouncingDigits, Denoiser, NoiseSchedule, VideoUNet, VideoUNetConfig, checkpoint
 from vdiff_lite.methods import history_encoder, load_history, save_history
@@ -51,12 +51,16 @@ def test_the_past_and_its_order_matter_once_an_output_is_not_zero(small_denoiser
     torch.testing.assert_close(guided, u + 2 * (a - u), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_network_in_half_precision_listens_too(small_denoiser, encoder, dtype):
+def test_a_network_in_half_precision_listens_too(small_denoiser, encoder, device, dtype):
     torch.nn.init.normal_(encoder.show.weight)
+    encoder.to(device)
+    small_denoiser.to(device)
+    past, xt, t = clip(3).to(device), clip(6, 1).to(device), torch.tensor([500, 900], device=device)
     half = Denoiser(copy.deepcopy(small_denoiser.net).to(dtype), small_denoiser.schedule)
     with torch.no_grad():
-        near, exact = (history_encoder(d, clip(3), encoder)(clip(6, 1), torch.tensor([500, 900]))
+        near, exact = (history_encoder(d, past, encoder)(xt, t)
                        for d in (half, small_denoiser))
     assert near.dtype == torch.float32 and (near - exact).abs().mean() < 0.1 * exact.abs().mean()
 

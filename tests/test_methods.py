@@ -3,6 +3,7 @@ from functools import partial
 
 import pytest
 import torch
+from conftest import DEVICES
 
 from vdiff_lite.diffusion.denoiser import Denoiser
 from vdiff_lite.diffusion.samplers import ddim, ddpm, run_sampler, sample, sdedit_init
@@ -428,12 +429,15 @@ def test_features_of_a_long_trajectory_do_not_pile_up(small_denoiser):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", sorted(set(METHODS) - {"history_encoder"}))
-def test_a_network_in_half_precision_rolls_out(small_denoiser, name, dtype):
-    options = dict(temporal_history_guidance=dict(weights={2: 1.0}), anchored_history=dict(anchor=clip(3)))
+def test_a_network_in_half_precision_rolls_out(small_denoiser, name, device, dtype):
+    past, options = clip(3).to(device), dict(temporal_history_guidance=dict(weights={2: 1.0}))
+    options |= dict(anchored_history=dict(anchor=past))
+    small_denoiser.to(device)
     half = Denoiser(copy.deepcopy(small_denoiser.net).to(dtype), small_denoiser.schedule)
     method = partial(METHODS[name], **options.get(name, {}))
-    go_on = lambda d: list(rollout(d, clip(3), 2, 6, 3, method, partial(ddim, steps=2),
+    go_on = lambda d: list(rollout(d, past, 2, 6, 3, method, partial(ddim, steps=2),
                                    torch.Generator().manual_seed(0)))
     near, exact = (torch.stack(go_on(d)) for d in (half, small_denoiser))
     assert near.dtype == torch.float32 and (near - exact).abs().mean() < 0.1 * exact.abs().mean()
