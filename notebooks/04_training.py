@@ -18,12 +18,13 @@
 #
 # **What does a loss of 0.03 look like, and is it normal that the first samples are soup?**
 #
-# We train a small video diffusion model from scratch and look at its samples on the way. The second half is about longer runs.
+# We train a small video diffusion model from scratch and look at its samples on the way.
 #
 # *Time to run: a little over a minute on two CPU cores, less on a GPU.*
 #
-# **You will learn** the training loss; which noise levels a batch holds and why; what normal training looks like; what Muon, averaged
-# weights (EMA) and a falling learning rate gain; which errors a loss counts; how to train with less memory, and resume to the same bytes.
+# **You will learn** the training loss; which noise levels a batch holds and why; what normal training looks
+# like; what Muon, averaged weights (EMA) and a falling learning rate gain; which errors a loss counts;
+# training in less memory, and resuming to the same bytes.
 #
 # **You need** chapters 1 to 3, and what an optimizer does.
 
@@ -79,8 +80,8 @@ clips = vd.generate(shipped, 4, steps=20, generator=[seeded(n) for n in (9, 11, 
 viz.show_clips(clips.cpu(), alt="A digit drawn by the shipped model moves in a box")
 
 # %% [markdown]
-# **Predict.** The network has to predict $v$, a mixture of noise and clip. What is the loss of a network that always outputs zero? And
-# can the loss ever reach zero?
+# **Predict.** The network predicts $v$. What is the loss of a network that always outputs zero? Can the
+# loss ever reach zero?
 #
 # ## The mathematics
 #
@@ -88,12 +89,14 @@ viz.show_clips(clips.cpu(), alt="A digit drawn by the shipped model moves in a b
 #
 # $$L = \mathbb{E}_{x_0, t, \epsilon} \big\| \hat v(x_t, t) - v \big\|^2, \qquad v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1-\bar\alpha_t}\,x_0. \tag{1}$$
 #
-# The best prediction is the *average* of $v$ over all clips that could have become this $x_t$. At high noise many could, so the average is a
-# blur, and the loss cannot reach zero. The blur is right: the sampler will turn it, step by step, into one clip.
+# The best prediction is the *average* of $v$ over all clips that could have become this $x_t$. At high
+# noise many could, so the average is a blur, and the loss cannot reach zero. The blur is right: the sampler
+# turns it, step by step, into one clip.
 #
 # ## Build it: the loss
 #
-# A frame at $t = 0$ is clean. Its $v$ is noise that the frame does not contain, so nothing can predict it, and it does not count.
+# A frame at $t = 0$ is clean. Its $v$ is noise that the frame does not contain, so nothing can predict it,
+# and it does not count.
 
 # %%
 schedule = vd.NoiseSchedule()
@@ -118,18 +121,19 @@ print("loss of the shipped network on these clips: %.4f" % my_loss(net, x0, t, e
 print("loss of predicting zero:                    %.4f" % my_loss(zeros, x0, t, eps))
 
 # %% [markdown]
-# Zero has a loss near 1: $v$ mixes $\epsilon$, whose mean square is 1, with $x_0$, whose mean square is a little less.
+# Zero has a loss near 1: $v$ mixes $\epsilon$, whose mean square is 1, with $x_0$, whose mean square is a
+# little less.
 #
 # ## Build it: the noise levels
 #
-# To serve every method of Part II, one network has to know four situations: all frames at one level (a clip from noise); each frame at
-# its own (for methods that denoise some frames before others); a clean past (to continue); and a past of pure noise (guidance without the
-# past). `noise_mix` holds their fractions in a batch.
+# To serve every method of Part II, the network has to know four situations: all frames at one level (a clip
+# from noise); each frame at its own (to denoise some frames before others); a clean past (to continue); and
+# a past of pure noise (guidance without the past). `noise_mix` holds their fractions.
 #
-# Levels are drawn evenly and *stratified*: a batch of eight gets one out of every eighth of the range, so that the loss jumps less. But
-# only nearly pure noise forces the network to take identity and motion from the past. So a `high_noise_fraction` of the clips is moved
-# towards pure noise, by $u \mapsto 1 - u^3$ with $u$ uniform. The figure shows the levels of forty clips, and how often each level is
-# drawn.
+# Levels are drawn evenly and *stratified*: a batch of eight gets one from every eighth of the range, so the
+# loss jumps less. But only nearly pure noise forces the network to take identity and motion from the past.
+# So a `high_noise_fraction` of the clips is moved towards pure noise: `1 - u**3` of the range, with `u`
+# uniform.
 
 # %%
 def my_noise_levels(batch, frames, T, noise_mix, high_noise_fraction, generator):
@@ -167,10 +171,10 @@ right.legend(frameon=False, loc="upper left");
 # %% [markdown]
 # ## Build it: the loop
 #
-# To be quick, we use 8 frames of 24 by 24 and a network of two resolutions. A step draws a batch, takes the gradient of the loss, scales it
-# down if its norm exceeds 1, so that no batch can throw the weights far, and lets AdamW move them. The learning rate is warmed up over ten
-# steps, while AdamW's running averages still form. Everything random in step
-# $n$ comes from a generator with seed $n$: that will pay off below.
+# To be quick, we use 8 frames of 24 by 24 and a network of two resolutions. A step draws a batch, takes the
+# gradient of the loss, scales it down if its norm exceeds 1, so that no batch throws the weights far, and
+# lets AdamW move them. The learning rate is warmed up over ten steps, while AdamW's running averages form.
+# Everything random in step $n$ comes from a generator with seed $n$, which pays off below.
 
 # %%
 config = vd.VideoUNetConfig(size=24, channels=(32, 64), num_middle=1)
@@ -222,8 +226,9 @@ viz.film_strip(list(samples.values()), [f"step {n}" for n in samples]);
 # :::{admonition} Is this normal?
 # :class: tip
 #
-# Yes. The loss falls steeply while the network learns that frames are mostly black, then slowly. Meanwhile the samples turn from a gray
-# cloud into a blob that moves, and in longer runs into digits. Judge by *samples*.
+# Yes. The loss falls steeply while the network learns that frames are mostly black, then slowly. Meanwhile
+# the samples turn from a gray cloud into a blob that moves, and in longer runs into digits. Judge by
+# *samples*.
 #
 # | you see | it means |
 # |---|---|
@@ -234,14 +239,15 @@ viz.film_strip(list(samples.values()), [f"step {n}" for n in samples]);
 # | `nan` | the learning rate is too high |
 # :::
 #
-# This is all of training. The rest makes longer runs better and cheaper.
+# The rest makes longer runs better and cheaper.
 #
 # ## Longer matters: Muon
 #
-# The gradient of a weight matrix is large along a few directions and small along most. Muon {cite:p}`jordan2024muon` takes the
-# momentum of the gradient, $G = U S V^\top$, and moves by $U V^\top$: the same directions, all equally far. A singular value decomposition
-# per step would be slow, so five rounds of a polynomial in $G G^\top$ (Newton-Schulz) stand in for it. The figure has the singular values
-# of one gradient: as they are, all made equal, and after the polynomial, which leaves only the smallest below 1.
+# The gradient of a weight matrix is large along a few directions and small along most. Muon
+# {cite:p}`jordan2024muon` takes the momentum of the gradient, $G = U S V^\top$, and moves by $U V^\top$:
+# the same directions, all equally far. A singular value decomposition per step would be slow, so five
+# rounds of a polynomial in $G G^\top$ (Newton-Schulz) stand in for it. After it, only the smallest singular
+# values in the figure stay far below 1.
 
 # %% mystnb={"image": {"alt": "Singular values of a gradient in falling order. Relative to the largest they drop steeply; after Newton-Schulz most of them lie near one and the last third falls to zero; by the decomposition all are one."}, "figure": {"caption": "The 64 singular values of one matrix's gradient: as they are, by the decomposition, and after five rounds of the library's polynomial."}}
 gradient = net.middle[0].attention.out.weight.grad.cpu()
@@ -258,24 +264,25 @@ viz.plot_lines(axis, range(1, len(S) + 1), {"gradient, relative to the largest":
 axis.set(xlabel="direction", ylabel="singular value", ylim=(0, 2));
 
 # %% [markdown]
-# Muon is for the matrices inside the network. Biases, norms, the noise embedding, and the first and last layer stay with AdamW
-# (`make_optimizer`).
+# Muon is for the matrices inside the network. Biases, norms, the noise embedding, and the first and last
+# layer stay with AdamW (`make_optimizer`).
 #
 # ## Longer matters: averaged weights and a falling rate
 #
-# Each batch pulls the weights elsewhere, so the last ones jitter around a good point. Two things remove the jitter. One is to sample
-# with an average $\bar\theta$ of the weights $\theta$, the *exponential moving average* (EMA),
+# Each batch pulls the weights elsewhere, so they jitter around a good point. Two things remove the jitter.
+# One is to sample with an average $\bar\theta$ of the weights $\theta$, the *exponential moving average*
+# (EMA),
 #
 # $$\bar\theta \leftarrow d_n\,\bar\theta + (1 - d_n)\,\theta, \qquad d_n = \min\!\big(d,\ n / (9 + n)\big). \tag{2}$$
 #
-# The *decay* $d$ sets its memory: the average reaches back about $1 / (1 - d)$ steps, 50 for the $d = 0.98$ used here and 1,000 for the 0.999 of
-# most recipes. A longer memory smooths more, but lags behind a network that still improves. $d_n$ starts small, so that the random initial
-# weights are soon forgotten.
+# The *decay* $d$ sets its memory: the average reaches back about $1 / (1 - d)$ steps, 50 for the $d = 0.98$
+# used here and 1,000 for the 0.999 of most recipes. A longer memory smooths more, but lags behind a network
+# that still improves. $d_n$ starts small, so that the random initial weights are soon forgotten.
 #
-# The other is a learning rate that falls at the end. In step $n$ of $N$, with $n_w$ steps of warm-up and $n_d$ of fall, it is multiplied by
+# The other is a learning rate that falls at the end. In step $n$ of $N$, with $n_w$ steps of warm-up and
+# $n_d$ of fall, it is multiplied by
 #
-# $$r_n = \min\!\Big(1, \frac{n + 1}{n_w}\Big) \Big(0.02 + 0.98\,\frac{1 - \cos(\pi q_n)}{2}\Big), \qquad
-# q_n = \min\!\Big(1, \frac{N - n}{n_d}\Big). \tag{3}$$
+# $$\min\!\Big(1, \frac{n + 1}{n_w}\Big) \Big(0.02 + 0.98\,\frac{1 - \cos\big(\pi \min(1, \frac{N - n}{n_d})\big)}{2}\Big). \tag{3}$$
 
 # %%
 @torch.no_grad()
@@ -297,8 +304,8 @@ print("factor in steps 0, 5, 10, 60, 90, 119:",
 print("steps that an average reaches back:", {decay: round(1 / (1 - decay)) for decay in (0.98, 0.999)})
 
 # %% [markdown]
-# Now the same 120 steps with Muon, from the same initial weights and on the same batches. Halfway we copy the state. The original goes on
-# at its rate, the copy at a falling one. Both are averaged.
+# Now the same 120 steps with Muon, from the same initial weights and on the same batches. Halfway the state
+# is copied: the original goes on at its rate, the copy at a falling one. Both are averaged.
 
 # %%
 def train(state, first, last, decay):
@@ -394,9 +401,9 @@ assert all(torch.equal(a, b) for a, b in zip(straight.ema.parameters(), resumed.
 # %% [markdown]
 # ## Longer matters: which errors count?
 #
-# An error of $v$ is an error of $x_0$ times $\sqrt{\mathrm{SNR} + 1}$. So equation 1 weights the squared error of $x_0$ by $\mathrm{SNR}
-# + 1$: the less noise, the more it counts. `weighting="x0"` is the plain squared error of $x_0$, and `"min_snr"` weights it by the SNR,
-# but at most by 5. Here is the error of `digits32` by level, as $v$ and as $x_0$:
+# An error of $v$ is an error of $x_0$ times $\sqrt{\mathrm{SNR} + 1}$. So equation 1 weights the squared
+# error of $x_0$ by $\mathrm{SNR} + 1$: the less noise, the more it counts. `weighting="x0"` is the plain
+# squared error of $x_0$, and `"min_snr"` weights it by the SNR, but at most by 5:
 
 # %%
 real = vd.BouncingDigits(split="test").sample(8, seeded(3)).video
@@ -412,20 +419,23 @@ show_table(table, "The loss of the shipped network by noise level, in two weight
 # %% [markdown]
 # That answers the question at the top: a loss of 0.03 is an average over levels that have little in common.
 #
-# All recipes use `"v"`. With `"x0"`, low noise would hardly count, and it is where the fine detail is learned. With `"v"` every level counts,
-# and those that decide motion and identity are drawn more often instead (`high_noise_fraction`). We have not trained with the others.
+# All recipes use `"v"`. With `"x0"`, low noise, where the fine detail is learned, would hardly count. With
+# `"v"` every level counts, and those that decide motion and identity are drawn more often
+# (`high_noise_fraction`). We have not tried the others.
 #
 # ## Longer matters: a batch that does not fit
 #
-# *Gradient accumulation* takes a batch in parts, for less memory: the parts' gradients are added up, and the optimizer steps once after
-# the last. One trap: the loss is a mean over noisy frames, and parts differ in how many they have. So divide each part's sum by the
-# count of the *whole* batch. (`vdiff train --accumulate 4` does this. Exercise 3 builds it.)
+# *Gradient accumulation* takes a batch in parts, for less memory: their gradients are added up, and the
+# optimizer steps once, after the last. One trap: the loss is a mean over noisy frames, and parts differ in
+# how many they have. So divide each part's sum by the count of the *whole* batch
+# (`vdiff train --accumulate 4`, exercise 3).
 #
 # ## Recipes
 #
-# A run's settings are a *recipe*, a toml file in `vdiff_lite/training/recipes`. `vdiff train --recipe tiny --out mine` trains by it and draws
-# samples on the way; the same command continues a run that was cut off. `tiny` is for a laptop. Its `short_steps` are first steps on clips
-# of half the length, twice as many per batch.
+# A run's settings are a *recipe*, a toml file in `vdiff_lite/training/recipes`.
+# `vdiff train --recipe tiny --out mine` trains by it, draws samples on the way, and continues a run that
+# was cut off. `tiny` is for a laptop. Its `short_steps` come first, on clips of half the length, twice as
+# many per batch.
 
 # %%
 columns = {}
@@ -440,8 +450,9 @@ for name in recipe_names():
 show_table(pd.DataFrame(columns, dtype=object), "The recipes")
 
 # %% [markdown]
-# Trained weights are saved as a *checkpoint*, and beside it its *card*, a json file: how the network is built, its recipe, where the weights
-# come from. Here is the origin of those that ship. (Their loss curves were not kept. {doc}`../checkpoints` has their PSNR.)
+# Trained weights are saved as a *checkpoint*, and beside it its *card*, a json file: how the network is
+# built, its recipe, where the weights come from. Here is the origin of those that ship
+# ({doc}`../checkpoints` has their PSNR):
 
 # %%
 for name in checkpoint.shipped():
@@ -452,7 +463,7 @@ print((FOLDER / "recipe_cpu.txt").read_text())
 # %% [markdown]
 # ## Play
 #
-# The estimate for one clip and noise, from level 100 to 1000. At 1000 it is the average of all clips.
+# The estimate by level. At 1000 it is the average of all clips.
 
 # %%
 real = vd.BouncingDigits(split="test").sample(1, seeded(7)).video
@@ -467,8 +478,8 @@ sliders.picture_slider(pictures, levels, "noise level t", "Left the noisy clip, 
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# A learning rate that is far too high. At a hundred times the recipe's rate a gradient soon is no longer a number, and `Trainer` stops.
-# Five times the rate looks *better* over so few steps: short runs flatter high learning rates.
+# Far too high a learning rate. At a hundred times the recipe's a gradient soon is no number, and `Trainer`
+# stops. Five times the rate looks *better* over so few steps: short runs flatter high learning rates.
 
 # %% mystnb={"image": {"alt": "Three loss curves over forty steps: the recipe's falls slowly, five times the rate falls faster, a hundred times the rate breaks off early."}, "figure": {"caption": "Forty steps with the recipe's learning rates, five times and a hundred times as much. A line that ends early is a run that was stopped."}}
 def short_run(factor, steps=40):
@@ -492,15 +503,17 @@ axis.set(xlabel="step", ylabel="loss (per pixel)", yscale="log");
 # %% [markdown]
 # ## Recap
 #
-# Training predicts $v$ at random noise levels and takes the squared error over the noisy frames. A batch mixes clips at one level with clips
-# that have a clean past, so that one network serves every method. Judge a run by its samples: the loss is nearly flat while they get good.
+# Training predicts $v$ at random noise levels and takes the squared error over the noisy frames. A batch
+# mixes clips at one level with clips that have a clean past, so that one network serves every method. Judge
+# a run by its samples: they get good while the loss is nearly flat.
 #
 # ## Exercises
 #
 # 1. **Predict.** What happens to clips from noise if `noise_mix` holds *only* clips with a clean past?
 #
-# 2. **Code.** Write `x0_loss(net, x0, t, eps)`: the mean squared error of the estimate of $x_0$ over the noisy frames, for a `net` that predicts $v$.
-# Hint: `my_loss`, and how to get the clip back from $v$ (chapter 2).
+# 2. **Code.** Write `x0_loss(net, x0, t, eps)`: the mean squared error of the estimate of $x_0$ over the
+# noisy frames, for a `net` that predicts $v$. Hint: `my_loss`, and how to get the clip back from $v$
+# (chapter 2).
 
 # %% tags=["exercise"]
 def x0_loss(net, x0, t, eps):
@@ -575,19 +588,20 @@ def solution(net, x0, t, eps, parts):
 assert check(solution, claims)
 
 # %% [markdown]
-# 4. **Explore.** Sample with `net`, with `muon[0]` and with `falling[1]` from the same noise. Which of the three would you pick by the
-# samples, and which by the table?
+# 4. **Explore.** Sample with `net`, with `muon[0]` and with `falling[1]` from the same noise. Which of the
+# three would you pick by the samples, and which by the table?
 #
 # :::{dropdown} Solutions
-# **1.** The network never sees a clip whose first frame is noisy, so sampling from noise is outside of what it was trained on. Expect clips
-# that flicker between digits: it has learned to lean on a clean frame that is not there.
+# **1.** It never sees a noisy first frame, so pure noise is outside of its training. Expect clips that
+# flicker between digits: it leans on a clean frame that is not there.
 #
-# **4.** `vd.sample(vd.Denoiser(falling[1], schedule), 1, 8, steps=15, generator=seeded(2))`, and likewise the others. After 120 steps all
-# are blobs, hard to tell apart by eye. The table sees differences that the eye does not.
+# **4.** `vd.sample(vd.Denoiser(falling[1], schedule), 1, 8, steps=15, generator=seeded(2))`, and likewise
+# the others. After 120 steps all are blobs. The table sees differences that the eye does not.
 # :::
 #
 # ## Sources
 #
-# The loss: {cite:t}`ho2020denoising`, Eq. 14, in the form of {cite:t}`salimans2022progressive`. Stratified levels:
-# {cite:t}`kingma2021variational`. A level per frame: {cite:t}`chen2024diffusion`. Muon: {cite:t}`jordan2024muon`; AdamW:
-# {cite:t}`loshchilov2019decoupled`. An optional weighting (`min_snr`): {cite:t}`hang2023efficient`.
+# The loss: {cite:t}`ho2020denoising`, Eq. 14, in the form of {cite:t}`salimans2022progressive`. Stratified
+# levels: {cite:t}`kingma2021variational`. A level per frame: {cite:t}`chen2024diffusion`. Muon:
+# {cite:t}`jordan2024muon`; AdamW: {cite:t}`loshchilov2019decoupled`. An optional weighting (`min_snr`):
+# {cite:t}`hang2023efficient`.
