@@ -20,7 +20,7 @@ def table():
     """Written to book/_build/pages.txt: what each page was found to have, added up over widths and modes."""
     rows = {}
     yield rows
-    names = ("cut", "overflow", "violations", "errors", "requests", "pictures", "equations")
+    names = ("cut", "overflow", "code", "violations", "errors", "requests", "pictures", "equations")
     lines = [f"{len(rows)} pages x widths {WIDTHS} x modes {MODES}"]
     lines += [" " * 40 + "".join(f"{name:>12}" for name in names)]
     for page, found in rows.items():
@@ -60,15 +60,17 @@ def test_a_page_is_whole(browser, address, table, page):
     errors, asked = visit(browser, address + page)
     found = dict(errors=errors, cut=[], overflow=[], violations=[],
                  requests=[url for url in asked if not url.startswith((address, *LOCAL))])
-    found["pictures"], found["equations"] = browser.execute_script("""
+    found["pictures"], found["equations"], found["code"] = browser.execute_script("""
         const bare = i => !i.naturalWidth || !i.alt || /\\.(png|gif|svg)$|^\\S*$/.test(i.alt);
         const ratio = v => v.clientWidth * v.videoHeight / (v.clientHeight * v.videoWidth);
         const all = selector => [...document.querySelectorAll(selector)];
         const squeezed = v => v.videoWidth && Math.abs(ratio(v) - 1) > 0.03;
+        const wide = p => p.scrollWidth > p.clientWidth;  // on a desktop no line of code or text scrolls
         const raw = m => !m.querySelector('mjx-container') || m.querySelector('[data-mjx-error]');
         return [[...all('article img').filter(bare).map(i => i.alt + i.src.slice(-30)),
                  ...all('article video').filter(squeezed).map(v => v.ariaLabel)],
-                all('.math').filter(raw).map(m => m.innerText)]""")
+                all('.math').filter(raw).map(m => m.innerText),
+                all('article pre').filter(wide).map(p => p.innerText.slice(0, 60))]""")
     for mode in MODES:
         set_mode(browser, mode)
         for width in WIDTHS:
