@@ -108,23 +108,24 @@ viz.film_strip(strips, ["truth", "keys, values", "outputs"], num_context=[window
 #
 # ## The mathematics
 #
-# Let $\phi_s(z)$ be the features of the network at site $s$. The *blend* $\lambda$ mixes those of the past
+# Let $y_s(x_t)$ be the features of the network at site $s$. The *blend*, from 0 to 1, mixes those of the past
 # into the frames $a$ of the overlap,
 #
-# $$\phi_s(z)_a \leftarrow (1 - \lambda)\,\phi_s(z)_a + \lambda\,\phi_s(h_t), \tag{1}$$
+# $$y_s(x_t)_a \leftarrow (1 - \text{blend})\; y_s(x_t)_a + \text{blend}\; y_s(h_t), \tag{1}$$
 #
 # with $h_t$ the past at the same noise level, in the spirit of Plug-and-Play {cite:p}`tumanyan2023plug`. One
 # noise serves all levels (`source="same"`), or each step draws its own (`"fresh"`). With `statistics=True` only
 # the mean and the standard deviation of each channel are injected, as in style transfer. Chapter 10 measures
-# these. With $\lambda = 1$ (1) *overwrites* the features. *Prepended keys and values* leave the window's own features alone and
-# let its frames attend to the keys and values of the past too, like MasaCtrl {cite:p}`cao2023masactrl`:
+# these. With a blend of 1, (1) *overwrites* the features. *Prepended keys and values* leave the window's own
+# features alone and let its frames attend to the keys and values of the past too, like MasaCtrl
+# {cite:p}`cao2023masactrl`:
 #
-# $$\operatorname{attention}\big(Q,\; [K_h, K],\; [V_h, V]\big). \tag{2}$$
+# $$\text{attention}\big(q,\; [k_h, k],\; [\text{values}_h, \text{values}]\big). \tag{2}$$
 #
 # **One level per frame.** In our network every frame has its own noise level, everything but attention works
-# within a frame, and clean frames attend to clean frames only. So $K_h, V_h$ of a *clean* past do not depend
-# on the rest of the window. They are computed once and cached, and for the new frames (2) is what a full
-# evaluation with the past in the window computes,
+# within a frame, and clean frames attend to clean frames only. So $k_h$ and $\text{values}_h$ of a
+# *clean* past do not depend on the rest of the window. They are computed once and cached, and for the new
+# frames (2) is what a full evaluation with the past in the window computes,
 #
 # $$\text{injection}(x_t) = c(x_t) \quad\text{exactly}, \qquad \text{at } \tfrac{F - K}{F} \text{ of the work.} \tag{3}$$
 #
@@ -275,8 +276,8 @@ show_table(mean, caption, digits=dict.fromkeys(mean, 1) | {"identity": 2}, half=
 #
 # Plug-and-Play injects features in the first four fifths of its steps, so that the source is not copied
 # {cite:p}`tumanyan2023plug`. Here the source does not contain what is to be generated, so there is nothing to
-# copy. Does it help to stop early? The 16 clips of the study again, together with the blend $\lambda$ of
-# equation (1), applied to the keys and values of the overlap:
+# copy. Does it help to stop early? The 16 clips of the study again, together with the blend of equation
+# (1), applied to the keys and values of the overlap:
 
 # %%
 by_blend = {blend: f"injection:prepend=False,blend={blend}" for blend in (0.25, 0.5, 0.75, 1)}
@@ -302,7 +303,7 @@ axes[0].legend().remove()
 axes[1].legend(title="new frame", frameon=False, bbox_to_anchor=(1, 1), loc="upper left");
 
 # %% [markdown]
-# Neither setting has its best value in the middle. At $\lambda = 1$ overwriting is prepending, and both
+# Neither setting has its best value in the middle. At a blend of 1 overwriting is prepending, and both
 # curves end at the same values. Stopping after 80% of the trajectory loses less than the intervals of the
 # first table. The first fifth, where the noise is highest, brings most of the gain.
 #
@@ -461,8 +462,8 @@ assert check(solution, claims)
 
 # %% [markdown]
 # 3. **Code.** Equation (1) for keys and values, as a hook. Into your function go the cached features of the past,
-#    `{site: feature}`, and $\lambda$. Out comes a hook that blends keys and values at the first frames and leaves
-#    everything else alone. Hint: keys and values come as a tuple, and frames are dimension 2 of both.
+#    `{site: feature}`, and the blend, `lam`. Out comes a hook that blends keys and values at the first frames
+#    and leaves everything else alone. Hint: keys and values come as a tuple, and frames are dimension 2 of both.
 
 # %% tags=["exercise"]
 def blending_hook(cached, lam):
@@ -507,14 +508,14 @@ assert check(solution, claims)
 
 # %% [markdown]
 # 4. **Explore.** Blend at `"decoder"` with `source="same"`: `partial(injection, sites="decoder", prepend=False,
-#    source="same", blend=lam)`. Is there a $\lambda$ between 0 and 1 that beats both ends?
+#    source="same", blend=lam)`. Is there a blend between 0 and 1 that beats both ends?
 #
 # :::{dropdown} Solutions
 # 1. $K / F$, so 12 sixteenths: only four frames pass through the network. One evaluation of twelve frames per
 #    window fills the cache.
-# 2. Two blocks of scores, one softmax over both, two products. The cell above has it in code.
-# 3. The cell above has it in code. At $\lambda = 1$ it overwrites.
-# 4. Measure with six clips and then with twenty-four, and compare clip by clip. Does the best $\lambda$ stay the
+# 2. Two blocks of logits, one softmax over both, two products. The cell above has it in code.
+# 3. The cell above has it in code. At `lam = 1` it overwrites.
+# 4. Measure with six clips and then with twenty-four, and compare clip by clip. Does the best blend stay the
 #    same? If not, six clips had found noise.
 # :::
 #
