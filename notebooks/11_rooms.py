@@ -75,7 +75,7 @@ def seeded(seed):
 # ## The world
 #
 # A map is a grid of {math}`13 \times 13` cells: 0 is free, another number is a wall of that color. A *pose*
-# is a position $(x, y)$ in cells and a heading. Each frame follows an *action*: walk or stand, and turn by
+# is a position `(x, y)` in cells and a heading. Each frame follows an *action*: walk or stand, and turn by
 # five degrees to either side or not at all. Here are four maps with walks through them, each up to its last
 # pose (arrow), and below what the first two walks look like from within.
 
@@ -95,15 +95,15 @@ viz.film_strip(walks.video[:2], ["first map", "second map"], every=12);
 # %% [markdown]
 # ## Build it: a raycaster
 #
-# The floor is flat, and all walls are one cell high. So a column of pixels needs one ray. With the camera at
-# $(x, y)$ and heading $\theta$, the ray of the column at $s \in (-1, 1)$ runs along
+# The floor is flat, and all walls are one cell high. So a column of pixels needs one ray. With the camera
+# at `(x, y)` and heading $\psi$, the ray of the column at $s \in (-1, 1)$ runs along
 #
-# $$(\cos\theta - s \sin\theta, \; \sin\theta + s \cos\theta). \tag{1}$$
+# $$(\cos\psi - s \sin\psi, \; \sin\psi + s \cos\psi). \tag{1}$$
 #
-# It meets its first wall after a depth $d$, measured along the view axis. That wall covers the rows $|v| < 1
-# / (2 d)$, with $v \in (-1, 1)$ from top to bottom. Below it, row $v$ shows the floor at depth $1 / (2 v)$. A
-# ray need only be tested where it crosses a grid line {cite:p}`amanatides1987fast`. To keep our own version
-# short we take small steps instead.
+# It meets its first wall after a depth measured along the view axis. That wall covers the rows
+# $|s'| < 1 / (2\, \text{depth})$, with $s' \in (-1, 1)$ from top to bottom. Below it, row $s'$ shows the
+# floor at depth $1 / (2 s')$. A ray need only be tested where it crosses a grid line
+# {cite:p}`amanatides1987fast`. To keep our own version short we take small steps instead.
 
 # %%
 def my_column(grid, x, y, heading, s, step=0.002):
