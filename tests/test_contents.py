@@ -199,6 +199,35 @@ def unprinted_numbers(cells, printed):
                 yield f"{line}: no cell prints {number}"
 
 
+# Letters.
+
+MATH = re.compile(r"\$\$(.*?)\$\$|\$([^$]+)\$", re.S)
+GREEK = re.compile("""alpha|beta|gamma|[dD]elta|epsilon|z?eta|[tT]heta|kappa|[lL]ambda|mu|nu|xi|rho|[sS]igma|tau
+    |(?:var)?phi|Phi|chi|[pP]si|[oO]mega|ell""", re.X)
+NOTATION = (ROOT / "book" / "notation.md").read_text()
+OF_ONE_CHAPTER = {"z": "05", "lambda": "05", "D": "05", "J": "06", "ell": "07"}
+
+
+def letters_of(text):
+    """The letters of the formulas in a text, Greek ones by name; no words, derivatives or Euler's number."""
+    found = set()
+    for formula in ("".join(match.groups("")) for match in MATH.finditer(re.sub("`[^`]*`", "", text))):
+        formula = re.sub(r"\\(?:text|operatorname|math\w+|tag)\s*(?:\{[^}]*\}|\w)", "", formula)
+        formula = re.sub(r"d(?=x|\\varphi)|e\^", "", formula)
+        found |= {name for name in re.findall(r"\\([A-Za-z]+)", formula) if GREEK.fullmatch(name)}
+        found |= set(re.findall("[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", formula)))
+    return found
+
+
+def unknown_letters(text, number, notation):
+    """Letters that the notation has neither for all chapters nor for this one, or only for another."""
+    row = re.compile(r"^\| (\d+|use your own network) \|(.*)$", re.M)
+    local = {chapter.zfill(2)[:3]: letters_of(letters) for chapter, letters in row.findall(notation)}
+    known = letters_of(row.sub("", notation)) | local.get(number, set())
+    known -= {letter for letter, chapter in OF_ONE_CHAPTER.items() if chapter != number}
+    return sorted(letters_of(text) - known)
+
+
 # The tests.
 
 def page(path):
@@ -241,6 +270,13 @@ def test_every_figure_is_spoken_of(path):
 def test_every_number_is_printed(path):
     printed = printed_numbers(json.loads(path.with_suffix(".ipynb").read_text()))
     assert named(path, unprinted_numbers(page(path), printed)) == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_every_letter_is_on_the_notation_page(path):
+    prose = "\n".join(cell.text for cell in page(path) if cell.kind == "markdown")
+    number = path.stem[:2] if path in CHAPTERS else path.stem[:3]
+    assert unknown_letters(prose, number, NOTATION) == []
 
 
 @pytest.mark.parametrize("path", CHAPTERS[1:], ids=lambda path: path.stem)
@@ -294,6 +330,14 @@ def test_a_term_that_is_not_explained_is_noticed():
 def test_a_silent_figure_is_noticed(text, faults):
     figure = '# %% mystnb={"figure": {"caption": "A faded digit: samplers of few, coarse steps."}}\nf()\n'
     assert len(list(silent_figures(cells_of(markdown("# Far") + figure + markdown(text))))) == faults
+
+
+@pytest.mark.parametrize("text, number, faults", [
+    ("$x_t$, $$e^{-x} \\text{ z } \\mathrm{SNR} \\tag{1}$$ and `$q$`", "01", []), ("$z$", "05", []),
+    ("$z$", "08", ["z"]), ("$\\phi_s(x)$", "09", ["phi", "s"]), ("$s$", "01", []), ("$Q$", "01", ["Q"])])
+def test_a_letter_that_the_notation_lacks_is_noticed(text, number, faults):
+    notation = "| `x` | $x_t$, $z$ | a clip |\n| 1 | $s$: a distance |\n"
+    assert unknown_letters(text, number, notation) == faults
 
 
 @pytest.mark.parametrize("text, faults", [
