@@ -202,8 +202,8 @@ def unprinted_numbers(cells, printed):
 # Letters.
 
 MATH = re.compile(r"\$\$(.*?)\$\$|\$([^$]+)\$", re.S)
-GREEK = re.compile("""alpha|beta|gamma|[dD]elta|epsilon|z?eta|[tT]heta|kappa|[lL]ambda|mu|nu|xi|rho|[sS]igma|tau
-    |(?:var)?phi|Phi|chi|[pP]si|[oO]mega|ell""", re.X)
+GREEK = re.compile("""alpha|beta|gamma|[dD]elta|epsilon|z?eta|[tT]heta|kappa|[lL]ambda|mu|nu|xi|rho|[sS]igma
+    |tau|(?:var)?phi|Phi|chi|[pP]si|[oO]mega|ell""", re.X)
 NOTATION = (ROOT / "book" / "notation.md").read_text()
 OF_ONE_CHAPTER = {"z": "05", "lambda": "05", "D": "05", "J": "06", "ell": "07"}
 
