@@ -4,6 +4,7 @@ Writes data/results/bench_cpu.json and .txt (on a GPU bench_cuda), in about six 
 
     python tests/bench.py [--quick]       (--quick: one round, nothing compiled, nothing written)
     python tests/bench.py --memory        (only the peak memory of `vdiff sample` and `vdiff extend`, anew)
+    python tests/bench.py --videos        (only what concerns videos of one's own, anew)
 """
 
 import json
@@ -13,16 +14,22 @@ import platform
 import sys
 import tempfile
 import time
+from dataclasses import replace
+from fractions import Fraction
 from functools import cached_property, partial
 from pathlib import Path
 
+import av
 import torch
-from numpy import quantile
+from numpy import ascontiguousarray, median, quantile
 from peers import DiT, UNet2D, UViT
 from torch import nn
 
 import vdiff_lite as vd
 from vdiff_lite.device import peak_memory
+from vdiff_lite.diffusion.samplers import ddim
+from vdiff_lite.methods import METHODS
+from vdiff_lite.rollout import rollout
 
 RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
 THREADS, MINUTES, CLIPS = 2, 3, 16  # of a CPU;  of rounds;  at once, in a training step too
@@ -231,6 +238,89 @@ def measure_written(device=None):
     return peaks
 
 
+class Constant:
+    """Clips that are there already: what a trainer can do that never waits for data."""
+
+    def __init__(self, data, batch):
+        self.data, self.drawn = data, data.sample(batch, torch.Generator().manual_seed(0))
+
+    def with_frames(self, num_frames):
+        return self if num_frames > 1 else self.data.with_frames(1)
+
+    def sample(self, batch, generator=None):
+        return self.drawn
+
+
+def write_hour(path, seconds=10, times=360):
+    """An hour of 1080p: ten seconds of moving noise, encoded once, their packets repeated."""
+    noise = torch.randint(256, (1088, 2000, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", 24, options=dict(preset="ultrafast", bf="0", g="240"))
+        stream.width, stream.height, stream.pix_fmt = 1920, 1080, "yuv420p"
+        smooth = noise[::8, ::8].repeat_interleave(8, 0).repeat_interleave(8, 1).numpy()
+        pictures = (smooth[:1080, n % 80:n % 80 + 1920] for n in range(24 * seconds))
+        frames = (av.VideoFrame.from_ndarray(ascontiguousarray(x), "rgb24") for x in pictures)
+        packets = [bytes_of for frame in frames for bytes_of in map(bytes, stream.encode(frame))]
+        packets += map(bytes, stream.encode())
+        for n in range(times * len(packets)):
+            packet = av.Packet(packets[n % len(packets)])
+            packet.pts = packet.dts = n
+            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 24), n % 240 == 0
+            container.mux(packet)
+
+
+def measure_videos(device):
+    """Reading: an hour of 1080p.  Training: from files beside from memory.  64x64 in color: one window."""
+    clips, rounds = 8, 5
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "hour.mp4"
+        write_hour(path)
+        reads = f"data = vd.VideoFolder({str(path)!r}, 16, 32, 3, cache={folder!r})"
+        result = dict(index_mb=round(peak_memory(reads)), hours=1)
+        started = time.perf_counter()
+        data = vd.VideoFolder(path, 16, 32, 3, cache=folder)
+        result["index_seconds"] = time.perf_counter() - started
+        result["decode_mb"] = round(peak_memory("data.sample(4, torch.Generator().manual_seed(1))", reads))
+        short = Path(folder) / "short"
+        short.mkdir()
+        write_hour(short / "minute.mp4", times=6)
+        config = vd.TrainConfig(batch=clips, short_steps=0, lr=1e-7, matrix_lr=1e-7)
+        net = vd.VideoUNet(replace(vd.VideoUNetConfig.preset("tiny"), in_channels=3))
+        data = vd.VideoFolder(short, 16, 32, 3, cache=folder)
+        started = time.perf_counter()
+        data.decode_all(bar=False)
+        result["decoded_frames_per_second"] = data.num_frames_of(0) / (time.perf_counter() - started)
+        sources = data, Constant(data, clips)
+        trainers = [vd.Trainer(net, vd.NoiseSchedule(), source, config, device) for source in sources]
+        times = [[shortest(trainer.train_step, 2.0, device) for trainer in trainers] for _ in range(rounds)]
+        result["steps_from_files"] = float(median([files / memory for files, memory in times]))
+    wide = vd.VideoUNet(replace(vd.VideoUNetConfig.preset("base"), in_channels=3))
+    wide.eval().requires_grad_(False).to(device)
+    denoiser = vd.Denoiser(wide, vd.NoiseSchedule())
+    past, xt = torch.zeros(1, 3, 5, 64, 64, device=device), torch.randn(1, 3, 16, 64, 64, device=device)
+    t = torch.full((1,), 500, device=device)
+
+    def window():
+        list(rollout(denoiser, past, 11, 16, 5, METHODS["injection"], partial(ddim, steps=8)))
+
+    with torch.no_grad():
+        result["window_64_seconds"] = shortest(window, 5.0, device)
+        result["forward_64_seconds"] = shortest(lambda: wide(xt, t), 3.0, device)
+    return result | dict(window_64_parameters=sum(p.numel() for p in wide.parameters()))
+
+
+def videos_table(v):
+    return [
+        "", "Videos of one's own",
+        f"{'one hour of 1080p, indexed':42}{v['index_mb']:6} MB{v['index_seconds']:8.1f} s",
+        f"{'decoded and shrunk to 32x32':42}{v['decode_mb']:6} MB"
+        f"{v['decoded_frames_per_second']:8.0f} frames/s",
+        f"{'training step, clips from files / in memory':42}{v['steps_from_files']:9.2f}",
+        f"{'64x64 in color: forward pass, 16 frames':42}{v['forward_64_seconds']:9.3f} s, "
+        f"{v['window_64_parameters'] / 1e6:.2f} M parameters",
+        f"{'the same: window by injection, 8 steps':42}{v['window_64_seconds']:9.2f} s"]
+
+
 def table(result):
     machine, rounds = result["machine"], result["rounds"]
     where = machine["gpu"] or f"{machine['threads']} threads of a CPU ({machine['processor']})"
@@ -254,7 +344,7 @@ def table(result):
     lines += [f"{name}: {clips} clips at once" for name, clips in FEWER_CLIPS.items()]
     lines += ["", "Peak memory of commands, above that of the loaded network (a very small one, untrained)"]
     lines += [f"{name:30}{peak:6} MB" for name, peak in result["memory_mb"].items()]
-    return "\n".join(lines)
+    return "\n".join(lines + videos_table(result["videos"]) if result["videos"] else lines)
 
 
 def main():
@@ -264,11 +354,14 @@ def main():
     print("measuring ...", flush=True)
     if "--memory" in sys.argv:
         return write(json.loads(path.read_text()) | dict(memory_mb=measure_written()), path)
+    if "--videos" in sys.argv:
+        return write(json.loads(path.read_text()) | dict(videos=measure_videos(device)), path)
     rows, rounds = measure(NETWORKS, device, 0 if quick else MINUTES)
     gpu = torch.cuda.get_device_name() if device.type == "cuda" else None
     machine = dict(device=device.type, processor=platform.machine(), threads=torch.get_num_threads(),
                    torch=torch.__version__, gpu=gpu)
-    result = dict(machine=machine, rounds=rounds, networks=rows, memory_mb={} if quick else measure_written())
+    result = dict(machine=machine, rounds=rounds, networks=rows, memory_mb={} if quick else measure_written(),
+                  videos={} if quick else measure_videos(device))
     if quick:
         print(table(result))
     else:
