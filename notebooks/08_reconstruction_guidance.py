@@ -262,7 +262,7 @@ show_table(table, "The weight w that is right along each eigenvector of C_aa, by
 # ## On digits: is the descent smooth?
 #
 # Each step records its loss, the norm of its gradient, and the cosine between the push and the sampler's
-# own direction.
+# direction.
 
 # %%
 STEPS = 15
@@ -419,7 +419,7 @@ print("PSNR 1 of w = 20 minus that of w = 10, clip by clip: {:.1f} dB ({:.1f} to
 study(weights)
 
 # %% [markdown]
-# At the first new frame 20 is ahead of 10, and 1 and 80 are worse by more than the intervals. Later all
+# At the first new frame $w = 20$ is ahead of 10, and 1 and 80 are worse by more than the intervals. Later all
 # intervals overlap.
 #
 # On the held-out clips of chapter 10, with two other methods:

@@ -65,7 +65,7 @@ stride = window - overlap  # 5 context frames, 11 new ones per window
 # %% [markdown]
 # ## What we will have at the end
 #
-# One held-out clip, continued by `digits32` and by `digits32_fixed` from five frames (blue) and the same
+# One held-out clip, continued by `digits32` and `digits32_fixed` from five frames (blue) and the same
 # noise.
 #
 # | name | method (chapter) |
@@ -167,7 +167,7 @@ def my_bootstrap(x, draws=2000):
 # %% [markdown]
 # ## Meet the twin
 #
-# `video_metrics.bootstrap` is scipy's. With other random numbers, the two agree within a quarter of a dB.
+# `video_metrics.bootstrap` is scipy's. The two agree within a quarter of a dB.
 
 # %%
 main = read_results("compare_main")
@@ -526,7 +526,7 @@ show_table(pd.DataFrame(rows).T, "The difference, and in how many groups it is a
 #
 # | network | use | evidence |
 # |---|---|---|
-# | trained with clean pasts (`digits32`) | **injection of clean keys and values** | the clips of the window, at seven tenths of the NFE |
+# | trained with clean pasts and a level per frame (`digits32`) | **injection of clean keys and values** | the clips of the window, at seven tenths of the NFE |
 # | the same, with NFE to spare | history guidance, $w = 1.5$ | higher PSNR, at equal NFE too; over many windows not resolved |
 # | never saw a past (`digits32_fixed`) | **reconstruction guidance** | PSNR at the join and identity, in the claim's own setting too. No method keeps digit and path to the end |
 # | the same, without a backward pass | **replacement with repeats** (RePaint) | similar identity and valid clips, at ten times the NFE |
