@@ -70,7 +70,13 @@ class Sample(Model):
 
 
 @dataclass(kw_only=True)
-class WithPast(Model):
+class WithData(Model):
+    # held-out clips, as --data of `vdiff train`; the default is those of what the checkpoint was trained on
+    data: str | None = None
+
+
+@dataclass(kw_only=True)
+class WithPast(WithData):
     window: int = 16  # frames the network sees at once
     overlap: int = 5  # frames that a window shares with the past
     sampler: SamplerName = "ddim"
@@ -94,7 +100,7 @@ class Extend(WithPast):
     frames: int = 200  # new frames to make
     seed: int = 0  # of the clip that is continued and of the noise
     truth: bool = False  # show the true clip beside the made one
-    video: str | None = None  # a video of your own to continue, not a held-out clip of the checkpoint's data
+    video: str | None = None  # a video of your own to continue, not a held-out clip
     at: float | None = None  # seconds of the video at which it is continued; the default is its end
     fps: float | None = None  # frames per second to resample the video to; the default is its own
 
@@ -108,9 +114,6 @@ class Compare(WithPast):
     example:
       vdiff compare --methods history_guidance history_guidance:weight=1.5 --seeds 5 --out main.csv.gz"""
     methods: tuple[str, ...]  # as --method of `vdiff extend`
-    # clips to continue, as --data of `vdiff train`; the default is held-out clips of what the checkpoint was
-    # trained on
-    data: str | None = None
     out: str  # table to write or to add to (.csv.gz)
     clips: int = 64
     seeds: int = 1
@@ -124,21 +127,27 @@ class Compare(WithPast):
 
 
 @dataclass(kw_only=True)
-class Evaluate(Model):
-    """Print the table a checkpoint is judged by, on held-out digits.
+class Evaluate(WithData):
+    """Print the table a checkpoint is judged by, on held-out clips.
 
-    The digits are of the kind that it was trained on: one in 32x32 for digits32, two in 64x64 for digits64x2.
+    By default these are of the kind that it was trained on: one digit in 32x32 for digits32, two in 64x64 for
+    digits64x2. What is not measured for them is named. Of Moving MNIST it is the table that others publish,
+    mnist_test_seq.npy or a folder with it as PATH: 10 frames from 10, and published figures beside them.
 
     example:
-      vdiff evaluate --checkpoint digits32 --clips 64"""
+      vdiff evaluate --checkpoint digits32 --clips 64
+      vdiff evaluate --checkpoint digits64x2 --data moving-mnist:PATH --out moving_mnist.json"""
     clips: int = 64
     steps: int = 25
     seed: int = 0
+    # new frames to make from 10 given ones, measured as in that table, ten by ten; the default is 10 for
+    # Moving MNIST, and another table for other clips
+    frames: int | None = None
     out: str | None = None  # also write the numbers to this json file
 
 
 @dataclass(kw_only=True)
-class Neighbors(Model):
+class Neighbors(WithData):
     """Check that drawn clips are not copies of training ones.
 
     example:

@@ -15,14 +15,16 @@ from tqdm.auto import tqdm
 
 from vdiff_lite import checkpoint
 from vdiff_lite.checks import LARGEST_SEED, number, whole
-from vdiff_lite.data import BouncingDigits, Rooms, VideoFolder
+from vdiff_lite.data import DataError, Rooms
+from vdiff_lite.data.sources import part_of_video
 from vdiff_lite.device import pick_device, prepare_cpu
 from vdiff_lite.diffusion.samplers import SAMPLERS, ddim, sample, seeded
 from vdiff_lite.evaluation.compare import check_measures, compare, measure_memory, prepare
-from vdiff_lite.evaluation.evaluate import evaluate, held_out, neighbors, report
+from vdiff_lite.evaluation.evaluate import evaluate, neighbors, report
+from vdiff_lite.evaluation.held_out import held_out
 from vdiff_lite.evaluation.method_text import parse_setting
 from vdiff_lite.evaluation.results import print_results
-from vdiff_lite.evaluation.scores import left_out, score_clips
+from vdiff_lite.evaluation.scores import is_one_digit, left_out, score_clips
 from vdiff_lite.export import export
 from vdiff_lite.files import check_writable
 from vdiff_lite.rollout import generated_frames
@@ -144,33 +146,29 @@ def _clip_to_extend(args, denoiser):
     """The past (1, c, k, h, w), the clip with what truly follows, the condition, whether it is one digit."""
     c, *size = denoiser.sample_shape
     length = args.overlap + min(args.frames, TRUE_FRAMES)
-    if args.video is None:
-        for name in ("at", "fps"):
-            if getattr(args, name) is not None:
-                raise ValueError(f"{name}={getattr(args, name)} is for --video; give one, or leave it out")
-        data = held_out(denoiser)
-        is_digit = data == BouncingDigits(split="test")
-        if is_digit:
-            check_measures(args.overlap, args.window, args.frames)
-        draw = lambda data, length: data.with_frames(length).sample(1, Generator().manual_seed(args.seed))
-        condition = (drawn := draw(data, length)).condition
-        if condition is not None and args.frames > TRUE_FRAMES:  # told to the end, drawn as small as can be
-            small = dataclasses.replace(data, size=1) if isinstance(data, Rooms) else data
-            condition = draw(small, args.overlap + args.frames).condition
-        return drawn.video[:, :, :args.overlap], drawn.video, condition, is_digit
-    number(0, at=0 if args.at is None else args.at)
-    if not args.video:
-        raise ValueError("video='' names no file; give one, or leave the option out")
-    data = VideoFolder(args.video, args.overlap, tuple(size), c, args.fps)
-    if len(data) > 1:
-        raise ValueError(f"video={args.video!r} holds {len(data)} videos; give one file")
-    fps, total = args.fps or data.videos[0].fps, data.num_frames_of(0)
-    first = total - args.overlap if args.at is None else round(args.at * fps) - args.overlap
-    if not 0 <= first <= total - args.overlap:
-        raise ValueError(f"at={args.at}: {args.video} lasts {total / fps:.2f} s, and {args.overlap} frames "
-                         f"before that are wanted; choose from {args.overlap / fps:.2f} on")
-    clip = data.clip(0, first, min(length, total - first))[None]
-    return clip[:, :, :args.overlap], clip, None, False
+    if args.video is not None:
+        if args.data is not None:
+            raise ValueError(f"video={args.video!r} and data={args.data!r} both name clips; give one")
+        clip = part_of_video(args.video, tuple(size), c, args.overlap, length, args.at, args.fps)
+        return clip[:, :, :args.overlap], clip, None, False
+    for name in ("at", "fps"):
+        if getattr(args, name) is not None:
+            raise ValueError(f"{name}={getattr(args, name)} is for --video; give one, or leave it out")
+    data = held_out(denoiser, args.data, num_frames=args.overlap)
+    if is_digit := is_one_digit(data):
+        check_measures(args.overlap, args.window, args.frames)
+    draw = lambda data, length: data.with_frames(length).sample(1, Generator().manual_seed(args.seed))
+    try:
+        drawn = draw(data, length)
+    except DataError:  # these clips are shorter: what truly follows is not known
+        if args.truth:
+            raise
+        drawn = draw(data, args.overlap)
+    condition = drawn.condition
+    if condition is not None and args.frames > TRUE_FRAMES:  # told to the end, drawn as small as can be
+        small = dataclasses.replace(data, size=1) if isinstance(data, Rooms) else data
+        condition = draw(small, args.overlap + args.frames).condition
+    return drawn.video[:, :, :args.overlap], drawn.video, condition, is_digit
 
 
 def run_compare(args) -> None:
@@ -195,7 +193,7 @@ def run_evaluate(args) -> None:
         check_writable(args.out)
     _check_drawing(args.clips, args.steps, args.seed)
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
-    result = evaluate(denoiser, args.clips, args.steps, args.seed, True)
+    result = evaluate(denoiser, args.clips, args.steps, args.seed, True, args.data, args.frames)
     result |= dict(command=_command(args, "out"), checkpoint=args.checkpoint, sha256=denoiser.card["sha256"])
     print(report(result))
     if args.out is not None:
@@ -204,7 +202,8 @@ def run_evaluate(args) -> None:
 
 def run_neighbors(args) -> None:
     _check_drawing(args.clips, 25, args.seed)
-    table = neighbors(checkpoint.load(args.checkpoint, pick_device(args.device)), args.clips, seed=args.seed)
+    denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
+    table = neighbors(denoiser, args.clips, seed=args.seed, data=args.data)
     print(f"distance to {table.attrs['to']} (root mean squared difference of pixels in [0, 1], 0 is a copy)")
     print(table.round(3).to_string())
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from torch import Generator
+from torch import Generator, Tensor
 
+from vdiff_lite.checks import number
 from vdiff_lite.data.batch import Batch, ClipSource, DataError, height_width
 from vdiff_lite.data.bouncing_digits import BouncingDigits
 from vdiff_lite.data.moving_mnist import MovingDigits, MovingMNIST
@@ -113,6 +114,27 @@ def _own(text: str, size: tuple, channels: int, split: str) -> ClipSource:
         raise DataError(f"{text} gives one frame as {shape}; size={size}, channels={channels} want "
                         f"{(1, channels, 1, *size)}")
     return NamedSource(text, source)
+
+
+def part_of_video(video: str, size: tuple, channels: int, before: int, frames: int, at: float | None = None,
+                  fps: float | None = None) -> Tensor:
+    """The part of a video of the reader's own around a time, as it is stored: (1, c, f, h, w).
+
+    before: so many frames before that;  frames: how many at most, these included;  at: seconds, by default
+    the end;  fps: as in `VideoFolder`. Raises ValueError, and DataError for a file that cannot be read.
+    """
+    number(0, at=0 if at is None else at)
+    if not video:
+        raise ValueError("video='' names no file; give one, or leave the option out")
+    data = VideoFolder(video, before, size, channels, fps)
+    if len(data) > 1:
+        raise ValueError(f"video={video!r} holds {len(data)} videos; give one file")
+    fps, total = fps or data.videos[0].fps, data.num_frames_of(0)
+    first = total - before if at is None else round(at * fps) - before
+    if not 0 <= first <= total - before:
+        raise ValueError(f"at={at}: {video} lasts {total / fps:.2f} s, and {before} frames before that are "
+                         f"wanted; choose from {before / fps:.2f} on")
+    return data.clip(0, first, min(frames, total - first))[None]
 
 
 def source_of_card(data: str, size: int | str | tuple = 32, channels: int = 1, **changes: Any) -> ClipSource:

@@ -14,9 +14,9 @@ from vdiff_lite.data.batch import Batch, ClipSource
 from vdiff_lite.data.bouncing_digits import BouncingDigits, DigitTruth
 from vdiff_lite.device import peak_memory
 from vdiff_lite.diffusion.denoiser import Denoiser, Method, NFECounter, condition_width
-from vdiff_lite.diffusion.guidance import conditioned
 from vdiff_lite.diffusion.samplers import SAMPLERS, repaint, trailing_times
 from vdiff_lite.evaluation.feature_net import load_features
+from vdiff_lite.evaluation.held_out import check_data
 from vdiff_lite.evaluation.method_text import SAMPLER_SETTINGS, bind, new_name, parse_method, with_encoder
 from vdiff_lite.evaluation.results import append_rows, is_older, open_results, read_results
 from vdiff_lite.evaluation.scores import diagnostics, is_one_digit, score, window_features
@@ -142,7 +142,7 @@ def compare(denoiser: Denoiser, path: str | Path, methods: Sequence[str | Method
     one_digit = is_one_digit(data)
     if features and not one_digit:
         raise ValueError(f"features are those of one digit in 32x32, and this is {data}; leave them out")
-    _check_data(denoiser, data, past)
+    check_data(denoiser, data)
     header = dict(about or {}, frames=frames, window=window, overlap=overlap, sampler=sampler, steps=steps,
                   split=getattr(data, "split", split))
     header |= {} if one_digit else dict(data=data_text(data))
@@ -187,17 +187,6 @@ def _name(method):
     if not name or METHODS.get(name, method) is not method:
         raise ValueError(f"methods: {method!r} has no __name__ that is its own; give it one, for the table")
     return name
-
-
-def _check_data(denoiser, data, past):
-    """Raise ValueError where a network does not take such clips, or not what they tell."""
-    true = data.sample(1, torch.Generator().manual_seed(0))
-    c, h, w = denoiser.sample_shape
-    if (true.video.shape[1], *true.video.shape[3:]) != (c, h, w):
-        raise ValueError(f"data={data} has clips of shape {tuple(true.video.shape[1:])}, and this network "
-                         f"continues ({c}, f, {h}, {w}); give data of that size and number of channels")
-    if true.condition is not None and condition_width(denoiser.net):
-        conditioned(denoiser, true.condition)
 
 
 def _continue_and_score(denoiser, method, true, data, setting, seed, details, features):

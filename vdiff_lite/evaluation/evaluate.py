@@ -13,12 +13,14 @@ from tqdm.auto import tqdm
 
 from vdiff_lite.data.batch import Batch, ClipSource
 from vdiff_lite.data.bouncing_digits import BouncingDigits
+from vdiff_lite.data.moving_mnist import MovingDigits, MovingMNIST
 from vdiff_lite.data.rooms import Rooms
-from vdiff_lite.data.sources import clip_source, source_of_card
-from vdiff_lite.diffusion.denoiser import Denoiser
+from vdiff_lite.diffusion.denoiser import Denoiser, condition_width
 from vdiff_lite.diffusion.samplers import ddim, noise_like, run_sampler, sample
 from vdiff_lite.evaluation import digit_metrics, video_metrics
 from vdiff_lite.evaluation.feature_net import clip_features, frechet, real_clip_features
+from vdiff_lite.evaluation.held_out import held_out, trained_on
+from vdiff_lite.evaluation.published import GIVEN, GROUP, standard_report, standard_scores
 from vdiff_lite.evaluation.rooms import continue_walks
 from vdiff_lite.evaluation.scores import is_one_digit
 from vdiff_lite.evaluation.two_digits import score_two_digits
@@ -26,23 +28,6 @@ from vdiff_lite.methods import history_guidance
 from vdiff_lite.rollout import generate
 
 TRAINING_CLIPS = 256  # of which `neighbors` looks at every fifth frame
-
-
-def held_out(denoiser: Denoiser, data: str | None = None, split: str = "test",
-             num_frames: int = 16) -> ClipSource:
-    """Held-out clips of what a network was trained on, by its card; without one, one digit.
-
-    data: other clips, a text as `clip_source` reads it, of the network's size and channels;  split: "train"
-    for clips of those it was trained on. Raises ValueError, and DataError for files that cannot be used.
-    """
-    card = str(getattr(denoiser, "card", {}).get("data", ""))
-    if not data and not card:
-        return BouncingDigits(split=split, num_frames=num_frames)
-    (c, *size), settings = denoiser.sample_shape, dict(split=split)
-    if ".py:" not in (data or card):  # a folder of short videos has no clips of another length
-        settings |= dict(num_frames=num_frames)
-    source = clip_source if data else source_of_card
-    return source(data or card, tuple(size), c, **settings).with_frames(num_frames)
 
 
 def continue_clips(denoiser: Denoiser, data: ClipSource, clips: int = 64, num_context: int = 5,
@@ -100,22 +85,31 @@ WAYS = dict(from_noise="all at once, eta 0", noisy="all at once, eta 0.5",
             generated="first frame first, eta 0.5")
 
 
-def evaluate(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0, bar: bool = False) -> dict:
+def evaluate(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0, bar: bool = False,
+             text: str | None = None, frames: int | None = None) -> dict:
     """All parts as one dict of plain numbers: what `vdiff evaluate` prints.
 
-    For rooms, `continue_walks`; for other data the PSNR of continued clips. Clips from noise are left out but
-    for one digit in 32x32: the measures of them are made for that.
+    For Moving MNIST, or with a number of frames, `standard_scores`. Else, for rooms and a network that is
+    told actions, `continue_walks`; for other data the PSNR of continued clips, and what became of the digits
+    where there are two. Clips from noise are left out but for one digit in 32x32: the measures of them are
+    made for that.
+    text: the data, as in `held_out`;  frames: as in `standard_scores`. Raises what these do.
     """
-    data, num_context = held_out(denoiser), 5
-    if isinstance(data, Rooms):
-        walks = continue_walks(denoiser, clips, num_context, steps=steps, seed=seed)
-        return dict(clips=clips, steps=steps, seed=seed, num_context=num_context, walks=walks)
+    data, num_context = held_out(denoiser, text), 5
+    about = dict(clips=clips, steps=steps, seed=seed) | ({} if text is None else dict(data=str(data)))
+    if frames is not None or isinstance(data, (MovingDigits, MovingMNIST)):
+        frames = GROUP if frames is None else frames
+        rows = standard_scores(denoiser, data, clips, frames, steps=steps, seed=seed, bar=bar)
+        return about | dict(num_context=GIVEN, frames=frames, trained_on=trained_on(denoiser),
+                            data=str(data.with_frames(GIVEN + frames)), standard=rows)
+    about["num_context"] = num_context
+    if isinstance(data, Rooms) and condition_width(denoiser.net):
+        return about | dict(walks=continue_walks(denoiser, clips, num_context, steps=steps, seed=seed))
     made, true = continue_clips(denoiser, data, clips, num_context, steps, seed, bar)
     still = true.video[:, :, num_context - 1:num_context].expand_as(true.video)
     model, copied = (video_metrics.finite_psnr(x, true.video)[:, num_context:] for x in (made, still))
-    result = dict(clips=clips, steps=steps, seed=seed, num_context=num_context, psnr=model.mean(0).tolist(),
-                  psnr_standard_error=(model.std(0) / clips**0.5).tolist(),
-                  psnr_copy_last=copied.mean(0).tolist())
+    result = about | dict(psnr=model.mean(0).tolist(), psnr_copy_last=copied.mean(0).tolist(),
+                          psnr_standard_error=(model.std(0) / clips**0.5).tolist())
     if not isinstance(data, BouncingDigits):
         return result
     if data.num_digits == 2:
@@ -173,6 +167,8 @@ def two_digits_table(result: dict) -> DataFrame:
 
 def report(result: dict) -> str:
     """The dict of `evaluate` as text."""
+    if "standard" in result:
+        return standard_report(result)
     setting = f"{result['num_context']} context frames, DDIM {result['steps']} steps, seed {result['seed']}"
     if "walks" in result:
         walks = DataFrame(result["walks"]).set_index(["way", "frame"])
@@ -182,7 +178,8 @@ def report(result: dict) -> str:
     psnr = DataFrame({"model": result["psnr"], "+-": result["psnr_standard_error"],
                       "copy the last frame": result["psnr_copy_last"]})
     psnr = psnr.set_axis(range(1, len(psnr) + 1)).rename_axis("new frame")
-    lines = [f"{result['clips']} held-out clips, {setting}",
+    of = " of " + result["data"] if "data" in result else ""
+    lines = [f"{result['clips']} held-out clips{of}, {setting}",
              "PSNR in dB against the true future (+-: standard errors)", psnr.round(1).to_string(), ""]
     if "two_digits" in result:
         lines += ["the two digits at the end of the clip (low, high: 95% interval of the model)",
@@ -190,6 +187,8 @@ def report(result: dict) -> str:
                   "identity: fraction of clips in which both are themselves, on their own paths",
                   "crossing: the same where they met and parted;  swapped: on each other's paths there",
                   "intensity: of new frames, relative to the truth's"]
+    elif "from_noise" not in result:
+        lines += ["identity, crossing, swapped, intensity: left out, measured for two BouncingDigits"]
     return "\n".join([*lines, *_noise_lines(result)])
 
 
@@ -205,17 +204,20 @@ def _noise_lines(result):
             "frechet: distance from real clips, in the features of a small network"]
 
 
-def neighbors(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0) -> DataFrame:
+def neighbors(denoiser: Denoiser, clips: int = 64, steps: int = 25, seed: int = 0,
+              data: str | None = None) -> DataFrame:
     """Does it copy? Distances of drawn clips to the nearest training ones, beside held-out clips'.
 
     One digit in 32x32: of its shape, to the nearest training glyph. A model that copies would score near the
     last row: training glyphs, moved by a fraction of a pixel and cut out again.  Others: of every fifth
-    frame, to those of `TRAINING_CLIPS` training clips. Returns the smallest and the median distance over
-    clips: root mean squared difference of pixels in [0, 1], 0 is a copy; `.attrs["to"]`: to what.
+    frame, to those of `TRAINING_CLIPS` training clips.  data: as in `held_out`. Returns the smallest and the
+    median distance over clips: root mean squared difference of pixels in [0, 1], 0 is a copy;
+    `.attrs["to"]`: to what.
     """
-    draw = lambda split, n: held_out(denoiser, split=split).sample(n, Generator().manual_seed(seed)).video
+    source = partial(held_out, denoiser, data)
+    draw = lambda split, n: source(split).sample(n, Generator().manual_seed(seed)).video
     rows = {}
-    if is_one_digit(held_out(denoiser)):
+    if is_one_digit(source()):
         distance, to = lambda clip: digit_metrics.nearest_glyph(clip)[0], "the nearest training glyph"
         rows = {"training samples, redrawn": draw("train", clips)}
     else:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor
 
@@ -39,50 +38,6 @@ def ssim(clip: Tensor, truth: Tensor) -> Tensor:
 
     frames = [rearrange(x, "b c f h w -> (b f) c h w") for x in (clip, truth)]
     return rearrange(similarity(*frames, data_range=2.0, reduction="none"), "(b f) -> b f", b=clip.shape[0])
-
-
-def published_scores(clip: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """The measures of published Moving MNIST tables, of each clip, as they are computed there (OpenSTL).
-
-    mse, mae: of pixels that go from 0 to 1, summed over a frame and averaged over frames;  ssim, psnr: of
-    frames clamped to that range, averaged over frames.  clip, truth: (b, c, f, h, w) in [-1, 1], new frames
-    only. Returns {name: (b,)}; a table shows means over clips. Raises ValueError for other shapes.
-    """
-    if clip.shape != truth.shape:
-        raise ValueError(f"clip {tuple(clip.shape)} and truth {tuple(truth.shape)} differ in shape")
-    x, y = (clip.double() + 1) / 2, (truth.double() + 1) / 2
-    per_clip = lambda values: reduce(values, "b c f h w -> b f", "sum").mean(1)
-    mse, mae = per_clip((x - y) ** 2), per_clip((x - y).abs())
-    x, y = x.clamp(0, 1), y.clamp(0, 1)
-    return dict(mse=mse, mae=mae, ssim=_published_ssim(x, y), psnr=psnr(2 * x, 2 * y).mean(1))
-
-
-def _published_ssim(x: Tensor, y: Tensor, data_range: float = 2.0, side: int = 7) -> Tensor:
-    """Structural similarity as scikit-image computed it by default when those tables were made: (b,).
-
-    Flat windows of 7x7, sample variances, and a data range of 2, which it took for any floats. Pixels go from
-    0 to 1, so this is milder than the usual measure (`ssim`).
-    """
-    b = len(x)
-    x, y = (rearrange(z, "b c f h w -> (b f) c h w") for z in (x, y))
-    mean = lambda z: F.avg_pool2d(z, side, 1)
-    n, (c1, c2) = side**2, ((k * data_range) ** 2 for k in (0.01, 0.03))
-    mx, my = mean(x), mean(y)
-    vx, vy, vxy = ((mean(a * b) - ma * mb) * n / (n - 1) for a, b, ma, mb in
-                   ((x, x, mx, mx), (y, y, my, my), (x, y, mx, my)))
-    local = (2 * mx * my + c1) * (2 * vxy + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
-    return reduce(local, "(b f) c h w -> b", "mean", b=b)
-
-
-def one_and_mean(samples: Tensor, truth: Tensor) -> dict[str, dict[str, float]]:
-    """`published_scores` of one sample and of the mean of several, since squared error rewards a blur.
-
-    samples: (s, b, c, f, h, w), s continuations of each clip;  truth: (b, c, f, h, w). Returns
-    {"one sample": {name: mean over clips}, "mean of s": {...}}.
-    """
-    made = {"one sample": samples[0], f"mean of {len(samples)}": samples.mean(0)}
-    return {name: {measure: values.mean().item() for measure, values in published_scores(clip, truth).items()}
-            for name, clip in made.items()}
 
 
 def saturation(clip: Tensor, margin: float = 0.1) -> Tensor:
