@@ -102,6 +102,13 @@ def test_the_landing_page_says_how_long_a_chapter_is_and_what_it_needs(path):
     assert number(needs) == (number(chapters[1]) if chapters else [])
 
 
+def test_the_landing_page_says_how_long_a_part_is():
+    intro = (ROOT / "book" / "intro.md").read_text()
+    minutes = list(map(int, re.findall(r"^\|.*\(notebooks/\d\d_.*\| (\d+) \|$", intro, re.M)))
+    assert len(minutes) == 13 and intro.count("Two hours to read.") == 2
+    assert round(sum(minutes[1:7]) / 60) == round(sum(minutes[7:]) / 60) == 2
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_figure_has_a_caption_and_an_alt_text(path):
     for cell in nbformat.read(path.with_suffix(".ipynb"), 4).cells:

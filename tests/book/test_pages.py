@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from axe_core_python.base import AXE_SCRIPT
+from bs4 import BeautifulSoup
 from opened import LOCAL, ROOT, SITE, needs_browser, visit
 
 TOC = (ROOT / "book" / "_toc.yml").read_text()
@@ -114,6 +115,18 @@ def test_no_script_on_a_page_names_another_host(page):
     scripts = "\n".join(re.findall(r"<script\b.*?</script>", html, re.S))
     named = set(re.findall(r"\bhttps?://[\w.-]+", scripts))
     assert named <= {"http://www.w3.org"}  # names of XML's vocabularies: nothing is fetched
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_results_stand_in_tables_with_headings(page):
+    article = BeautifulSoup((SITE / page).read_text(), "html.parser").find("article") or BeautifulSoup()
+    for table in article.find_all("table"):
+        assert [th for th in table.find_all("th") if th.text.strip() and not th.get("scope")] == []
+        assert table.select("thead th[scope=col]")
+        assert all(row.find("th", scope="row") for row in table.select("tbody tr"))
+    for printed in article.select(".cell_output pre, .highlight-text pre"):
+        aligned = re.findall(r"^.*\S {2,}-?\d[\d.]*(?: {2,}-?\d[\d.]*)+.*$", printed.text, re.M)
+        assert len(aligned) <= 3, printed.text
 
 
 def test_every_reference_leads_to_its_paper():
