@@ -73,7 +73,7 @@ shipped = vd.load("digits32", device)
 # %% [markdown]
 # ## What training ends with
 #
-# Four clips from noise by `digits32`, the model that comes with the library. (We chose seeds whose digits can be read. Not all can.)
+# Four clips from noise by `digits32`, the library's main model. (We chose seeds whose digits can be read. Not all can.)
 
 # %%
 clips = vd.generate(shipped, 4, steps=20, generator=[seeded(n) for n in (9, 11, 4, 12)])
@@ -128,12 +128,12 @@ print("loss of predicting zero:                    %.4f" % my_loss(zeros, x0, t,
 #
 # To serve every method of Part II, the network has to know four situations: all frames at one level (a clip
 # from noise); each frame at its own (to denoise some frames before others); a clean past (to continue); and
-# a past of pure noise (guidance without the past). `noise_mix` holds their fractions.
+# a past of pure noise (guidance without the past). `noise_mix` holds their fractions, the largest for a clean
+# past (short ones more often: `** 1.5`), since Part II continues clips.
 #
 # Levels are drawn evenly and *stratified*: a batch of eight gets one from every eighth of the range, so the
-# loss jumps less. But only nearly pure noise forces the network to take identity and motion from the past.
-# So a `high_noise_fraction` of the clips is moved towards pure noise: `1 - u**3` of the range, with `u`
-# uniform.
+# loss jumps less. Near pure noise, where the frame says little, identity and motion have to come from the
+# past. So a `high_noise_fraction` of the clips is moved there: `1 - u**3` of the range.
 
 # %%
 def my_noise_levels(batch, frames, T, noise_mix, high_noise_fraction, generator):
@@ -171,10 +171,9 @@ right.legend(frameon=False, loc="upper left");
 # %% [markdown]
 # ## Build it: the loop
 #
-# To be quick, we use 8 frames of 24 by 24 and a network of two resolutions. A step draws a batch, takes the
-# gradient of the loss, scales it down if its norm exceeds 1, so that no batch throws the weights far, and
-# lets AdamW move them. The learning rate is warmed up over ten steps, while AdamW's running averages form.
-# Everything random in step $n$ comes from a generator with seed $n$, which pays off below.
+# We use 8 frames of 24 by 24 and a network of two resolutions. A step draws a batch, takes the gradient of the
+# loss, scales it down if its norm exceeds 1, and lets AdamW move the weights. The learning rate is warmed up
+# over ten steps, while AdamW's running averages form. Everything random in step $n$ comes from a generator with seed $n$.
 
 # %%
 config = vd.VideoUNetConfig(size=24, channels=(32, 64), num_middle=1)
@@ -226,9 +225,8 @@ viz.film_strip(list(samples.values()), [f"step {n}" for n in samples]);
 # :::{admonition} Is this normal?
 # :class: tip
 #
-# Yes. The loss falls steeply while the network learns that frames are mostly black, then slowly. Meanwhile
-# the samples turn from a gray cloud into a blob that moves, and in longer runs into digits. Judge by
-# *samples*.
+# Yes. The loss falls steeply, then slowly. Meanwhile the samples turn from a gray cloud into a blob that moves,
+# and in longer runs into digits. Judge a run by its *samples*, and compare two by the loss on the same clips.
 #
 # | you see | it means |
 # |---|---|
@@ -239,17 +237,15 @@ viz.film_strip(list(samples.values()), [f"step {n}" for n in samples]);
 # | `nan` | the learning rate is too high |
 # :::
 #
-# The rest makes longer runs better and cheaper.
-#
 # ## Longer matters: Muon
 #
 # The gradient of a weight matrix is large along a few directions and small along most. Muon
 # {cite:p}`jordan2024muon` takes the momentum of the gradient, $G = U S V^\top$, and moves by $U V^\top$:
-# the same directions, all equally far. A singular value decomposition per step would be slow, so five
-# rounds of a polynomial in $G G^\top$ (Newton-Schulz) stand in for it. After it, only the smallest singular
-# values in the figure stay far below 1.
+# the same directions, all equally far. A decomposition per step would be slow, so five rounds of a polynomial in
+# $G G^\top$ (Newton-Schulz; `help(orthogonalize)`) stand in for it, roughly: in the figure about forty values
+# come near 1, and the smallest stay small.
 
-# %% mystnb={"image": {"alt": "Singular values of a gradient in falling order. Relative to the largest they drop steeply; after Newton-Schulz most of them lie near one and the last third falls to zero; by the decomposition all are one."}, "figure": {"caption": "The 64 singular values of one matrix's gradient: as they are, by the decomposition, and after five rounds of the library's polynomial."}}
+# %% mystnb={"image": {"alt": "Singular values of a gradient in falling order. Relative to the largest they drop steeply; after Newton-Schulz about forty of the 64 wander around one, and the rest fall to zero; by the decomposition all are one."}, "figure": {"caption": "The 64 singular values of one matrix's gradient: as they are, by the decomposition, and after five rounds of the library's polynomial."}}
 gradient = net.middle[0].attention.out.weight.grad.cpu()
 U, S, Vh = torch.linalg.svd(gradient, full_matrices=False)
 mine, twin = U @ Vh, orthogonalize(gradient)
@@ -269,9 +265,8 @@ axis.set(xlabel="direction", ylabel="singular value", ylim=(0, 2));
 #
 # ## Longer matters: averaged weights and a falling rate
 #
-# Each batch pulls the weights elsewhere, so they jitter around a good point. Two things remove the jitter.
-# One is to sample with an average $\bar\theta$ of the weights $\theta$, the *exponential moving average*
-# (EMA),
+# Each batch pulls the weights elsewhere, so they jitter around a good point. One remedy is to sample with an
+# average $\bar\theta$ of the weights $\theta$, the *exponential moving average* (EMA),
 #
 # $$\bar\theta \leftarrow d_n\,\bar\theta + (1 - d_n)\,\theta, \qquad d_n = \min\!\big(d,\ n / (9 + n)\big). \tag{2}$$
 #
@@ -304,7 +299,7 @@ print("factor in steps 0, 5, 10, 60, 90, 119:",
 print("steps that an average reaches back:", {decay: round(1 / (1 - decay)) for decay in (0.98, 0.999)})
 
 # %% [markdown]
-# Now the same 120 steps with Muon, from the same initial weights and on the same batches. Halfway the state
+# Now the same 120 steps with Muon, from the same weights, on the same batches. Halfway the state
 # is copied: the original goes on at its rate, the copy at a falling one. Both are averaged.
 
 # %%
@@ -347,8 +342,9 @@ table = pd.DataFrame({"loss": {name: held_out_loss(network) for name, network in
 show_table(table, f"Loss on 128 held-out clips after {steps} steps, same clips and noise", digits=4)
 
 # %% [markdown]
-# In this short run each of the three lowers the loss. (AdamW's rate is the better of two that we tried, 0.001 and 0.003.) Once the rate has
-# fallen, little jitter is left to average away. The shipped networks were trained with all three.
+# In this short run of one seed Muon lowers the loss, and so does the average or the falling rate. Both together
+# add next to nothing. (AdamW has the better of two rates that we tried.) The shipped networks were trained with
+# all three.
 #
 # ## Meet the twin
 #
@@ -403,7 +399,8 @@ assert all(torch.equal(a, b) for a, b in zip(straight.ema.parameters(), resumed.
 #
 # An error of $v$ is an error of $x_0$ times $\sqrt{\mathrm{SNR} + 1}$. So equation 1 weights the squared
 # error of $x_0$ by $\mathrm{SNR} + 1$: the less noise, the more it counts. `weighting="x0"` is the plain
-# squared error of $x_0$, and `"min_snr"` weights it by the SNR, but at most by 5:
+# squared error of $x_0$, and `"min_snr"` weights it by the SNR, at most by 5. With one particular weight per level
+# the loss bounds the likelihood. Others give up the bound for better-looking samples.
 
 # %%
 real = vd.BouncingDigits(split="test").sample(8, seeded(3)).video
@@ -417,11 +414,10 @@ table = pd.DataFrame(rows).T.rename_axis("noise level")
 show_table(table, "The loss of the shipped network by noise level, in two weightings", digits=4)
 
 # %% [markdown]
-# That answers the question at the top: a loss of 0.03 is an average over levels that have little in common.
+# That answers the question at the top: a loss such as 0.03 is an average, of 0.005 in the middle and 0.09 at
+# pure noise. At level 50 it rises again: $\mathrm{SNR} + 1$ magnifies a tiny error of $x_0$.
 #
-# All recipes use `"v"`. With `"x0"`, low noise, where the fine detail is learned, would hardly count. With
-# `"v"` every level counts, and those that decide motion and identity are drawn more often
-# (`high_noise_fraction`). We have not tried the others.
+# All recipes use `"v"`. With `"x0"` low noise would hardly count (see its column).
 #
 # ## Longer matters: a batch that does not fit
 #
@@ -434,8 +430,8 @@ show_table(table, "The loss of the shipped network by noise level, in two weight
 #
 # A run's settings are a *recipe*, a toml file in `vdiff_lite/training/recipes`.
 # `vdiff train --recipe tiny --out mine` trains by it, draws samples on the way, and continues a run that
-# was cut off. `tiny` is for a laptop. Its `short_steps` come first, on clips of half the length, twice as
-# many per batch.
+# was cut off. The first of its steps, `short_steps`, take clips of half the length, twice
+# as many per batch. `decay` here is $n_d$, not $d$. `digits32_fixed` is for Part II: it never sees a clean past.
 
 # %%
 columns = {}
@@ -451,8 +447,10 @@ show_table(pd.DataFrame(columns, dtype=object), "The recipes")
 
 # %% [markdown]
 # Trained weights are saved as a *checkpoint*, and beside it its *card*, a json file: how the network is
-# built, its recipe, where the weights come from. Here is the origin of those that ship
-# ({doc}`../checkpoints` has their PSNR):
+# built, its recipe, where the weights come from. Here is the origin of those that ship.
+# {doc}`../checkpoints` has their PSNR, and how near the samples come to the training glyphs
+# (`vdiff neighbors`). Nearer than held-out glyphs do, or a loss on training clips far below the held-out one,
+# would show copying.
 
 # %%
 for name in checkpoint.shipped():
@@ -478,8 +476,8 @@ sliders.picture_slider(pictures, levels, "noise level t", "Left the noisy clip, 
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# Far too high a learning rate. At a hundred times the recipe's a gradient soon is no number, and `Trainer`
-# stops. Five times the rate looks *better* over so few steps: short runs flatter high learning rates.
+# Far too high a learning rate. At a hundred times the default of `TrainConfig`, which the recipes keep, a
+# gradient soon is no number, and `Trainer` stops. Five times the rate is better, over so few steps.
 
 # %% mystnb={"image": {"alt": "Three loss curves over forty steps: the recipe's falls slowly, five times the rate falls faster, a hundred times the rate breaks off early."}, "figure": {"caption": "Forty steps with the recipe's learning rates, five times and a hundred times as much. A line that ends early is a run that was stopped."}}
 def short_run(factor, steps=40):
@@ -504,8 +502,7 @@ axis.set(xlabel="step", ylabel="loss (per pixel)", yscale="log");
 # ## Recap
 #
 # Training predicts $v$ at random noise levels and takes the squared error over the noisy frames. A batch
-# mixes clips at one level with clips that have a clean past, so that one network serves every method. Judge
-# a run by its samples: they get good while the loss is nearly flat.
+# mixes clips at one level with clips that have a clean past, so that one network serves every method.
 #
 # ## Exercises
 #
@@ -592,8 +589,8 @@ assert check(solution, claims)
 # three would you pick by the samples, and which by the table?
 #
 # :::{dropdown} Solutions
-# **1.** It never sees a noisy first frame, so pure noise is outside of its training. Expect clips that
-# flicker between digits: it leans on a clean frame that is not there.
+# **1.** It never sees a noisy first frame, so pure noise is outside of its training: it leans on a
+# clean frame that is not there.
 #
 # **4.** `vd.sample(vd.Denoiser(falling[1], schedule), 1, 8, steps=15, generator=seeded(2))`, and likewise
 # the others. After 120 steps all are blobs. The table sees differences that the eye does not.
@@ -603,5 +600,5 @@ assert check(solution, claims)
 #
 # The loss: {cite:t}`ho2020denoising`, Eq. 14, in the form of {cite:t}`salimans2022progressive`. Stratified
 # levels: {cite:t}`kingma2021variational`. A level per frame: {cite:t}`chen2024diffusion`. Muon:
-# {cite:t}`jordan2024muon`; AdamW: {cite:t}`loshchilov2019decoupled`. An optional weighting (`min_snr`):
+# {cite:t}`jordan2024muon`; AdamW: {cite:t}`loshchilov2019decoupled`. `min_snr`:
 # {cite:t}`hang2023efficient`.
