@@ -19,10 +19,10 @@
 # **The network has already computed features of the past. Can the next window get these instead of the
 # past?**
 #
-# We record the features of the past through a hook and put them into the evaluation of the new window. At one
-# site this is an identity and no approximation: the keys and values of a clean past. There injection *is* the
-# condition of chapter 7, for about two thirds of its work per step. Everywhere else we measure what it does,
-# on `digits32`, which was trained with clean pasts, and on `digits32_fixed`, which never saw one.
+# We record the features of the past through a hook and put them into the evaluation of the new window. With
+# all keys and values of a clean past this is an identity: injection *is* the condition of chapter 7, for about
+# two thirds of its work per step. With anything else we measure what it does, on `digits32`, which was trained
+# with clean pasts, and on `digits32_fixed`, which never saw one.
 #
 # *Time to run: about two minutes on two CPU cores, less on a GPU.*
 
@@ -92,9 +92,10 @@ def score(clips, truth):
 # %% [markdown]
 # ## What we will have at the end
 #
-# The same past, injected at two kinds of sites. The one keeps digit and path, the other loses both:
+# The same past, injected at two kinds of *sites*, places where a hook sees features. The one keeps digit and
+# path, the other shows another digit from the first new frame on:
 
-# %% mystnb={"image": {"alt": "Three film strips: the truth, its continuation by injected keys and values, and one by overwritten decoder outputs; the last shows another digit, and dimmer, from where the context frames end."}, "figure": {"caption": "Context: the first five frames (blue). Middle: keys and values of the clean past, prepended. Below: the decoder's outputs at the overlap, overwritten. F = 16, K = 5, stride 11."}}
+# %% mystnb={"image": {"alt": "Three film strips: the truth, its continuation by injected keys and values, which looks the same, and one by overwritten decoder outputs: from where the context frames end it shows another digit, dimmer and with noise, not far from the true path."}, "figure": {"caption": "Context: the first five frames (blue). Middle: keys and values of the clean past, prepended. Below: the decoder's outputs at the overlap, overwritten. F = 16, K = 5, stride 11."}}
 truth = held_out(6, seed=3).video.to(device)
 overwritten = partial(injection, sites="decoder", prepend=False, source="same")
 continued = [continue_clips(method, truth) for method in (injection, overwritten)]
@@ -103,21 +104,22 @@ strips = [truth[0].cpu(), *(clips[0] for clips in continued)]
 viz.film_strip(strips, ["truth", "keys, values", "outputs"], num_context=[window, overlap, overlap]);
 
 # %% [markdown]
-# **Predict.** The features at the overlap are replaced by those of the true past, at every noise level and in
+# **Predict.** The features at the overlap are replaced by those of the noised past, at every noise level and in
 # every stage of the decoder. Why should the *new* frames depend on them?
 #
 # ## The mathematics
 #
-# Let $y_s(x_t)$ be the features of the network at site $s$. The *blend*, from 0 to 1, mixes those of the past
-# into the frames $a$ of the overlap,
+# Let $y_s(x_t)$ be the features at site $s$: the output of a stage (encoder, middle, decoder), or keys and
+# values of attention along time or of a joint block (chapter 3). The *blend*, from 0 to 1, mixes those of the
+# past into the frames $a$ of the overlap,
 #
 # $$y_s(x_t)_a \leftarrow (1 - \text{blend})\; y_s(x_t)_a + \text{blend}\; y_s(h_t), \tag{1}$$
 #
 # with $h_t$ the past at the same noise level, in the spirit of Plug-and-Play {cite:p}`tumanyan2023plug`. One
 # noise serves all levels (`source="same"`), or each step draws its own (`"fresh"`). With `statistics=True` only
 # the mean and the standard deviation of each channel are injected, as in style transfer. Chapter 10 measures
-# these. With a blend of 1, (1) *overwrites* the features. *Prepended keys and values* leave the window's own
-# features alone and let its frames attend to the keys and values of the past too, like MasaCtrl
+# these. With a blend of 1, (1) *overwrites* the features. With *prepended keys and values* the new frames alone
+# are in the window. They attend to the keys and values of the past too, like MasaCtrl
 # {cite:p}`cao2023masactrl`:
 #
 # $$\text{attention}\big(q,\; [k_h, k],\; [\text{values}_h, \text{values}]\big). \tag{2}$$
@@ -128,8 +130,6 @@ viz.film_strip(strips, ["truth", "keys, values", "outputs"], num_context=[window
 # frames (2) is what a full evaluation with the past in the window computes,
 #
 # $$\text{injection}(x_t) = c(x_t) \quad\text{exactly}, \qquad \text{at } \tfrac{F - K}{F} \text{ of the work.} \tag{3}$$
-#
-# Streaming video models cache keys and values in this way {cite:p}`huang2025self`.
 #
 # **One level per clip.** Most video networks take one level for all frames. There $c$ does not exist: no
 # input has clean frames beside noisy ones. The features of a clean past then come from another evaluation,
@@ -245,31 +245,31 @@ for axis, (metric, frame, label) in zip(axes, panels):
 #
 # *Which site?* What is changed at the overlap reaches the new frames only through attention. Clean keys and
 # values *along time* tell where the digit is: at the first new frame it is less than a pixel off. But it is
-# seldom the true digit. Those of the *joint* blocks do the opposite. The true digit is on every frame, and at
-# the first it stands as far off as without any past. One tells *where*, the other *what*, and the new frames
-# need both.
+# seldom the true digit. With those of the *joint* blocks the true digit is on every frame, at the first as far
+# off as without any past, at the eleventh less far. One tells mainly *where*, the other *what*, and the new
+# frames need both. We do not know why. Attention along time compares one position, joint attention all.
 #
 # *Which operation?* At the same level, overwritten and prepended keys and values score the same. Either way
 # the new frames attend to the same features.
 #
 # ## A network that never saw a past
 #
-# `digits32_fixed` is the same network, trained on full clips at one level per clip. Held-out clips, 25 steps:
+# `digits32_fixed` is the same network, trained at one level per clip. From the table of chapter 10, 25 steps:
 
 # %%
 fixed = read_results("compare_fixed")
-names = {text: name for name, text in variants.items() if text in set(fixed.name)}
+clips = per_clip(fixed, "psnr").count()
+names = {text: name for name, text in variants.items() if clips.get(text) == clips.max()}
 names |= {"history_guidance": "in the window", "reconstruction:weight=10": "reconstruction guidance, w = 10"}
-shared = per_clip(fixed, "psnr", 1)[list(names)].dropna().index  # the clips of all these rows
-parts = intervals(fixed[fixed["clip"].isin(shared)], dict(list(columns.items())[:4]))
+parts = intervals(fixed, dict(list(columns.items())[:4]))
 mean, half = (x.loc[list(names)].rename(index=names).rename_axis(None) for x in parts)
-caption = f"digits32_fixed, {len(shared)} clips: PSNR (dB) at new frame 1, 5, 11; fraction of true digits"
+caption = f"digits32_fixed, {clips.max()} clips: PSNR (dB) at new frame 1, 5, 11; fraction of true digits"
 show_table(mean, caption, digits=dict.fromkeys(mean, 1) | {"identity": 2}, half=half)
 
 # %% [markdown]
-# No injection is measurably better than replacement on this network. Keys and values of a clean past give
-# exactly what the past in the window gives, as equation (3) says. The code computes it all the same, but it
-# is no help to a network that never learned to read it. Reconstruction guidance (chapter 8), which asks for
+# No injection is better than replacement by more than the intervals. Keys and values of a clean past give
+# exactly what the past in the window gives, as equation (3) says. They are no help to a network that never
+# learned to read them. Reconstruction guidance (chapter 8), which asks for
 # no such training, has the better first new frame and the true digit more often.
 #
 # ## How long to inject
@@ -304,8 +304,8 @@ axes[1].legend(title="new frame", frameon=False, bbox_to_anchor=(1, 1), loc="upp
 
 # %% [markdown]
 # Neither setting has its best value in the middle. At a blend of 1 overwriting is prepending, and both
-# curves end at the same values. Stopping after 80% of the trajectory loses less than the intervals of the
-# first table. The first fifth, where the noise is highest, brings most of the gain.
+# curves end at the same values. Stopping after 80% of the trajectory loses less than half a decibel. The first
+# fifth, where the noise is highest, brings most of the gain.
 #
 # ## What do the features tell?
 #
@@ -399,14 +399,14 @@ for name, clips in by_position.items():
 caption = "PSNR (dB) against the truth, and of new frames 1 to 5 against the context (high for a copy)"
 show_table(pd.DataFrame(scores).T, caption, digits=1)
 
-# %% mystnb={"image": {"alt": "Three film strips: the truth, the continuation with right positions, and one with wrong positions that starts over from the first context frames."}, "figure": {"caption": "Context: five frames (blue). Below, the new frames were given the positions of the past."}}
+# %% mystnb={"image": {"alt": "Three film strips: the truth, the continuation with right positions, and one with wrong positions that starts over from the first context frames, with noise in its first five new frames."}, "figure": {"caption": "Context: five frames (blue). Below, the new frames were given the positions of the past. The first five repeat it, with some noise."}}
 strips = [truth[0].cpu(), *(clips[0] for clips in by_position.values())]
 viz.film_strip(strips, ["truth", "right", "wrong positions"], num_context=[window, overlap, overlap]);
 
 
 # %% [markdown]
-# At the positions of the past the new frames repeat the past. This is the copy that Plug-and-Play guards
-# against. Here it comes from wrong positions and not from injecting too long.
+# At the positions of the past the new frames repeat the past. Here the copy that Plug-and-Play guards against
+# comes from wrong positions.
 #
 # ## Recap
 #
@@ -462,25 +462,25 @@ assert check(solution, claims)
 
 # %% [markdown]
 # 3. **Code.** Equation (1) for keys and values, as a hook. Into your function go the cached features of the past,
-#    `{site: feature}`, and the blend, `lam`. Out comes a hook that blends keys and values at the first frames
-#    and leaves everything else alone. Hint: keys and values come as a tuple, and frames are dimension 2 of both.
+#    `{site: feature}`, and the blend. Out comes a hook that blends keys and values at the first frames and
+#    leaves everything else alone. Hint: keys and values come as a tuple, and frames are dimension 2 of both.
 
 # %% tags=["exercise"]
-def blending_hook(cached, lam):
+def blending_hook(cached, blend):
     """Returns a function (site, feature) -> feature."""
     return None
 
 
 keys, values, old = (torch.full((1, 2, 6, 3), x) for x in (1.0, 2.0, 5.0))
 toy = {"a": (old[:, :, :4], old[:, :, :4]), "b": torch.zeros(1)}
-blended = lambda answer, lam: answer(toy, lam)("a", (keys, values))
+blended = lambda answer, blend: answer(toy, blend)("a", (keys, values))
 expected = torch.cat([torch.full((1, 2, 4, 3), 3.0), keys[:, :, 4:]], dim=2)
 with torch.no_grad():
     of_past = FeatureCache(denoiser, past).at(0)
     by_library = injection(denoiser, past, prepend=False, blend=0.5)(xt, t)
     claims = {
-        "lam = 0 changes nothing": lambda answer: torch.equal(blended(answer, 0.0)[1], values),
-        "lam = 1/2 is halfway, at the first frames alone":
+        "blend = 0 changes nothing": lambda answer: torch.equal(blended(answer, 0.0)[1], values),
+        "blend = 1/2 is halfway, at the first frames alone":
             lambda answer: torch.allclose(blended(answer, 0.5)[0], expected),
         "outputs are left alone": lambda answer: torch.equal(answer(toy, 0.5)("b", keys), keys),
         "on digits32, as the library": lambda answer: torch.allclose(
@@ -491,15 +491,15 @@ check(blending_hook, claims);
 
 # %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
 # A solution
-def solution(cached, lam):
-    def blend(own, old):
+def solution(cached, blend):
+    def blended_past(own, old):
         k = old.shape[2]
-        return torch.cat([(1 - lam) * own[:, :, :k] + lam * old, own[:, :, k:]], dim=2)
+        return torch.cat([(1 - blend) * own[:, :, :k] + blend * old, own[:, :, k:]], dim=2)
 
     def hook(site, feature):
         if not isinstance(feature, tuple):
             return feature
-        return tuple(blend(own, old) for own, old in zip(feature, cached[site]))
+        return tuple(blended_past(own, old) for own, old in zip(feature, cached[site]))
 
     return hook
 
@@ -508,13 +508,13 @@ assert check(solution, claims)
 
 # %% [markdown]
 # 4. **Explore.** Blend at `"decoder"` with `source="same"`: `partial(injection, sites="decoder", prepend=False,
-#    source="same", blend=lam)`. Is there a blend between 0 and 1 that beats both ends?
+#    source="same", blend=0.5)`. Is there a blend between 0 and 1 that beats both ends?
 #
 # :::{dropdown} Solutions
 # 1. $K / F$, so 12 sixteenths: only four frames pass through the network. One evaluation of twelve frames per
 #    window fills the cache.
-# 2. Two blocks of logits, one softmax over both, two products. The cell above has it in code.
-# 3. The cell above has it in code. At `lam = 1` it overwrites.
+# 2. Two blocks of logits, one softmax over both, two products.
+# 3. At a blend of 1 it overwrites.
 # 4. Measure with six clips and then with twenty-four, and compare clip by clip. Does the best blend stay the
 #    same? If not, six clips had found noise.
 # :::
