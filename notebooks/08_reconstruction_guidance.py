@@ -97,8 +97,7 @@ def show_scores(scores, clips, names="digits32"):
 # %% [markdown]
 # ## What we will have at the end
 #
-# One clip, continued three ways. *Replacement* only overwrites the overlap with the noised past at every
-# step.
+# One clip, continued three ways. *Replacement* overwrites the overlap with the noised past at every step.
 
 # %% mystnb={"image": {"alt": "Four film strips: the truth, and the continuations of its first five frames by replacement, by reconstruction guidance, and by the past in the window."}, "figure": {"caption": "One clip continued three ways from the same five frames, same noise. Blue: frames given; the truth is given throughout. F = 16, K = 5, stride 11."}}
 truth = held_out(6, seed=3)
@@ -112,7 +111,7 @@ strips = [truth[0].cpu(), *(clips[0] for clips in continued.values())]
 viz.film_strip(strips, ["truth", *continued], num_context=[window] + [overlap] * 3);
 
 # %% [markdown]
-# `digits32` was trained with clean pasts, `digits32_fixed` on full clips only. Boundary discontinuity
+# `digits32` was trained with clean pasts, `digits32_fixed` at one level per clip. Boundary discontinuity
 # (chapter 6), relative to the truth's, is ideal at 1.
 
 # %%
@@ -123,8 +122,8 @@ for name, method in methods.items():
 show_scores(scores, clips=6, names="two networks")
 
 # %% [markdown]
-# Guidance beats replacement at the first new frame, not at later ones. The past in the window is best only
-# with the network trained for it.
+# Guidance beats replacement at the first new frame only. The past in the window is best only with the network
+# trained for it.
 #
 # **Predict.** Is twice the weight always better? Does guidance end at the same clip from other noise?
 #
@@ -135,20 +134,21 @@ show_scores(scores, clips=6, names="two networks")
 # $$\nabla \log p(x_t \mid h) = \nabla \log p(x_t) + \nabla \log p(h \mid x_t). \tag{1}$$
 #
 # The network knows the first term. For the second, suppose that $h$ is Gaussian around the estimate
-# $\hat x_a$, with variance $\sigma_t^2 / (w\,\bar\alpha_t)$ per pixel. Then its log density is a squared
-# error. By Tweedie's formula the estimate moves by $\sigma_t^2 / \sqrt{\bar\alpha_t}$ times the score, so
-# {cite:t}`ho2022video` arrive at
+# $\hat x_a$, with variance $\sigma_t^2 / (w\,\bar\alpha_t)$ per pixel: the noise of
+# $x_t / \sqrt{\bar\alpha_t}$, over $w$. Then its log density is a squared error. By Tweedie's formula the
+# estimate moves by $\sigma_t^2 / \sqrt{\bar\alpha_t}$ times the score, so {cite:t}`ho2022video` arrive at
 #
 # $$\tilde x_b = \hat x_b - \frac{w\sqrt{\bar\alpha_t}}{2}\, \nabla_{x_{t,b}} \lVert h - \hat x_a \rVert^2 \tag{2}$$
 #
-# for the new frames $b$. The past replaces the overlap.
+# for the new frames $b$. The past replaces the overlap. With $w = 0$ only this is left:
+# replacement.
 #
 # **What does the gradient do?** By the chain rule it is
 # $-2\,(\partial \hat x_a / \partial x_{t,b})^\top (h - \hat x_a)$. This Jacobian tells how the estimate of
 # the *old* frames changes with the *new* noisy frames. The exact denoiser is a mean of $x_0$, with weights
 # proportional to $p(x_0)\, e^{-\lVert x_t - \sqrt{\bar\alpha_t} x_0 \rVert^2 / 2 \sigma_t^2}$. The
-# logarithm of a weight has the derivative $(\sqrt{\bar\alpha_t}\, x_0 - x_t) / \sigma_t^2$, and a weighted
-# mean changes by the covariance with that:
+# logarithm of a weight has the derivative $(\sqrt{\bar\alpha_t}\, x_0 - x_t) / \sigma_t^2$, and the weighted
+# mean of $x_0$ changes by its covariance with this derivative:
 #
 # $$\frac{\partial \hat x_0}{\partial x_t} = \frac{\sqrt{\bar\alpha_t}}{\sigma_t^2}\, C, \qquad C = \operatorname{Cov}(x_0 \mid x_t).$$
 #
@@ -166,10 +166,10 @@ show_scores(scores, clips=6, names="two networks")
 def my_reconstruction(denoiser, past, w):
     def guided(xt, t):
         with torch.enable_grad():
-            z = xt.detach().requires_grad_(True)
-            x0_hat = denoiser(z, t)
+            xt = xt.detach().requires_grad_(True)
+            x0_hat = denoiser(xt, t)
             loss = (past - x0_hat[:, :, :overlap]).square().sum()
-            (gradient,) = torch.autograd.grad(loss, z)
+            (gradient,) = torch.autograd.grad(loss, xt)
         alpha = schedule.alpha_bar[t.cpu()].sqrt().view(-1, 1, 1, 1, 1).to(xt)
         pushed = x0_hat.detach() - 0.5 * w * alpha * gradient
         return torch.cat([past, pushed[:, :, overlap:]], dim=2)
@@ -177,7 +177,8 @@ def my_reconstruction(denoiser, past, w):
     return guided
 
 # %% [markdown]
-# The estimate at the overlap *is* the past, so the sampler puts the noised past there.
+# The push costs a backward pass: nearly twice the time, four times the memory (chapter 10). Without the
+# Jacobian the error, which lies on the old frames, would not push the new ones at all.
 #
 # ## Meet the twin
 
@@ -191,8 +192,8 @@ torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
 #
 # On the Gaussian model of chapter 7 we compare both sides of (3) and two variants:
 #
-# - *RePaint resampling* {cite:p}`lugmayr2022repaint`: each step is noised back a level and repeated, here ten times.
-# - *PiGDM* {cite:p}`song2023pseudoinverse`, pseudoinverse-guided diffusion: $w / \bar\alpha_t$ in place of $w$, so the variance of $h$ is $\sigma_t^2 / w$.
+# - *RePaint resampling* {cite:p}`lugmayr2022repaint`: each sampler step is undone, with fresh noise, and repeated.
+# - *PiGDM* {cite:p}`song2023pseudoinverse`: $w / \bar\alpha_t$ in place of $w$, so the variance of $h$ is $\sigma_t^2 / w$.
 
 # %%
 model = GaussianVideo(schedule)
@@ -201,7 +202,7 @@ known = clips[:, :, :4]
 
 
 def posterior_covariance(cov, t):
-    """Cov(x0 | z) of a Gaussian clip whose covariance is cov, at noise level t."""
+    """Cov(x0 | xt) of a Gaussian clip whose covariance is cov, at noise level t."""
     ab = schedule.alpha_bar[t].item()
     return torch.linalg.inv(torch.linalg.inv(cov) + ab / (1 - ab) * torch.eye(len(cov)))
 
@@ -244,8 +245,8 @@ show_table(pd.DataFrame(rows, index=columns).T, "Bias and std ratio (chapter 7) 
 # %% [markdown]
 # The exact step and the past in the window nearly sample the posterior. Replacement has the largest bias:
 # the network averages over all pasts that the *noised* one could have been. Repeats lower it. So does a
-# larger $w$, but at 50 the first frame scatters more than at 10. Along each eigenvector of $C_{aa}$ another
-# $w$ makes the two sides of (3) equal:
+# larger $w$, but at 50, or at 10 with repeats, the first frame scatters more than at 10 alone. PiGDM at 1 is
+# near (2) at 1. Along each eigenvector of $C_{aa}$ another $w$ makes the two sides of (3) equal:
 
 # %%
 rows = {}
@@ -256,13 +257,13 @@ table = pd.DataFrame(rows, index=["largest", "second", "third", "smallest"]).T.r
 show_table(table, "The weight w that is right along each eigenvector of C_aa, by eigenvalue", digits=1)
 
 # %% [markdown]
-# The largest eigenvalue belongs to what the frames share, the smallest to how neighbors differ. No weight
-# suits both.
+# The largest eigenvalue belongs to what the frames of this smooth process share. No weight suits all
+# eigenvalues, nor all levels: the first column falls from 47.2 to 1.1.
 #
 # ## On digits: is the descent smooth?
 #
 # Each step records its loss, the norm of its gradient, and the cosine between the push and the sampler's
-# direction.
+# direction, from $x_t$ to $\sqrt{\bar\alpha_t}\, \hat x_0$.
 
 # %%
 STEPS = 15
@@ -298,13 +299,15 @@ print(f"it changes by less than 2% at {100 * ((change - 1).abs() < 0.02).float()
 print(f"median of the first loss {losses[:, 0].median():.4f}, of the last {losses[:, -1].median():.4f}")
 
 # %% [markdown]
-# The loss falls by more than two orders of magnitude and seldom rises. The gradient is largest soon after
-# the start. The cosines begin as for random directions, and are mostly negative later.
+# The loss falls by more than two orders of magnitude. It seldom rises and hardly ever stalls. But it falls at
+# $w = 0$ too (slider below): near $t = 0$ the overlap shows the past. The cosines begin as for random
+# directions. Later most are negative: the push goes slightly against the sampler.
 #
 # ## Does it depend on the initial noise?
 #
-# The future is nearly always determined, so every seed should end at the same clip. *SDEdit initialization*
-# {cite:p}`meng2022sdedit` starts from the last context frame, repeated and noised.
+# Five frames nearly always determine the future, so every seed should end at the same clip. *SDEdit
+# initialization* {cite:p}`meng2022sdedit` starts, guided as before, from the last context frame, repeated and
+# noised to level 600.
 
 # %%
 def from_sdedit_init(seed, level=600):
@@ -358,14 +361,15 @@ for clip, line in zip((0, 2), axes):
             axis.set_title(name, fontsize=9)
 
 # %% [markdown]
-# The loss was small, and still four seeds end about as far apart as under replacement: the overlap allows
-# all these futures. SDEdit initialization takes the freedom away, and the movement with it.
+# The loss was small, and still four seeds end about as far apart as under replacement: a small loss allows
+# more futures than the past in the window. SDEdit initialization takes the freedom away, and the movement with
+# it.
 #
-# ## Norms
+# ## Norms and resampling
 #
-# `mean` divides the squared norm of (2), the `sum`, by the number of pixels. *Diffusion posterior sampling*
-# (DPS, {cite:t}`chung2023diffusion`) takes the norm itself, not squared (`root`): its push does not shrink
-# with the error.
+# The squared norm of (2) is a `sum` over pixels. `mean` divides it by their number. *Diffusion posterior
+# sampling* (DPS, {cite:t}`chung2023diffusion`) takes the norm itself, not squared (`root`): its push does not
+# shrink with the error.
 
 # %%
 scores = {"sum, w = 10": score(continued["reconstruction, w = 10"], truth)}
@@ -375,10 +379,9 @@ for norm, w in (("mean", 10.0), ("root", 40.0), ("pigdm", 0.3)):
 show_scores(scores, clips=6)
 
 # %% [markdown]
-# At the same $w$, `mean` is next to no guidance. One weight per norm and six clips do not rank the norms,
-# but at the fifth frame none comes near the window.
+# At the same $w$, `mean` is next to no guidance. One weight per norm and six clips do not rank the norms.
 #
-# Does resampling help?
+# With resampling:
 
 # %%
 rows = {}
@@ -391,12 +394,12 @@ table = pd.DataFrame(rows, index=[f"clip {n}" for n in range(1, 7)]).T.rename_ax
 show_table(table, "Mean PSNR (dB) of the new frames, clip by clip", digits=1)
 
 # %% [markdown]
-# Five of the six clips gain, for three times the network evaluations.
+# Five of six clips gain, for three times the NFE.
 #
 # ## A study of the weight
 #
-# On 16 *training* clips. *Identity* is the fraction of new frames that show the true digit. In brackets:
-# half of the 95% interval.
+# On 16 *training* clips, so that the held-out ones choose nothing. *Identity* is the fraction of new frames
+# that show the true digit. Brackets: half of the 95% interval.
 
 # %%
 COLUMNS = {f"PSNR {n}": ("psnr", n) for n in (1, 5, 11)}
@@ -420,7 +423,7 @@ study(weights)
 
 # %% [markdown]
 # At the first new frame $w = 20$ is ahead of 10, and 1 and 80 are worse by more than the intervals. Later all
-# intervals overlap.
+# intervals overlap. The examples keep 10.
 #
 # On the held-out clips of chapter 10, with two other methods:
 
@@ -431,13 +434,13 @@ for name in ("main", "fixed"):
     display(study(table[chosen], table.attrs["header"]["checkpoint"]))
 
 # %% [markdown]
-# On both networks guidance beats replacement at the first new frame, the digit and the join. On `digits32`
-# the past in the window is far ahead. On `digits32_fixed` guidance is best, until all three are about
-# equally far from the truth at the eleventh frame.
+# On both networks guidance beats replacement at the first new frame, digit and join. On `digits32` the past in
+# the window is far ahead. On `digits32_fixed` guidance is best, until at the eleventh frame all three are about
+# equally far from the truth.
 #
 # ## Play
 #
-# A white strip is a run that exploded.
+# A white strip is a run whose push exploded (next section).
 
 # %%
 def picture(weight):
@@ -465,7 +468,7 @@ sliders.guidance_slider(picture, weights, name, alt, start=3, fine=fine, width=7
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# Too large a weight explodes. The library stops and says where:
+# Too large a weight explodes, and the library says where:
 
 # %%
 for w in (100.0, 1000.0, 1e5):
@@ -495,7 +498,7 @@ for w in (100.0, 1000.0, 1e5):
 
 # %% tags=["exercise"]
 def covariance_of(denoiser, t):
-    """Cov(x0 | z) along time at level t, from the Jacobian of denoiser: (10, 10)."""
+    """Cov(x0 | xt) along time at level t, from the Jacobian of denoiser: (10, 10)."""
     return None
 
 
@@ -516,7 +519,7 @@ check(covariance_of, claims);
 def solution(denoiser, t):
     level = torch.tensor([t])
     signal, sigma = schedule.signal_and_noise(level, torch.zeros(1, 1, 1, 1, 1))
-    pixel = lambda z: denoiser(z.view(1, 1, 10, 1, 1), level).flatten()
+    pixel = lambda xt: denoiser(xt.view(1, 1, 10, 1, 1), level).flatten()
     return torch.autograd.functional.jacobian(pixel, torch.zeros(10)) * (sigma**2 / signal).item()
 
 
@@ -558,10 +561,10 @@ def solution(denoiser, past, w):
 
     def guided(xt, t):
         with torch.enable_grad():
-            z = xt.detach().requires_grad_(True)
-            x0_hat = denoiser(z, t)
+            xt = xt.detach().requires_grad_(True)
+            x0_hat = denoiser(xt, t)
             loss = (past - x0_hat[:, :, :k]).square().sum(dim=(1, 2, 3, 4)).sqrt().sum()
-            (gradient,) = torch.autograd.grad(loss, z)
+            (gradient,) = torch.autograd.grad(loss, xt)
         alpha = schedule.alpha_bar[t.cpu()].sqrt().view(-1, 1, 1, 1, 1).to(xt)
         pushed = x0_hat.detach() - 0.5 * w * alpha * gradient
         return torch.cat([past, pushed[:, :, k:]], dim=2)
@@ -578,8 +581,7 @@ assert check(solution, claims)
 # :::{dropdown} Solutions
 # **1.** Like another clip: a weak push does not reach the past.
 #
-# **4.** Choose between two denoisers: `lambda xt, t: (guided if t[0] > 500 else plain)(xt, t)`, with
-# `plain` as `replacement(denoiser, past)`. Compare a dozen clips pairwise.
+# **4.** As in chapter 7, with `plain` as `replacement(denoiser, past)`.
 # :::
 #
 # ## Sources
