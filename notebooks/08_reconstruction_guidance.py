@@ -300,7 +300,7 @@ print(f"median of the first loss {losses[:, 0].median():.4f}, of the last {losse
 
 # %% [markdown]
 # The loss falls by more than two orders of magnitude. It seldom rises and hardly ever stalls. But it falls at
-# $w = 0$ too (slider below): near $t = 0$ the overlap shows the past. The cosines begin as for random
+# $w = 0$ too (slider): near $t = 0$ the overlap shows the past. The cosines begin as for random
 # directions. Later most are negative: the push goes slightly against the sampler.
 #
 # ## Does it depend on the initial noise?
