@@ -18,7 +18,7 @@
 #
 # **How is noise added so that a network can learn to remove it?**
 #
-# A diffusion model is trained on noisy data. The schedule says how much of a clip is left at each of 1000 *noise levels*.
+# The schedule says how much of a clip is left at each of 1000 *noise levels*.
 #
 # *Time to run: about ten seconds on two CPU cores, less on a GPU.*
 
@@ -57,7 +57,7 @@ eps = torch.randn(clip.shape, generator=torch.Generator().manual_seed(0))
 # %% [markdown]
 # ## What we will have at the end
 #
-# One clip under all levels of noise, a different one on each frame: clean at the left, pure noise at the right.
+# One clip with another level of noise on each frame, from clean to pure noise.
 
 # %% mystnb={"image": {"alt": "A film strip in which each frame is noisier than the one before, from a clean digit to gray noise."}, "figure": {"caption": "Sixteen levels of noise, one per frame: t = 0, clean, at the left, and t = 1000, pure noise, at the right."}}
 schedule = vd.NoiseSchedule()
@@ -65,8 +65,8 @@ ladder = torch.linspace(0, 1000, 16).long()[None]
 viz.film_strip(schedule.add_noise(clip, ladder, eps), ["t = 0 ... 1000"]);
 
 # %% [markdown]
-# **Predict.** We add a little Gaussian noise a thousand times, and each time dim the clip a little. Do we have to run 700 steps
-# to see the result of step 700?
+# **Predict.** We dim the clip a little and add a little Gaussian noise, a thousand times. Do we have to run 700 steps to see the
+# result of step 700?
 
 # %% [markdown]
 # ## The mathematics
@@ -75,22 +75,24 @@ viz.film_strip(schedule.add_noise(clip, ladder, eps), ["t = 0 ... 1000"]);
 #
 # $$x_t = \sqrt{\alpha_t}\, x_{t-1} + \sqrt{\beta_t}\, \epsilon_t. \tag{1}$$
 #
-# A sum of Gaussians is Gaussian, and variances add. So $t$ steps are one step, with $\bar\alpha_t = \alpha_1 \alpha_2 \cdots \alpha_t$:
+# Sums of Gaussians are Gaussian, and variances add. So $t$ steps are one, with $\bar\alpha_t = \alpha_1 \alpha_2 \cdots \alpha_t$:
 #
 # $$x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \epsilon. \tag{2}$$
 #
-# $\bar\alpha_t$ is the fraction of the clip's variance that is left, and $\sqrt{\bar\alpha_t}$ the fraction of its contrast. How much
-# signal is left per unit of noise is the *signal-to-noise ratio*
+# $\bar\alpha_t$ is the fraction of the clip's variance that is left, and $\sqrt{\bar\alpha_t}$ the fraction of its contrast. Data of
+# variance 1 keep variance 1 at every level (*variance preserving*). Our clips have less (printed below), and theirs rises to 1. How
+# much signal is left per unit of noise is the *signal-to-noise ratio*
 #
 # $$\mathrm{SNR}(t) = \bar\alpha_t / (1 - \bar\alpha_t). \tag{3}$$
 
 # %% [markdown]
 # ## Build it: the cosine schedule
 #
-# The *linear* schedule of the first papers lets $\beta_t$ grow linearly. It destroys a clip early, and its last levels add
-# little. In the *cosine* schedule of {cite:t}`nichol2021improved` $\bar\alpha_t$ follows $\cos^2$ and falls more evenly. It has two
-# constants. The offset `s` starts the cosine slightly to the right of its flat top, so that the first steps add noticeable noise.
-# The limit 0.999 holds the last steps back: without it the last $\beta_t$ would be 1, and one step would erase everything.
+# The *linear* schedule of the first papers lets $\beta_t$ grow linearly. It destroys a clip early. In the *cosine* schedule of
+# {cite:t}`nichol2021improved` $\bar\alpha_t$ is $\cos^2\!\big(\tfrac{t/T + s}{1 + s}\,\tfrac{\pi}{2}\big)$, divided by its value at
+# $t = 0$, and falls more evenly. The offset $s$ starts the cosine slightly to the right of its flat top, so that
+# the first step adds noise of nearly one gray step of a file. The limit 0.999 on $\beta_t$ keeps the last $\bar\alpha_t$ above zero:
+# who predicts $\epsilon$ divides by its root.
 
 # %%
 def cosine_alpha_bar(T=1000, s=0.008):
@@ -103,10 +105,11 @@ def cosine_alpha_bar(T=1000, s=0.008):
 alpha_bar = cosine_alpha_bar()
 print("alpha_bar at t = 0, 500, 1000:", [f"{alpha_bar[t]:.2g}" for t in (0, 500, 1000)])
 for s in (0.0, 0.008):
-    print(f"noise variance of the first step for s = {s}: {1 - cosine_alpha_bar(s=s)[1]:.1e}")
+    first = (1 - cosine_alpha_bar(s=s)[1]).sqrt() * 127.5
+    print(f"noise of the first step for s = {s}: {first:.2f} gray steps")
 
 # %% [markdown]
-# Check equation 2 against 700 steps of equation 1. We compare mean and variance, since each run draws other noise.
+# Check equation 2 against 700 steps of equation 1. We compare mean and variance of many runs (+- one standard error).
 
 # %%
 torch.manual_seed(0)
@@ -116,15 +119,18 @@ for step in range(700):
     x = alpha[step].sqrt() * x + (1 - alpha[step]).sqrt() * torch.randn_like(x)
 
 # %%
-print("mean     %.3f   closed form %.3f" % (x.mean(), alpha_bar[700].sqrt() * 0.8))
-print("variance %.3f   closed form %.3f" % (x.var(), 1 - alpha_bar[700]))
+n = len(x)
+errors = x.std() / n**0.5, x.var() * (2 / n) ** 0.5  # standard errors of a mean and of a variance
+print("mean     %.3f +- %.3f   closed form %.3f" % (x.mean(), errors[0], alpha_bar[700].sqrt() * 0.8))
+print("variance %.3f +- %.3f   closed form %.3f" % (x.var(), errors[1], 1 - alpha_bar[700]))
+print("variance of our clip: %.2f" % clip.var())
 
 # %% [markdown]
 # ## The last level must be noise
 #
-# The last $\bar\alpha_t$ above is small, but not zero. So in training the network never sees pure noise: a trace of the clip is
-# always left. Sampling starts from pure noise, which the network then takes for a clip with a trace. The repair of
-# {cite:t}`lin2024common` is *zero terminal SNR*: shift and rescale $\sqrt{\bar\alpha_t}$ so that it ends at zero.
+# The last $\bar\alpha_t$ above is small, but not zero. So in training a trace of the clip is always left. Sampling starts from pure
+# noise, which the network then takes for a clip with a trace. The repair of {cite:t}`lin2024common` is *zero terminal SNR*: shift and
+# rescale $\sqrt{\bar\alpha_t}$ so that it ends at zero. The last $\beta_t$ is then 1.
 
 # %%
 def zero_terminal_snr(alpha_bar):
@@ -138,8 +144,8 @@ mine = zero_terminal_snr(alpha_bar)
 # %% [markdown]
 # ## Meet the twin
 #
-# `NoiseSchedule` holds the rescaled cosine. Two more shapes can be chosen: linear, and *sigmoid*, a logistic curve. The figure
-# has $\bar\alpha_t$ and the signal-to-noise ratio of all three. The linear one falls fastest; cosine and sigmoid nearly coincide.
+# `NoiseSchedule` holds the rescaled cosine. Other shapes are linear, and *sigmoid*, a logistic curve. The figure has all three,
+# rescaled. The linear one falls fastest. Cosine and sigmoid nearly coincide, except at the two ends of the signal-to-noise ratio.
 
 # %%
 torch.testing.assert_close(mine, schedule.alpha_bar)
@@ -150,7 +156,7 @@ linear = vd.NoiseSchedule(shape="linear", zero_terminal_snr=False)
 last = [each.sqrt() for each in (linear.alpha_bar[-1], alpha_bar[-1], schedule.alpha_bar[-1])]
 print("signal left at the last level: linear %.4f, cosine %.1e, rescaled %.0f" % tuple(last))
 
-# %% mystnb={"image": {"alt": "Left, three falling curves of alpha-bar; the linear one falls fastest. Right, their log signal-to-noise ratios."}, "figure": {"caption": "Three schedules. Left: the fraction of the clip's variance that is left. Right: the signal-to-noise ratio, on a logarithmic axis."}}
+# %% mystnb={"image": {"alt": "Left, three falling curves of alpha-bar; the linear one falls fastest, the other two nearly coincide. Right, their log signal-to-noise ratios: the linear one is lowest, and the other two part only near both ends."}, "figure": {"caption": "Three schedules, rescaled to zero terminal SNR. Left: the fraction of the clip's variance that is left. Right: the signal-to-noise ratio, on a logarithmic axis."}}
 shapes = {s: vd.NoiseSchedule(shape=s) for s in ("linear", "cosine", "sigmoid")}
 t = torch.arange(1, 1000)
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8))
@@ -164,19 +170,19 @@ figure.tight_layout()
 # ## Three equivalent targets
 #
 # Given $x_t$, whoever knows $x_0$ knows $\epsilon$, and the reverse. Which should the network predict? Each fails at one end. At
-# $t = 0$ there is no noise in $x_t$, so $\epsilon$ cannot be read from it and says nothing about the clip. At $t = 1000$ there
-# is no clip in $x_t$. To get $x_0$ from $\epsilon$, equation 2 has to be divided by $\sqrt{\bar\alpha_t} = 0$. The mixture
+# $t = 0$ the input is $x_0$ itself: to predict it is to copy, and to get $\epsilon$ from it, equation 2 has to be divided by
+# $\sqrt{1 - \bar\alpha_t} = 0$. At $t = 1000$ the input is $\epsilon$ itself, and to get $x_0$ from it, one divides by
+# $\sqrt{\bar\alpha_t} = 0$. From the mixture
 #
 # $$v = \sqrt{\bar\alpha_t}\, \epsilon - \sqrt{1 - \bar\alpha_t}\, x_0$$
 #
-# works at both ends. It is noise at $t = 0$, and minus the clip at $t = 1000$. A network that predicts it does *v-prediction*. To
-# get the clip back, take $\sqrt{\bar\alpha_t}$ of the input and subtract $\sqrt{1 - \bar\alpha_t}$ of the prediction. The noise is the
-# other mixture of the same two:
+# both follow at every level. At $t = 1000$ it is minus the clip. At $t = 0$ it is noise, which nothing can predict, but the clip does
+# not depend on it there. A network that predicts it does *v-prediction*:
 #
 # $$x_0 = \sqrt{\bar\alpha_t}\, x_t - \sqrt{1 - \bar\alpha_t}\, v, \qquad \epsilon = \sqrt{1 - \bar\alpha_t}\, x_t + \sqrt{\bar\alpha_t}\, v.$$
 #
-# Nothing is divided. The reason is geometry: $(x_t, v)$ is $(x_0, \epsilon)$ rotated by the angle $\varphi$ with
-# $\cos^2 \varphi = \bar\alpha_t$, and a rotation can always be undone.
+# Nothing is divided: $(x_t, v)$ is $(x_0, \epsilon)$ rotated by the angle $\varphi$ with $\cos^2 \varphi = \bar\alpha_t$, and a rotation
+# can always be undone.
 
 # %% tags=["nbval-check-output"]
 for t in (0, 1, 500, 999, 1000):
@@ -196,9 +202,8 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# Whatever the network predicts, the rest of the book sees one interface. A *denoiser* maps a noisy clip and its level,
-# `(xt, t)`, to an estimate `x0_hat` of the clean clip. `vd.Denoiser` makes one of a network. `predicts` says what the network
-# outputs, and the formulas above convert it.
+# The rest of the book sees one interface. A *denoiser* maps a noisy clip and its level, `(xt, t)`, to an estimate `x0_hat` of the
+# clean clip. `vd.Denoiser` makes one of a network: `predicts` says what it outputs, and the formulas above convert it.
 
 # %%
 class PerfectNetwork(torch.nn.Module):
@@ -213,9 +218,10 @@ torch.testing.assert_close(denoiser(schedule.add_noise(clip, t, eps), t), clip, 
 # %% [markdown]
 # ## One level per frame
 #
-# Nothing in equation 2 requires that all frames have the same level. In this book `t` may be `(b, f)`, one level per frame. A past
-# at $t = 0$ is a clean condition. A past at $t = 1000$ is pure noise and says nothing, so it is no condition. A network trained on
-# both serves every method of Part II.
+# Nothing in equation 2 requires that all frames have the same level. In this book `t` may be `(b, f)`, one level per frame. The noise is
+# drawn anew for each frame: shared noise would cancel in the difference of two frames, and motion would show through. A past at $t = 0$
+# is a clean condition. A past at $t = 1000$ is pure noise, no condition. A network trained on both serves every method of Part II
+# (chapters 7 to 12).
 
 # %% mystnb={"image": {"alt": "Three film strips of the same clip: all frames at level 400; five clean frames then level 700; five frames of pure noise then level 700."}, "figure": {"caption": "The same clip at one level, with a clean past of five frames, and with a past of pure noise."}}
 past = torch.arange(16) < 5
@@ -226,9 +232,10 @@ viz.film_strip(noisy, ["same level", "clean past", "no past"]);
 # %% [markdown]
 # ## Play
 #
-# The level at which you lose sight of the digit depends on its size: noise on neighboring pixels averages out. So larger frames
-# need more noise. `NoiseSchedule(shift=k)` divides the SNR of every level by $k^2$: what a frame `k` times as large needs to
-# look the same. The figure has the same digit on a frame four times larger. At the same levels it can still be made out.
+# The level at which you lose sight of the digit depends on its size. The mean of 4 by 4 pixels has $1/4^2$ of the noise variance. So
+# `NoiseSchedule(shift=4)` divides the SNR of every level by $4^2$: what a frame four times as wide and high needs to look the same.
+# (Frames that show the same average out likewise, so longer clips keep more signal too.) In the figure the digit on such a frame can
+# be made out up to level 800, where the small one is lost.
 
 # %%
 def under_noise(t):
@@ -238,7 +245,7 @@ def under_noise(t):
 levels, fine = list(range(0, 1001, 50)), range(0, 1001, 5)
 sliders.guidance_slider(under_noise, levels, "noise level t", "A digit under noise.", start=6, fine=fine)
 
-# %% mystnb={"image": {"alt": "Two rows of noisy frames; the enlarged digit in the lower row can be made out at levels where the small one is lost."}, "figure": {"caption": "One frame at levels 600 to 950. Top: as it is. Bottom: the same digit on a frame four times larger, averaged back to 32 by 32 for show."}}
+# %% mystnb={"image": {"alt": "Two rows of noisy frames. In the upper row a bright patch is lost in the noise by level 800. In the lower one the enlarged digit can be made out at 800, hardly at 900, and not at 950."}, "figure": {"caption": "One frame at levels 600 to 950. Top: as it is. Bottom: the same digit on a frame four times as wide and high, averaged back to 32 by 32 for show."}}
 torch.manual_seed(0)
 small, noise = clip[:, :, 8:9], eps[:, :, 8:9]
 large = torch.nn.functional.interpolate(small[:, :, 0], scale_factor=4, mode="bilinear")[:, :, None]
@@ -252,13 +259,12 @@ viz.film_strip([top[0], bottom[0]], ["32 x 32", "128 x 128"], titles=titles);
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# If training ends at a level with a trace of the clip, sampling starts wrong. The trace that shows best is the mean brightness,
-# since it is the average of all pixels. Take the simplest data there is: each image is one flat gray tone, drawn at random. For
-# these the best denoiser is known. It averages the pixels, and trusts the average as far as the noise allows. We sample twice
-# with the true denoiser: from level 1000, and from the level at which as much signal is left, 0.068, as at the last level of
-# Stable Diffusion {cite:p}`lin2024common`. Both times the input is pure noise.
+# If training ends at a level with a trace of the clip, sampling starts wrong. The trace that shows best is the mean brightness. Take the
+# simplest data there is: each image is one flat gray tone, drawn at random. Their best denoiser is known: the mean of the pixels, shrunk
+# towards medium gray, the more, the more noise there is. We sample with it twice (by DDIM, chapter 5): from level 1000, and from the
+# level at which as much signal is left, 0.068, as at the last level of Stable Diffusion {cite:p}`lin2024common`.
 
-# %% mystnb={"image": {"alt": "Three rows of eight flat squares. The data run from dark to light. Samples started at level 1000 do so too. Samples started at the level with a trace of signal are all about the same medium gray."}, "figure": {"caption": "Eight images of one gray tone each: data, samples from pure noise at level 1000, and samples for which pure noise was passed off as a level that still has signal."}}
+# %% mystnb={"image": {"alt": "Three rows of eight flat squares. The data run from nearly black to medium gray. Samples started at level 1000 run from dark to light. Samples started at level 956, with a trace of signal, are all near medium gray."}, "figure": {"caption": "Eight images of one gray tone each: data, samples from pure noise at level 1000, and samples for which pure noise was passed off as a level that still has signal."}}
 tone_std, shape, seeded = 0.4, (64, 1, 1, 128, 128), lambda seed: torch.Generator().manual_seed(seed)
 
 
@@ -282,15 +288,15 @@ print("standard deviation of 64 tones:", deviations)
 viz.film_strip([x[:8, 0, 0][None] for x in tones.values()], list(tones));
 
 # %% [markdown]
-# Started at level 1000, the samples are as dark and as bright as the data. Started where the network expects a trace, every sample is
-# medium gray, and the tones differ about a quarter as much. Pure noise has a mean near zero, and the denoiser, rightly for its level,
-# reads that as the mean of the clip. This is why image models with such schedules could not draw a dark night or a white page
-# {cite:p}`lin2024common`. Small frames show it less: the fewer pixels, the less the noise averages out.
+# Started at level 1000, the tones vary about as much as those of the data: a standard deviation of 0.37 against 0.41. (Of the eight
+# shown, the data happen to be darker.) Started where the denoiser expects a trace, every sample is near medium gray (0.11). The mean of
+# pure noise is near zero. A bright or dark image would show at that level, so the denoiser concludes that it is neither. So image models with
+# such schedules could not draw a dark night or a white page {cite:p}`lin2024common`.
 #
 # ## Recap
 #
 # A thousand small steps are one step with $\bar\alpha_t$. The last level has to be pure noise, because that is what sampling
-# starts from, and $v$ is the target that stays finite there. Levels may differ from frame to frame, which turns "condition on
+# starts from, and from $v$ the clip follows even there. Levels may differ from frame to frame, which turns "condition on
 # the past" into "set its level to zero".
 #
 # ## Exercises
@@ -330,11 +336,11 @@ def solution(xt, t, x0):
 assert check(solution, claims)
 
 # %% [markdown]
-# 3. **Code.** Write `shifted(alpha_bar, k)`: the schedule whose SNR is that of `alpha_bar` divided by `k**2`. Hint: solve equation 3 for
+# 3. **Code.** Write `shifted(alpha_bar, shift)`: the schedule whose SNR is that of `alpha_bar` divided by `shift**2`. Hint: solve equation 3 for
 # $\bar\alpha_t$. The SNR at $t = 0$ is infinite, so find a form that divides by nothing that can be zero.
 
 # %% tags=["exercise"]
-def shifted(alpha_bar, k):
+def shifted(alpha_bar, shift):
     """(n,) -> (n,), from 1 at the clean end to 0 at the noisy one."""
     return None
 
@@ -342,16 +348,16 @@ def shifted(alpha_bar, k):
 snr = lambda alpha_bar: alpha_bar[1:-1] / (1 - alpha_bar[1:-1])
 claims = {
     "the ends stay 1 and 0": lambda answer: answer(mine, 2)[[0, -1]].tolist() == [1, 0],
-    "k = 1 changes nothing": lambda answer: torch.allclose(answer(mine, 1), mine),
-    "k = 2 divides the SNR by 4": lambda answer: torch.allclose(snr(answer(mine, 2)), snr(mine) / 4),
+    "shift = 1 changes nothing": lambda answer: torch.allclose(answer(mine, 1), mine),
+    "shift = 2 divides the SNR by 4": lambda answer: torch.allclose(snr(answer(mine, 2)), snr(mine) / 4),
     "agrees with the library": lambda answer: torch.allclose(
         answer(alpha_bar, 3), vd.NoiseSchedule(shift=3, zero_terminal_snr=False).alpha_bar)}
 check(shifted, claims);
 
 # %% tags=["hide-cell", "nbval-check-output"] jupyter={"source_hidden": true}
 # A solution
-def solution(alpha_bar, k):
-    return alpha_bar / (alpha_bar + k**2 * (1 - alpha_bar))
+def solution(alpha_bar, shift):
+    return alpha_bar / (alpha_bar + shift**2 * (1 - alpha_bar))
 
 
 assert check(solution, claims)
@@ -360,10 +366,10 @@ assert check(solution, claims)
 # 4. **Explore.** Use `vd.NoiseSchedule(shift=4)` in the first figure of this chapter. Which levels are now wasted on this small clip?
 #
 # :::{dropdown} Solutions
-# **1.** Where $\bar\alpha_t = 1/2$, near the middle: `(schedule.snr(torch.arange(1, 1000)) - 1).abs().argmin() + 1`.
+# **1.** Where $\bar\alpha_t = 1/2$, just below 500, where it is 0.49: `(schedule.snr(torch.arange(1, 1000)) - 1).abs().argmin() + 1`.
 #
-# **4.** The strip turns gray much earlier. In the upper half of the levels nothing can be seen, and the network would learn
-# next to nothing from them.
+# **4.** The strip turns gray much earlier. Level 500 now has the SNR that the old strip has between its fourth and third frame from
+# the right, where no digit can be seen. So the upper half of the levels is wasted.
 # :::
 #
 # ## Sources
