@@ -18,8 +18,8 @@
 #
 # **Which network can look at a noisy clip and tell what it was?**
 #
-# It has to do two things at once: see strokes within a frame, and match them from frame to frame. We build a UNet that does the
-# first with convolutions and the second with attention along time. Then we open the trained one and look inside.
+# It has to do two things at once: see strokes within a frame, and match them from frame to frame. We build a UNet that does the first
+# with convolutions and the second with attention along time.
 #
 # *Time to run: about fifteen seconds on two CPU cores, about ten on a GPU.*
 
@@ -69,7 +69,7 @@ net = denoiser.net
 # %% [markdown]
 # ## What the finished network does
 #
-# Noisy clip in, estimate of the clean clip out. (This network is trained in chapter 4.)
+# Noisy clip in, estimate of the clean clip out. (Chapter 4 trains it.)
 
 # %% mystnb={"image": {"alt": "Three film strips: a clip under noise, the trained network's estimate of it, and the truth; the last two look alike."}, "figure": {"caption": "The input at t = 650, the estimate of the trained network, and the clean clip."}}
 clip = vd.BouncingDigits(split="test").sample(1, torch.Generator().manual_seed(4))
@@ -85,9 +85,8 @@ viz.film_strip([xt[0], x0_hat[0], real[0]], ["input, t=650", "estimate", "truth"
 #
 # ## The picture
 #
-# The whole network on one page, drawn from its own config. On the left the *encoder* goes down to coarser and coarser grids of
-# tokens. On the right the *decoder* comes back up. The rest of the chapter builds these boxes. (For the larger network of the
-# book, try `network_diagram` of `VideoUNetConfig.preset("base")`.)
+# The whole network on one page, drawn from its own config. On the left the *encoder* goes down to coarser and coarser grids of tokens.
+# On the right the *decoder* comes back up. The rest of the chapter builds these boxes.
 
 # %% mystnb={"image": {"alt": "A diagram in the shape of the letter U. On the left three encoder stages go down, from 32 channels at 16 by 16 tokens over 64 channels at 8 by 8 to 128 channels at 4 by 4. Below stand three middle blocks of joint attention. On the right three decoder stages of the same sizes go up. Dashed arrows lead from each encoder stage across to its decoder stage. Each encoder and decoder stage has a part for convolutions within each frame and a part for attention along time."}, "figure": {"caption": "The network of this chapter. The taller a box, the finer its grid of tokens; the wider, the more channels it has. From one resolution to the next the grid is halved and the channels grow."}}
 viz.network_diagram(net.config);
@@ -95,20 +94,21 @@ viz.network_diagram(net.config);
 # %% [markdown]
 # ## Why a UNet
 #
-# A frame of 32 by 32 is cut into patches of 2 by 2 pixels, so the network works on 16 by 16 *tokens*. Two halvings lead to 8 by 8
-# and 4 by 4.
+# A frame of 32 by 32 is cut into patches of 2 by 2 pixels, so the network works on 16 by 16 *tokens*. Convolutions of 2 by 2 with stride
+# 2 halve the grid to 8 by 8 and 4 by 4, and transposed ones double it again. Each stage of the encoder and the decoder has one block of
+# convolutions and one of attention.
 #
-# *Why an encoder?* A 3 by 3 convolution sees its neighbors only. On the coarsest grid they cover a whole digit and more, and there are
-# only a sixteenth as many positions to compute. A token there stands for 8 by 8 pixels, and a digit that moves one pixel per
-# frame stays in one or two of them for many frames. That is half an answer to the prediction above: fast motion on the fine grid is
-# slow on the coarse one. The other half comes below, where every token may attend to every other.
+# *Why an encoder?* A 3 by 3 convolution sees its neighbors only. On the coarsest grid they cover a whole digit and more, and there are a
+# sixteenth as many positions to compute. A token there stands for 8 by 8 pixels, so a stroke that moves one pixel per frame stays in it
+# for up to eight frames. That is half an answer to the prediction above: fast motion on the fine grid is slow on the coarse one. The
+# other half comes below, where every token may attend to every other.
 #
-# *Why skip connections?* The output $v$ contains the noise, and noise differs at every pixel. It cannot pass through a grid of
-# 4 by 4. So the encoder's output is added to the decoder's input at each resolution. The coarse grids decide what is there and where.
-# The skips carry the fine detail around them.
+# *Why skip connections?* The output $v$ contains the noise, and noise differs at every pixel. On the grid of 4 by 4 each token would
+# have to pack the noise of its 64 pixels, without loss. So the encoder's output is added to the decoder's input at each resolution.
+# The coarse grids decide what is there and where. The skips carry the fine detail around them.
 #
 # *Why is time not down-sampled?* A coarse time step would merge a clean frame with a noisy one, and this network gives every frame its
-# own noise level. It also takes any number of frames, even one. And the motion between neighboring frames is what we care about.
+# own noise level.
 
 # %% tags=["nbval-check-output"]
 shapes = {}
@@ -126,8 +126,9 @@ for site, shape in shapes.items():
     print(f"{site:10}", shape)
 
 # %% [markdown]
-# That was the *hook*: a function that the network calls with the name and the output of each block. It may record the
-# feature, as here, or return another one, as feature injection will in chapter 9.
+# That was the *hook*: a function that the network calls with the name, or *site*, and the output of each stage. It may record the
+# feature, as here, or return another one, as feature injection will in chapter 9. At a site of attention, such as
+# `decoder.1.temporal`, it gets the keys and the values.
 #
 # ## Build it: a residual block that knows the noise level
 #
@@ -137,7 +138,7 @@ for site, shape in shapes.items():
 #
 # $$y = \text{conv}\big(\text{SiLU}((1 + \text{scale}_t) \odot \text{norm}(x) + \text{shift}_t)\big). \tag{1}$$
 #
-# The block has a plain convolution before it, and adds its result to its input.
+# Before it the block has a norm, SiLU and a convolution that do not know the level. Its result is added to its input.
 
 # %%
 class MyResBlock(nn.Module):
@@ -168,11 +169,12 @@ torch.testing.assert_close(mine(x, noise), twin(x, noise))
 # ## Build it: positions that only know differences
 #
 # Attention does not see order: shuffle the frames, and its output is shuffled likewise. *Rotary positions* tell it. They rotate
-# pairs of channels of queries $q$ and keys $k$ by an angle that grows with the frame's position $m$,
+# pairs of channels of queries $q$ and keys $k$ by angles that grow with the frame's position $m$,
 #
-# $$q_m = R(m\theta)\, q, \quad k_n = R(n\theta)\, k \quad\Rightarrow\quad q_m^\top k_n = q^\top R((n - m)\theta)\, k. \tag{2}$$
+# $$q_m = R(m\omega)\, q, \quad k_n = R(n\omega)\, k \quad\Rightarrow\quad q_m^\top k_n = q^\top R((n - m)\omega)\, k. \tag{2}$$
 #
-# So the product $q_m^\top k_n$, which says how well they match, depends on the *difference* $n - m$ alone. A window may then start
+# Pair $i$ of a head's $d$ channels has $\omega_i = 100^{-2i/d}$ radians per frame: the fast pairs tell neighbors apart, the slow ones distant
+# frames. So the product $q_m^\top k_n$, which says how well they match, depends on the *difference* $n - m$ alone. A window may start
 # anywhere in time: below, 500 frames later nothing changes. With complex numbers the rotation is one line:
 
 # %%
@@ -193,9 +195,10 @@ torch.testing.assert_close(matches, later, rtol=1e-3, atol=1e-3)
 # %% [markdown]
 # ## Build it: attention along time
 #
-# Each token's position in the frame is a sequence of `f` vectors, one per frame. Softmax turns the products of queries and keys,
-# the *logits*, into weights that say where in time to look. The output is the weighted mean of the values. With $d$ channels per
-# head,
+# A convolution along time would share its weights over time too, but would reach only neighbors. Attention reaches every frame. Each
+# token's position is a sequence of `f` vectors, one per frame. Softmax turns the products of queries and keys, the *logits*, into
+# weights that say where in time to look. The output is the weighted mean of the values. With $d$ channels per head (32, so one, two
+# and four heads on the three grids),
 #
 # $$\text{attention}(q, k, \text{values}) = \text{softmax}\!\left(q k^\top / \sqrt{d}\right) \text{values}. \tag{3}$$
 
@@ -220,9 +223,8 @@ class MyTemporalAttention(nn.Module):
 # %% [markdown]
 # ## Meet the twin
 #
-# The library has one `Attention` for all its blocks. It calls PyTorch's fused kernel, and the numbers are the same. (`context` holds
-# what all blocks share: the batch size, the embedded noise levels, the rotary angles. `"here"` is the name under which a hook would
-# see the block.)
+# The library has one `Attention` for all its blocks. It calls PyTorch's own, and the numbers are the same. (`context` holds what all
+# blocks share: the batch size, the embedded noise levels, the rotary angles. `"here"` is a site.)
 
 # %%
 twin = TemporalAttention(64, 32)
@@ -292,10 +294,10 @@ viz.show_table(pd.DataFrame(grids).T.rename_axis("tokens").map("{:,}".format), "
 #
 # ## Which frames may attend to which
 #
-# Frames at $t = 0$ are *given*. Frames that are still noise should not influence them. And if given frames never attend to noisy
-# ones, what the network computes for the past does not change while the future is made, and can be computed once. So one rule is
-# built in: **a clean frame does not attend to a noisy one.** Noisy frames attend to all. The mask follows from the noise levels alone.
-# Here the first five frames are clean:
+# Frames at $t = 0$ are *given*. Frames that are still noise should not influence them. And if given frames never attend to noisy ones,
+# what the network computes for the past does not change while the future is made, and can be computed once. So one rule is built in:
+# **a clean frame does not attend to a noisy one.** Noisy frames attend to all. The mask follows from the noise levels alone, and the
+# library has it in both kinds of attention (our classes above do not). Here the first five are clean:
 
 # %% mystnb={"image": {"alt": "A square matrix of sixteen by sixteen; in the rows of the five clean frames only the first five columns are white."}, "figure": {"caption": "Row: the frame that attends. Column: the frame it attends to. White: allowed. The first five frames are clean."}}
 levels = torch.where(torch.arange(16) < 5, 0, 700)[None]
@@ -324,8 +326,8 @@ for site in a:
 #
 # ## The whole
 #
-# Put together as in the picture, the parts have this many parameters (the rest: noise embedding, first and last layer). Any number
-# of frames goes in, and each may have its own noise level.
+# Put together as in the picture, the parts have this many parameters (the rest: noise embedding, first and last layer). Any number of
+# frames goes in.
 
 # %% tags=["nbval-check-output"]
 count, parts = lambda module: sum(p.numel() for p in module.parameters()), {}
@@ -340,9 +342,8 @@ viz.show_table(pd.Series(parts, name="parameters").rename_axis("part").to_frame(
 # %% [markdown]
 # ## What each kind of attention does
 #
-# A hook may change what it is shown. This one sets the values of some attention layers to zero, so that they bring nothing from
-# other tokens. Five clean frames go in, and eleven of pure noise. How good is the estimate of the eleven? We take its mean squared
-# error on each frame, over 16 held-out clips.
+# A hook may change what it is shown. This one sets all values of some attention layers to zero, so that they bring nothing. Five clean
+# frames go in, and eleven of pure noise. How good is the estimate of the eleven?
 
 # %%
 def without(kind):
@@ -383,7 +384,7 @@ axis.set(xlabel="new frame", ylabel="mean squared error", yscale="log");
 #
 # $$g = \left| \frac{\partial\, \hat{x}_0[\text{frame } 8, \text{pixel } i]}{\partial\, x_t} \right|.$$
 #
-# It has a value for every pixel of every frame of the noisy clip.
+# It has a value for each pixel of each frame.
 
 # %% mystnb={"image": {"alt": "Three film strips. Top, noise in which hardly anything can be seen. Middle, the true clip, in which a digit moves and turns at a wall. Bottom, the gradient: on every frame a bright spot, which moves along with the digit."}, "figure": {"caption": "Top: the noisy clip that the network sees. Middle: the truth. Bottom: the gradient, each frame scaled to its own maximum."}}
 xt16 = denoiser.schedule.add_noise(held_out.video, t.expand(16), torch.randn(held_out.video.shape))
@@ -395,9 +396,9 @@ shown = g[3] / g[3].amax(dim=(2, 3), keepdim=True)
 viz.film_strip([xt16[3], held_out.video[3], 2 * shown - 1], ["input, t=650", "truth", "gradient"]);
 
 # %% [markdown]
-# In the noisy clip hardly anything can be seen. Yet on every frame the gradient is one spot, and the spot moves along with the digit,
-# though nothing in the network was built to track. Does it follow the *stroke* that the pixel of frame 8 shows? The true positions of
-# the digits tell where that stroke is on each frame. Compare it with the center of $g^2$:
+# On every frame the gradient is one spot, and the spot moves along with the digit, though nothing in the network was built to track.
+# Does it follow the *stroke* that the pixel of frame 8 shows? The true positions of the digits tell where that stroke is on each frame.
+# Compare it with the center of $g^2$:
 
 # %%
 weight = g[:, 0] ** 2 / (g[:, 0] ** 2).sum(dim=(2, 3), keepdim=True)
@@ -417,9 +418,9 @@ viz.show_table(pd.DataFrame(where, index=pd.Index(frames, name="frame")),
 #
 # ## What an inductive bias buys
 #
-# The network of this book's first edition *did* track, by construction. It estimated one center per frame, its attention compared
-# positions relative to that center, and a small part of it was trained on trajectories to know how centers move. That is an
-# *inductive bias*: knowledge of the data, built into the network. The plain network of this chapter has none of it.
+# An earlier network of this book *did* track, by construction. It estimated one center per frame, its attention compared positions
+# relative to that center, and a small part of it was trained on trajectories to know how centers move. That is an *inductive bias*:
+# knowledge of the data, built into the network. The plain one of this chapter has none.
 #
 # Both continue the same 64 held-out clips from five given frames. *PSNR*, in dB, is $10 \log_{10}(4 / \text{MSE})$. MSE is the mean
 # squared error against the true frame, and 4 is the square of the range of a pixel. Higher is better.
@@ -436,13 +437,14 @@ viz.show_table(table.drop(columns=["psnr", "source", "sha256"]),
                "and what the network was trained with", digits=1)
 
 # %% [markdown]
-# Tracking buys about the same PSNR from many times fewer clips. Its price: it holds for one object only.
+# Taught its motion law on 768,000 trajectories, the tracked network reaches about the plain one's PSNR from 8.5 times fewer clips.
+# Without them it stays far below, and the table has no plain network of as few clips. The price: one center per frame is one object.
 #
 # ## Play
 #
-# What does the network hold at each site? The slider shows the strength of the features (the norm over channels) for the noisy clip at
-# the top. At `encoder.1` and `encoder.2` the digit stands out of the noise. In the middle the strength alone shows little. At
-# `decoder.0` the noise is back, because $v$, which the network predicts, has the noise in it.
+# What does the network hold at each site? The slider shows the strength of the features (the norm over channels). At `encoder.1` and
+# `encoder.2` the digit stands out of the noise. In the middle the strength alone shows little. At `decoder.0` the noise is back, because
+# $v$, which the network predicts, has the noise in it.
 
 # %%
 features = {}
@@ -461,7 +463,8 @@ sliders.picture_slider(sliders.clip_pictures(clips), list(features), "site", alt
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# Tell the trained network that all frames are at the same time. Without positions it cannot line them up, and the estimate is a blur.
+# Tell the trained network that all frames are at the same time, as it never was in training. It cannot line them up, and the
+# estimate is a blur.
 
 # %% mystnb={"image": {"alt": "Two film strips; with positions a sharp digit moves along, without them the estimate is a blur."}, "figure": {"caption": "The same network on the same noisy clip; in the lower row it was told that all frames are at the same time."}}
 with torch.no_grad():
@@ -551,11 +554,11 @@ def solution(levels):
 assert check(solution, claims)
 
 # %% [markdown]
-# 4. **Explore.** Feed a clip of 24 frames at $t = 650$. Is the estimate as good as for 16? (Chapter 6 takes this up in earnest.)
+# 4. **Explore.** Feed a clip of 24 frames at $t = 650$. Is the estimate as good as for 16? (See also chapter 6.)
 #
 # :::{dropdown} Solutions
-# **1.** Convolutions: 2 times. Logits along time: each of twice as many frames attends to twice as many, 4 times. The joint blocks
-# likewise 4 times, but they start from many more, which is why they stay on the coarsest grid.
+# **1.** Convolutions: 2 times. Logits along time: each of twice as many frames attends to twice as many, 4 times. Those of the joint
+# blocks likewise, but the rest of these blocks, projections and small networks, only doubles.
 #
 # **2.** `denoiser(xt, t, hook=silence("decoder.1"))`. The finest grid is left with what it gets over its skip connection. A faint blur
 # remains, about where the digit is, but not which digit.
