@@ -172,7 +172,7 @@ SAYS = {"PhyDNet": True, "28.19  78.64  0.9374  22.62": True, "not trained on th
 @pytest.mark.parametrize("data, size, frames, says", [
     ("moving-mnist:FILE", 64, None, SAYS), ("moving-mnist", 64, None, SAYS),
     ("moving-mnist:FOLDER", 32, "4", SAYS | {"PhyDNet": False, "28.19  78.64  0.9374  22.62": False}),
-    (None, 64, "4", {"PhyDNet": True, "not trained on": False, "left out": False, "identity: frac": True}),
+    (None, 64, "4", {"PhyDNet": False, "not trained on": False, "left out": False, "identity: frac": True}),
     (None, 64, "12", {"1-10": True, "11-12": True}),
     ("digits", 32, "4", {"PhyDNet": False, "not trained on": False, "left out": True}),
     ("digits", 64, None, {"mse": False, "clips from noise: left out": True,
