@@ -18,13 +18,13 @@
 #
 # **The network only ever estimates the clean clip. How does noise become a clip, and in how few network evaluations (NFE)?**
 #
-# We build three samplers, each a function of a few lines: DDPM, the sampler of the first diffusion models; DDIM; and DPM-Solver++, a
-# second-order solver. Then we measure what they make against the number of network evaluations.
+# We build three samplers of a few lines each: DDPM, that of the first diffusion models; DDIM; and DPM-Solver++, a second-order solver. Then
+# we measure what they make of how many network evaluations.
 #
 # *Time to run: about two minutes on two CPU cores, and not much less on a GPU: most evaluations here are of one clip or a few.*
 
 # %% [markdown]
-# **You will learn** what DDPM, DDIM and DPM-Solver++ do with the same estimate; why DDPM needs many steps; which sampler suits which
+# **You will learn** what DDPM, DDIM and DPM-Solver++ do with the same estimate; what few steps cost; which sampler suits which
 # budget; what one network gets right and wrong when it samples from noise; how denoisers compose.
 #
 # **You need** chapters 2 and 4.
@@ -83,7 +83,7 @@ with torch.no_grad():
 viz.show_clips(clips.cpu(), alt="A digit drawn from noise in twelve steps moves in a box")
 
 # %% [markdown]
-# We chose the four seeds so that the digits can be read. Seeds that were not chosen follow below.
+# We chose the four seeds so that the digits can be read. Others follow below.
 #
 # **Predict.** Training used 1000 levels. How many network evaluations do you think a good clip needs: 1000, 100, a dozen?
 #
@@ -106,9 +106,9 @@ viz.show_clips(clips.cpu(), alt="A digit drawn from noise in twelve steps moves 
 #
 # $$x_{t'} = \sqrt{\bar\alpha_{t'}}\, \hat x_0 + \sqrt{1 - \bar\alpha_{t'} - \sigma_z^2}\, \hat\epsilon + \sigma_z\, z, \qquad \sigma_z = \eta\, \sqrt{\frac{1 - \bar\alpha_{t'}}{1 - \bar\alpha_t}} \sqrt{1 - \frac{\bar\alpha_t}{\bar\alpha_{t'}}}.$$
 #
-# *DPM-Solver++*(2M) sees (2) as one step of a differential equation in $\lambda_t = \log \sqrt{\mathrm{SNR}(t)}$. It takes a step of
-# second order instead, without a further network evaluation, by extrapolating from the last two estimates.
-# With $\sigma_t = \sqrt{1 - \bar\alpha_t}$ and $\Delta\lambda = \lambda_{t'} - \lambda_t$,
+# With $\sigma_t = \sqrt{1 - \bar\alpha_t}$ and $\lambda_t = \log \sqrt{\mathrm{SNR}(t)}$, (2) moves $x_t / \sigma_t$ along a straight line
+# in $e^{\lambda_t}$, with slope $\hat x_0$. *DPM-Solver++*(2M) lets the slope change: its step is of second order, without a further network
+# evaluation, by extrapolating from the last two estimates. With $\Delta\lambda = \lambda_{t'} - \lambda_t$,
 #
 # $$x_{t'} = \frac{\sigma_{t'}}{\sigma_t}\, x_t - \sqrt{\bar\alpha_{t'}}\, (e^{-\Delta\lambda} - 1)\, D, \qquad D = \hat x_0 + \frac{\Delta\lambda}{2\, \Delta\lambda^{\text{last}}} \left(\hat x_0 - \hat x_0^{\text{last}}\right). \tag{3}$$
 #
@@ -122,8 +122,8 @@ viz.show_clips(clips.cpu(), alt="A digit drawn from noise in twelve steps moves 
 # %% [markdown]
 # ## Which levels?
 #
-# With 25 network evaluations, which 25 of the 1000 levels? They must start at 1000, since we start with pure noise. Our levels do. This is
-# called *trailing spacing*. Leading spacing counts up from 1 in equal steps, and does not reach 1000.
+# With 25 network evaluations, which 25 of the 1000 levels? They must start at 1000, since we start with pure noise. Our levels do:
+# *trailing spacing*. Leading spacing counts up from 1 in equal steps, and does not reach 1000.
 
 # %% tags=["nbval-check-output"]
 def levels(steps, T=1000):
@@ -200,11 +200,10 @@ for mine, twin in ((my_ddim(xt, 6), ddim), (my_ddpm(xt, 6, seeded()), ddpm), (my
 # %% [markdown]
 # ## How good is a clip?
 #
-# Our world is simple enough to check any clip.
-#
 # - *Intensity* is the sum of the brightness $(x + 1)/2$ over the pixels of a frame, and *speed* the distance in pixels that the centroid
 #   moves from frame to frame. Both are given relative to their means over real clips, so that 1 is right.
-# - *Same digit* is the fraction of clips in which a classifier reads the same digit on the first and the last frame.
+# - *Same digit* is the fraction of clips in which a classifier, fitted to the training glyphs, reads the same digit on the first and the
+#   last frame.
 # - *Distance to glyphs* is the root mean squared difference between a clip's digit and the nearest training glyph, median over clips.
 
 # %%
@@ -225,12 +224,12 @@ def show_measures(rows, caption):
     display(show_table(table, caption, digits=dict.fromkeys(table, 2) | {"distance to glyphs": 3}))
 
 # %% [markdown]
-# ## Why DDPM needs many steps
+# ## What few steps cost
 #
 # Equation 1 is exact for a known clip. DDPM puts the estimate in its place, which is an average over all clips that could have become $x_t$,
-# and ignores how much these differ. In a small step that hardly matters, since nearly all of $x_t$ is kept. In a large step little of $x_t$
-# is kept. The result is mostly the average plus fresh noise, and what $x_t$ knew beyond the average is lost. We sample four clips in
-# 4, 16 and 100 steps, from the same noise, and show the first. DDIM keeps its noise, but in few steps it is no better here.
+# and ignores how much these differ. In a small step that hardly matters, since nearly all of $x_t$ is kept. In a large step the result is
+# mostly the average plus fresh noise. DDIM keeps its noise, but holds the average fixed over the whole step too. We sample four clips in
+# 4, 16 and 100 steps, from the same noise, and show the first. In 4 steps both are faint.
 
 # %% mystnb={"image": {"alt": "Film strips of a clip made by DDPM with 4, 16 and 100 steps and by DDIM with the same numbers of steps. With 4 steps both are faint smears; with 100 steps the digit is bright."}, "figure": {"caption": "One clip, every second frame, by DDPM and DDIM in 4, 16 and 100 steps from the same noise."}}
 for steps in (4, 100):
@@ -247,7 +246,7 @@ viz.film_strip([clips[0].cpu() for clips in drawn.values()], list(drawn), every=
 # %% [markdown]
 # ## Distance to the exact trajectory
 #
-# DDIM and DPM-Solver++ both approximate one exact trajectory, so their error can be measured. The reference must be neither of the two. We
+# DDIM and DPM-Solver++ both approximate one exact trajectory, so their error can be measured. As the reference we
 # take Heun's method, in the angle $\varphi$ of chapter 2. There $x_t = \cos\varphi\, x_0 + \sin\varphi\, \epsilon$, so
 # $dx_t / d\varphi = -\sin\varphi\, x_0 + \cos\varphi\, \epsilon$, which is $v$, the network's own output. Each step takes the mean of $v$
 # at its two ends. The distance is the root mean squared difference of the clips, and the yardstick is that between two unrelated clips.
@@ -267,7 +266,7 @@ def heun(xt, steps):
 
 rms = lambda difference: difference.square().mean().sqrt().item()
 exact = heun(start, 32)
-print(f"Heun: 32 steps against 16 steps {rms(exact - heun(start, 16)):.3f}")
+print(f"Heun: 32 steps, {2 * 32 - 1} evaluations, against 16 steps: {rms(exact - heun(start, 16)):.3f}")
 counts = [4, 8, 16, 32]
 drawn |= {f"DDIM {steps}": my_ddim(start, steps) for steps in (8, 32)}
 drawn |= {f"DPM-Solver++ {steps}": my_dpmpp(start, steps) for steps in counts}
@@ -279,14 +278,16 @@ figure, axis = plt.subplots(figsize=(6, 3))
 viz.plot_lines(axis, counts, distances, marker="o")
 axis.axhline(unrelated, color="#666666", ls=":")
 axis.set(xlabel="network evaluations (NFE)", ylabel="distance", xscale="log", yscale="log")
-axis.set(xticks=counts, xticklabels=counts)
+distance_marks = [0.05, 0.1, 0.2, 0.3]
+axis.set(xticks=counts, xticklabels=counts, yticks=distance_marks, yticklabels=distance_marks)
 axis.minorticks_off()
 table = pd.DataFrame(distances, index=pd.Index(counts, name="NFE"))
 show_table(table, f"Distance to the reference; two unrelated clips: {unrelated:.3f}", digits=3)
 
 # %% [markdown]
-# Halving Heun's steps moves its clips by less than DPM-Solver++ at 32 is away, so it will do as a reference. Up to 16 evaluations the two
-# contestants are equally far from it. At 32 the second order pays.
+# Heun is of second order too: from 16 to 32 steps its error falls to about a quarter, so a third of what it moved by is left. Beside
+# that DPM-Solver++ at 32 is still far away: the reference will do. Up to 16 evaluations the two contestants are equally far from it.
+# At 32 the second order pays.
 #
 # ## Which sampler for which budget?
 
@@ -296,18 +297,18 @@ show_measures({name: measures(drawn[name]) for name in order} | {"the reference"
             "Four clips of sixteen frames, by sampler and number of network evaluations")
 
 # %% [markdown]
-# (Four clips are few: read differences of a tenth as noise.) In few steps all three samplers make faint clips.
+# (Four clips are few: read differences of a tenth as noise, and *same digit*, where a clip is a quarter, not at all.) In few steps all
+# three samplers make faint clips. A dozen evaluations give a preview, and about a hundred the full intensity.
 #
-# - *Up to 16 evaluations* DDIM and DPM-Solver++ arrive at nearly the same clips. Take either, for a preview.
+# - *Up to 16 evaluations* DDIM and DPM-Solver++ are equally faint. Take either.
 # - *Around 32*, DPM-Solver++ is nearer to the exact trajectory. Take it where the same noise has to give the same clip.
-# - *At 100*, all four of DDPM's clips keep their digit, and two of DDIM's. They are the nearest to the glyphs, too. Fresh noise at every step
-#   also covers up earlier errors of the network, and an exact trajectory keeps them. Between these two lies $\eta$: more fresh noise
-#   wants more steps.
+# - *At 100*, DDPM's clips are the nearest to the glyphs. Fresh noise at every step can also cover up earlier errors of the network, and an
+#   exact trajectory keeps them. That DDPM needs more steps than DDIM, as on images, does not show in this table.
 #
 # ## Where is the intensity lost?
 #
-# Few steps make clips too faint. **Predict:** is the estimate too faint at some level? Evaluate the network at each level twice: on real clips
-# under noise, and along the trajectory, on what the sampler has made so far.
+# **Predict:** is the estimate too faint at some level? Evaluate the network at each level twice: on real clips under noise, and along the
+# trajectory, on what the sampler has made so far.
 
 # %% mystnb={"image": {"alt": "Intensity of the estimate against the noise level. For real clips under noise the line stays close to one. Along the trajectory it starts at one, falls while the noise is high and goes on falling slowly to the end."}, "figure": {"caption": "Intensity of the estimate $\\hat x_0$ by noise level: for eight real clips under noise, relative to their own, and along the trajectory of 25 DDIM steps that draws eight clips of 16 frames, relative to the data's. Read from right to left."}}
 eight = real[:8]
@@ -328,8 +329,8 @@ axis.set(xlabel="noise level t", ylabel="intensity (1 is right)");
 
 # %% [markdown]
 # On real clips under noise the estimate is right at every level, within four hundredths. Along the trajectory the network is given its own
-# output: strokes fainter than any that it was trained on, and each step makes them fainter. An estimate that is right on the data need
-# not be right on the sampler's own output. Nothing in the loss requires it.
+# output, and the intensity falls. Smaller steps on the same network keep nearly all of it (the reference, above). So the loss is mostly the
+# steps' error: each leaves an $x_t$ that no real clip becomes, and there nothing in training requires the estimate to be right.
 #
 # ## One frame, four frames, sixteen
 #
@@ -342,10 +343,10 @@ rows = {frames: {name: value for name, value in measures(clips).items() if name 
 show_table(pd.DataFrame(rows).T.rename_axis("frames"), "16 clips each, 25 steps of DDIM")
 
 # %% [markdown]
-# A single frame is too bright. Four frames hardly move. Sixteen frames move as they should, and are too faint. The network was trained
-# on clips of sixteen frames only, and a shorter clip, though it may look easier, is another task.
+# These single frames are too bright. Four frames hardly move. Sixteen frames move as they should, and are too faint. The network was
+# trained on clips of sixteen frames only, and a shorter clip is another task.
 #
-# So sixteen is the length to sample, and a frame alone is at least not faint. Combine them: sample the first frame alone, then the
+# So sixteen is the length to sample, but a frame alone does not fade. Combine them: sample the first frame alone, then the
 # window with this frame as the past, clean, at $t = 0$. The network was trained to go on from clean frames (chapter 4).
 
 # %%
@@ -370,23 +371,21 @@ twin = vd.generate(denoiser, 1, 16, steps=6, generator=seeded())
 torch.testing.assert_close(mine, twin, rtol=1e-3, atol=1e-3)
 
 # %% [markdown]
-# `my_generate` *continues* a frame that it made itself. Nothing stops it at sixteen frames. That is Part II. It also uses $\eta = 0.5$. A
-# trajectory without fresh noise keeps the errors that it has made. Fresh noise hides them again, and the network can correct them
-# {cite:p}`karras2022elucidating`.
+# `my_generate` *continues* a frame that it made itself. Nothing stops it at sixteen frames: see Part II. It also uses $\eta = 0.5$:
+# under fresh noise the network can correct errors made before {cite:p}`karras2022elucidating`.
 
-# %% mystnb={"image": {"alt": "Film strips of twelve clips drawn from noise. In the upper four, drawn all at once, strokes are thin and faint. The middle four, with fresh noise, are a little brighter. In the lower four, with the first frame first, strokes are bright and thick. Some shapes of each kind are no digits."}, "figure": {"caption": "Clips from noise, every second frame, not picked: four drawn all at once, four with fresh noise in 50 steps, four with the first frame first (eta 0.5)."}}
+# %% mystnb={"image": {"alt": "Film strips of twelve clips drawn from noise. In the upper four, drawn all at once, strokes are thin and faint. The middle four, with fresh noise, are as thin and faint. In the lower four, with the first frame first, strokes are bright and thick. Some shapes of each kind are no digits."}, "figure": {"caption": "Clips from noise, every second frame, not picked: four drawn all at once, four with fresh noise (eta 1), four with the first frame first (eta 0.5)."}}
 ways = {"all at once": by_length[16],
-        "all at once, eta 1, 50 steps": vd.sample(denoiser, 16, steps=50, eta=1, generator=seeded()).cpu(),
+        "all at once, eta 1": vd.sample(denoiser, 16, eta=1, generator=seeded()).cpu(),
         "first frame first": vd.generate(denoiser, 16, generator=seeded()).cpu(), "real clips": real}
 show_measures({way: measures(clips) for way, clips in ways.items()}, "16 clips per way, and 256 real ones")
-shown = [*ways["all at once"][:4], *ways["all at once, eta 1, 50 steps"][:4], *ways["first frame first"][:4]]
+shown = [*ways["all at once"][:4], *ways["all at once, eta 1"][:4], *ways["first frame first"][:4]]
 viz.film_strip(shown, ["at once"] * 4 + ["eta 1"] * 4 + ["first first"] * 4, every=2);
 
 # %% [markdown]
-# All at once, the clips are too faint. With fresh noise and twice as many steps they are a little less so. With the first frame first they
-# are too bright, as the single frame is, their strokes are thick, and they are farther from the training glyphs. In each row the
-# shapes are farther from the glyphs than those of real clips: some are no digits. (With 16 clips, read differences of a tenth in *same
-# digit* as noise.)
+# Drawn all at once, the clips are too faint. With fresh noise they are no brighter. With the first frame first these are too bright, as the
+# single frames are, their strokes are thick, and they are farther from the training glyphs. In each row the shapes are farther from the
+# glyphs than those of real clips: some are no digits. For the rest sixteen are few.
 #
 # **Predict:** suppose the first frame is taken from a real clip. How much of what is wrong is still wrong?
 
@@ -401,9 +400,8 @@ show_measures(rows, "16 clips")
 
 # %% [markdown]
 # With one true frame the clips are about as bright, as fast and as near to the glyphs as real ones. Two of the 16 do not keep their digit.
-# So most of what is wrong comes with the first frame. To continue a frame is another task than to invent it, and most of the training
-# clips had a clean past (chapter 4). Some large models divide the work: Emu Video {cite:p}`girdhar2024emu` first makes a still image and
-# gives it to the video model as its first frame.
+# So most of what is wrong comes with the first frame. Most of the training clips had a clean past (chapter 4). Some large models divide the
+# work: Emu Video {cite:p}`girdhar2024emu` first makes a still image and gives it to the video model as its first frame.
 #
 # ## Three ways, 64 clips
 #
@@ -425,11 +423,12 @@ caption = f"{results['clips']} clips per row, {results['steps']} steps; in brack
 show_table(table, caption, half=errors)
 
 # %% [markdown]
-# Speed is right in all three rows, within about a standard error. For the rest, each way trades one thing for another. *All at once
-# without fresh noise*, the clips are a tenth too faint and farthest from real ones. *With fresh noise* they are nearer, and more of them
-# keep their digit, by less than two standard errors; they are no brighter. *With the first frame first* the intensity is right within
-# five hundredths and the Fréchet distance smallest, but no more clips keep their digit. Since every clip keeps its shape, what is missing
-# is a shape that is one digit: one between two may be read as one on the first frame and as the other on the last.
+# Speed is right in all three rows, within about a standard error. *All at once without fresh noise*, the clips are a tenth too faint and
+# farthest from real ones. *With fresh noise* they are nearer, and more of them keep their digit, by less than two standard errors; they
+# are no brighter. *With the first frame first* the intensity is right within five hundredths and the Fréchet distance smallest, but no more
+# clips keep their digit. (The sixteen clips above misled: these were too bright, and more of those drawn all at once kept their digit.)
+# Since every clip keeps its shape, what is missing is a shape that is one digit: one between two may be read as one on the first frame and
+# as the other on the last.
 #
 # `vd.sample` samples all at once. `vd.generate` and `vdiff sample` sample the first frame first. In Part II the first frames are given, and
 # there this network is at its best.
@@ -437,8 +436,9 @@ show_table(table, caption, half=errors)
 # ## Denoisers compose
 #
 # What wraps a denoiser is a denoiser: an `nn.Module` with the same `schedule`, `sample_shape` and `device`. So wrappers nest, and every
-# sampler takes the result. Here is the network with a clean frame in its window and its estimate held in $[-1, 1]$. A bare function
-# becomes a denoiser with `Denoiser.from_function`, as in `my_generate` above.
+# sampler takes the result. Here is the network with a clean frame in its window and its estimate held in $[-1, 1]$: what lies outside is
+# certainly wrong, and would be fed back at the next step. A bare function becomes a denoiser with
+# `Denoiser.from_function`.
 
 # %%
 composed = vd.clip_denoised(vd.condition_on_past(denoiser, true[:1, :, :1].to(device)))
@@ -452,7 +452,7 @@ with torch.no_grad():
 # ## Play
 #
 # The same noise with more and more steps of DDIM. With one step you see the network's first estimate, the average of all clips. Each further
-# step commits a little more. Another seed is other noise.
+# step commits a little more.
 
 # %%
 @torch.no_grad()
@@ -468,8 +468,9 @@ sliders.explore_slider(trajectory, axes, "A clip drawn from noise.", start=[3, 0
 # %% [markdown]
 # ## What breaks, and how to see it
 #
-# Start the trajectory too late: tell the network that pure noise is level 900. It takes the noise for a clip with a trace of signal, and
-# finds one. Below are four clips that start at 1000, and what becomes of the same noise when it is passed off as level 900.
+# Start the trajectory too late: tell the network that pure noise is level 900. It takes the noise for a clip with a trace of signal.
+# Most pixels of a clip are -1, so at level 900 the mean of $x_t$ is below 0. That of noise is 0: as if more were drawn. Below are four
+# clips from level 1000, and what becomes of the same noise passed off as level 900.
 
 # %% mystnb={"image": {"alt": "Film strips of four pairs of clips from the same noise, started at level 1000 and at level 900. Those started at 1000 show one shape each; those started at 900 are brighter, the holes in them are smaller, and the last is another shape."}, "figure": {"caption": "Four clips, every second frame, and what becomes of the same noise when the network is told that it is at t = 900."}}
 late_levels = [round(t * 0.9) for t in levels(32)]
@@ -481,14 +482,14 @@ pairs = [clip for pair in zip(from_top, from_900) for clip in pair]
 viz.film_strip(pairs, ["from 1000", "from 900"] * 4, every=2);
 
 # %% [markdown]
-# Started too late, the clips are too bright, by more than they are too faint otherwise, and none of the four keeps its digit.
+# Started too late, the clips are too bright, by more than they are too faint otherwise.
 #
 # ## Recap
 #
 # A sampler is a rule for going from one level to the next, given the estimate of the clean clip. All start at pure noise, and the price is
-# the number of network evaluations. DDPM adds fresh noise at every step and needs many. DDIM and DPM-Solver++ follow one trajectory. An estimate
-# that is right on the data need not be right on the sampler's own output: clips from noise are faint, or no digits, while a true first
-# frame is continued well.
+# the number of network evaluations. DDPM adds fresh noise at every step. DDIM and DPM-Solver++ follow one trajectory. An estimate
+# that is right on the data need not be right on the sampler's own output: in few steps clips from noise are faint, in any number some are
+# no digits, while a true first frame is continued well.
 #
 # ## Exercises
 #
@@ -569,8 +570,8 @@ assert check(solution, claims)
 # 4. **Explore.** Run DDIM *backwards*, from a clean clip to noise, and forwards again. Does the clip come back?
 #
 # :::{dropdown} Solutions
-# **1.** Yes, for any subset of levels. With $\eta = 1$, $\sigma_z$ is the standard deviation of the noise in (1), and the means agree.
-# Exercise 2 checks it.
+# **1.** Yes, for any subset of levels. With $\eta = 1$, $\sigma_z$ is the standard deviation of the noise in (1), and the means agree
+# (exercise 2).
 #
 # **4.** Go through the levels in rising order with the same formula. The clip comes back up to the step error of both ways, which shrinks with
 # more steps. At $t = 1000$ exactly it cannot, since nothing is left of the clip there. Stop shortly before.
@@ -579,4 +580,4 @@ assert check(solution, claims)
 # ## Sources
 #
 # {cite:t}`ho2020denoising`, Eq. 6 and 7; {cite:t}`song2021denoising`, Eq. 12; {cite:t}`lu2022dpm`, Algorithm 2. Trailing spacing:
-# {cite:t}`lin2024common`. Frechet distance: {cite:t}`heusel2017gans`.
+# {cite:t}`lin2024common`. Fréchet distance: {cite:t}`heusel2017gans`.

@@ -308,14 +308,14 @@ show_table(pd.DataFrame(rows).T, "Fraction of 32 clips that fail each check on s
 
 # %% [markdown]
 # All real clips pass but one, whose digit is misread for a while. Of the clips switched at joins *jump* misses
-# one. Otherwise each check catches all of its corruption. But these are gross. The limits let half the speed
+# one. Otherwise each check catches all of its corruption. But the corruptions are gross. The limits let half the speed
 # pass, and the checks do not look at the direction at all.
 #
 # ### Distribution-level metrics
 #
-# Papers on video often report a number that needs no true future. A *feature network* trained on videos maps every clip to a vector of
-# features, and their *distribution* is compared with that of real clips, by the formula of chapter 5 for two
-# Gaussians {cite:p}`heusel2017gans`:
+# Papers on video often report a number that needs no true future. A *feature network* trained on videos maps
+# every clip to a vector of features, and their *distribution* is compared with that of real clips, by the formula
+# of chapter 5 for two Gaussians {cite:p}`heusel2017gans`:
 #
 # $$\lVert \mu_1 - \mu_2 \rVert^2 + \operatorname{tr}\!\big(\Sigma_1 + \Sigma_2 - 2\,(\Sigma_1 \Sigma_2)^{1/2}\big). \tag{2}$$
 #
@@ -323,7 +323,8 @@ show_table(pd.DataFrame(rows).T, "Fraction of 32 clips that fail each check on s
 # For videos it is FVD {cite:p}`unterthiner2018towards`, whose feature network was trained to classify human
 # actions. Ours was trained on bouncing digits, to predict which digit it sees, where, and how fast it moves
 # (`vdiff_lite.evaluation.feature_net`). The features of a clip are the mean and the standard deviation over its
-# frames of the last layer's activations, which convolutions along time compute from five frames each.
+# frames of the last layer's activations, each computed from five frames by convolutions along time, and scaled to
+# unit variance over real clips.
 
 # %%
 def my_frechet(a, b):
@@ -383,7 +384,8 @@ show_table(pd.DataFrame({"distance": fewer}), "Fréchet distance of real clips t
 # ## Play
 #
 # The overlap $K$ is what the next window knows of the past. One frame tells where the digit is, two also tell
-# its velocity. More frames leave fewer new ones per window. All use the same past and the same seed. The border is bright above and below for one frame when a new window begins.
+# its velocity. More frames leave fewer new ones per window. All use the same past and the same seed. The border
+# is bright above and below for one frame when a new window begins.
 
 # %%
 twelve = truth[:, :, :12]
@@ -446,9 +448,8 @@ for n in (8, 32, 64, 300):
 # velocity. A clip without a failure after 44 frames is *censored*: its time to failure is longer, by how much we
 # do not know. A mean of such times is too small, so Part II shows how many clips survive each frame instead.
 #
-# With $K = 5$ all eight survive. If a fraction $p$ of clips fails,
-# all of $n$ survive with probability $(1 - p)^n$. The largest $p$ for which this is still 5% is about $3 /
-# n$, the *rule of three*: of eight surviving clips we learn only that no more than about a third fail.
+# With $K = 5$ all eight survive. If a fraction $p$ of clips fails, all of $n$ survive with probability
+# $(1 - p)^n$. The largest $p$ for which this is still 5% is about $3 / n$, the *rule of three*: of eight surviving clips we learn only that no more than about a third fail.
 #
 # **How far does the past reach?** Take real clips at noise level 600. Compare the network's error with the first
 # five frames clean and with these as noisy as the rest. Where the two curves meet, a clean past has no effect.
@@ -495,7 +496,8 @@ print("fraction of the error that a clean past removes, by frame:", [round(g, 2)
 # 1. **Predict.** A clip repeats its first 16 frames forwards and backwards without end. Which measures does it
 #    pass?
 #
-# 2. **Code.** Corrupt clips so that only *motion* catches it. From real clips of 96 frames make clips of 48. Hint: you have twice the frames you need.
+# 2. **Code.** Corrupt clips so that only *motion* catches it. From real clips of 96 frames make clips of
+#    48. Hint: you have twice the frames you need.
 
 # %% tags=["exercise"]
 def only_motion(clip):
@@ -565,7 +567,7 @@ assert check(until_first, claims)
 #    comparison with the true future fails. A measure that does not use the truth can be fooled by a loop.
 # 2. Double speed is wrong in its motion alone.
 # 3. The product of "not failed" over the frames so far is 1 until the first failure.
-# 4. Sample true clips of five frames more than you roll out, and give yours, context included, to `digit_metrics.failures`. Eight clips say little about rare failures. Chapter 10 has more.
+# 4. Sample true clips of five frames more than you roll out, and give yours, context included, to `digit_metrics.failures`. Eight clips say little about rare failures.
 # :::
 #
 # ## Sources
