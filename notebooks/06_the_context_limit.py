@@ -449,7 +449,8 @@ for n in (8, 32, 64, 300):
 # do not know. A mean of such times is too small, so Part II shows how many clips survive each frame instead.
 #
 # With $K = 5$ all eight survive. If a fraction $p$ of clips fails, all of $n$ survive with probability
-# $(1 - p)^n$. The largest $p$ for which this is still 5% is about $3 / n$, the *rule of three*: of eight surviving clips we learn only that no more than about a third fail.
+# $(1 - p)^n$. The largest $p$ for which this is still 5% is about $3 / n$, the *rule of three*: of eight
+# surviving clips we learn only that no more than about a third fail.
 #
 # **How far does the past reach?** Take real clips at noise level 600. Compare the network's error with the first
 # five frames clean and with these as noisy as the rest. Where the two curves meet, a clean past has no effect.
