@@ -65,9 +65,6 @@ stride = window - overlap  # 5 context frames, 11 new ones per window
 # %% [markdown]
 # ## What we will have at the end
 #
-# One held-out clip, continued by `digits32` and `digits32_fixed` from five frames (blue) and the same
-# noise.
-#
 # | name | method (chapter) |
 # |---|---|
 # | in the window; guided, $w$ | history guidance with $w = 1$; larger $w$ (7) |
@@ -78,6 +75,10 @@ stride = window - overlap  # 5 context frames, 11 new ones per window
 # | all outputs; 80%; statistics | outputs of all stages overwritten with a noised past's; for 80% of the trajectory; mean and standard deviation only (9) |
 # | input | the noised past itself, overwritten (9) |
 # | independent windows; copy the last frame | baselines |
+#
+# A method not above the copied frame has added nothing to the last picture, one not above independent windows
+# has used no past. Here is one held-out clip, continued by `digits32` and `digits32_fixed` from five frames
+# (blue) and the same noise.
 
 # %%
 OUTPUTS = "injection:sites=encoder+middle+decoder,prepend=False,source=same"
@@ -183,8 +184,8 @@ print(f"mean {mean:.2f} dB, 95% interval {low:.2f} to {high:.2f}, from {len(firs
 #
 # The project began with a claim: on networks of fixed length, feature injection gives stronger results than
 # guidance on a compressed past or reconstruction guidance. "Fixed" is `digits32_fixed`, "two digits"
-# `digits64x2`, trained with pasts on two crossing digits. Means over held-out clips, one seed, with half of
-# the 95% interval. Empty: not measured.
+# `digits64x2`, trained with pasts on two crossing digits. There identity asks for both digits at the end,
+# each on its own path. Means over held-out clips, with half of the 95% interval. Empty: not measured.
 
 # %%
 STUDY = {"digits32": main, "fixed": read_results("compare_fixed"),
@@ -243,17 +244,17 @@ for network, table in ONE_DIGIT.items():
 show_table(gains, "Differences of PSNR (dB), clip by clip, with their 95% intervals")
 
 # %% [markdown]
-# **The verdict.** The claimed order (injection, guidance, reconstruction) holds on neither network. On
-# `digits32` injection of clean keys and values *is* the window, guidance with $w = 1.5$ predicts better,
-# and reconstruction guidance is far below.
+# **The verdict.** On `digits32` injection of clean keys and values is far above both rivals by PSNR. But it *is*
+# the window, and guidance with $w = 1.5$ predicts better.
 #
-# On `digits32_fixed` half of the claim holds: guidance on a compressed past (the embedding) loses the
-# digit, though it keeps the path and has the highest PSNR at new frame 11. The other half fails. No
-# injection in one pass is clearly better than replacement, and all lie far below reconstruction guidance at
-# the join. With ten repeats, replacement and injection reach the identity of reconstruction. At new frame
-# 11 all methods without an encoder are near independent windows.
+# On `digits32_fixed`, the claim's own kind of network, half of the claim holds by one measure. Compared with a
+# compressed past (the embedding, at $w = 1$, on a network trained further) injection is ahead by identity, but
+# behind by PSNR at new frames 5 and 11. Compared with reconstruction guidance ($w = 10$ or 20) it is far behind,
+# by identity and by PSNR at the join. Without repeats, no injection is clearly better than replacement. With
+# ten, both reach the identity of reconstruction. (On `digits32` injection is then ahead of replacement by mean
+# PSNR.) At new frame 11 all methods without an encoder are near independent windows.
 #
-# `digits64x2` repeats the order of `digits32`, on few clips, where identity asks for both digits.
+# `digits64x2` repeats the order of `digits32`, on few clips.
 
 # %% mystnb={"image": {"alt": "Two panels of PSNR by new frame. On digits32 the window stays high for all eleven frames and the others fall. On digits32_fixed reconstruction guidance begins highest and falls, injected outputs lie on replacement, and the embedding of the past is nearly flat and highest at the end."}, "figure": {"caption": "PSNR against the true future by lead time, held-out clips, K = 5 of F = 16. Injection of clean keys and values lies on the line of the window."}}
 LINES = ("copy the last frame", "replacement", "replacement, 10 repeats", "reconstruction, w = 20",
@@ -287,8 +288,8 @@ def survival(table):
 two_panels(survival, "fraction of clips without a failure")
 
 # %% [markdown]
-# Motion, intensity, and the fraction of clips valid *at* the last frame. Wilson's interval has a width
-# where all pass:
+# Motion (the context counts too), intensity, and the fraction of clips valid *at* the last frame. Wilson's
+# interval has a width where all pass:
 
 # %%
 def wilson(passed):
@@ -311,8 +312,8 @@ show_table(pd.DataFrame(columns), "Motion and intensity, ideal at 1; fraction of
 # %% [markdown]
 # ## The claim in its own setting
 #
-# Windows of 15 frames, 5 given, DDPM of 1,000 steps, features injected for the first 80%: the claim to the
-# letter, on the fixed network.
+# Windows of 15 frames, 5 given, DDPM of 1,000 steps, features injected for the first 80%, on the fixed network.
+# A compressed past was not measured.
 
 # %%
 REFERENCE = ("all outputs, 80%", "reconstruction, w = 20", "replacement", "in the window")
@@ -325,14 +326,11 @@ side_by_side({"fixed": reference}, {row: ROWS[row] for row in REFERENCE}, column
 
 # %% [markdown]
 # The order stays. Reconstruction guidance gains at the join, and injection stays within its interval of
-# replacement. Why could injection have looked best? About three quarters of its frames show the right
-# digit, so a few clips may look good. And too large a guidance weight fails in plain sight (chapter 8),
-# injection quietly: another sharp digit, or another path.
+# replacement. Three quarters of its frames show the right digit, so a few clips may look good.
 #
 # ## How soon does a fixed network learn to use its past?
 #
-# `digits32_fixed`, trained further with clean pasts for 1% as many clips: minutes of one CPU core
-# (`book/_tools/study.py`).
+# `digits32_fixed`, trained further with clean pasts for 1% as many clips (`book/_tools/study.py`).
 
 # %%
 taught = read_results("compare_past_1")
@@ -347,12 +345,15 @@ side_by_side(parts, rows, COLUMNS, "The fixed network, the same after 1% more tr
 
 # %% [markdown]
 # One percent turns the order round. At the join the window cannot be told from reconstruction guidance. At
-# new frames 5 and 11 it is far ahead. (5% and 20% were not measured.)
+# new frames 5 and 11 it is far ahead.
 #
 # ## How the settings were chosen
 #
-# By mean PSNR on the *training* split, six settings per group. Where the last interval holds 0, these clips
-# cannot tell the first setting from the best.
+# By mean PSNR on the *training* split, six settings per group: "keys" of keys and values, "outputs" of all
+# outputs, "stages" of outputs by stage and source. The first is the lowest weight, no repeat, the defaults, all
+# outputs or the encoder's. Where the last interval holds 0, these clips cannot tell it from the best. The study
+# has some others: $w = 1.5$ (level with 2 in chapter 7), 10 repeats (half the cost of 20), `same` (0.3 dB below
+# `fresh`).
 
 # %%
 GROUPS = {"digits32": ("history", "reconstruction", "injection"),
@@ -417,7 +418,8 @@ show_table(pd.DataFrame(table), caption, digits={"NFE per new frame": 2, "time":
 
 # %% [markdown]
 # Guidance pays for two branches, reconstruction guidance for backward passes. Injection of keys and values
-# saves the past frames.
+# saves the past frames, but not memory: they are cached. Ten repeats cost ten times replacement. Otherwise rows
+# of equal NFE differ in time by noise.
 #
 # ## At equal NFE
 #
@@ -443,14 +445,15 @@ axis.set_xticks([0.5, 1, 2, 4, 8], [0.5, 1, 2, 4, 8], minor=False)
 axis.legend(frameon=False, bbox_to_anchor=(1, 1), loc="upper left");
 
 # %% [markdown]
-# No number of steps here closes the gap to reconstruction guidance. Guidance with 6 steps costs as much as
-# the window with 12, and predicts better.
+# At no cost here does reconstruction guidance come near the window, although its backward passes count
+# nothing. The window is better with 6 steps than with 50. Guidance with 6 costs as much as the window with 12,
+# and predicts better.
 #
 # ## Which survives longest?
 #
-# Eighteen windows in a row. Clips without a failure count with all their frames, so means are too low. "At
-# level" is *stabilization* {cite:p}`chen2024diffusion`: the past gets noise of level 10 to 50 of 1,000, and
-# the network is told so, to mend errors and not copy them.
+# Eighteen windows in a row, and two frames. Clips without a failure count with all their frames, so means are
+# too low. "At level" is *stabilization* {cite:p}`chen2024diffusion`: the past gets noise of level 10 to 50 of
+# 1,000, and the network is told so, to mend errors and not copy them.
 
 # %%
 long = read_results("compare_long")
@@ -487,10 +490,9 @@ axes[0].set(ylabel="fraction of clips")
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False);
 
 # %% [markdown]
-# The window, and so injection of clean keys and values, lasts for most of the run. This many clips tell
-# neither guidance nor stabilization from it. Reconstruction guidance fails much earlier, replacement in the
-# first windows. Anchored clips all fail in the first: `digits32` was trained without an anchor. Some
-# failures pass: on the right more clips are valid.
+# The window, and so injection, lasts for most of the run. Neither guidance nor stabilization is resolved from it.
+# Reconstruction guidance fails much earlier, replacement in the first windows. Anchored clips all fail in the
+# first: `digits32` was trained without an anchor. Some failures pass (right).
 #
 # ## Play
 #
@@ -520,7 +522,7 @@ show_table(pd.DataFrame(rows).T, "The difference, and in how many groups it is a
 
 # %% [markdown]
 # Where the interval is far from 0, single clips still disagree and groups of sixteen do not. Where it holds
-# 0, groups of any size disagree. Most small differences here are of the second kind.
+# 0, groups of any size disagree.
 #
 # ## Which one should I use?
 #
@@ -532,8 +534,8 @@ show_table(pd.DataFrame(rows).T, "The difference, and in how many groups it is a
 # | the same, without a backward pass | **replacement with repeats** (RePaint) | similar identity and valid clips, at ten times the NFE |
 # | the same, to be trained further | teach it pasts, then the first row | after 1%, far above reconstruction guidance from new frame 5 on |
 #
-# First ask whether the network was trained to have a past. If not, training it buys more than any method
-# here. This is one digit and one seed.
+# If a network was not trained to have a past, training it buys more than any method here. This is one digit and
+# one seed.
 #
 # ## Recap
 #
@@ -542,7 +544,7 @@ show_table(pd.DataFrame(rows).T, "The difference, and in how many groups it is a
 #
 # ## Exercises
 #
-# 1. **Predict.** Which row of the first table is the same on both networks?
+# 1. **Predict.** Which row of the first table would be the same on both networks, on the same clips?
 #
 # 2. **Code.** Write `paired_interval(a, b)`: mean, low and high of `a - b`, by `my_bootstrap`, for two
 # methods on the same clips.
@@ -607,7 +609,7 @@ assert check(half_life, claims)
 # `vdiff compare --methods mine.py:mine independent copy_last --out mine.csv.gz`.
 #
 # :::{dropdown} Solutions
-# **1.** "Copy the last frame": no network is asked.
+# **1.** "Copy the last frame": no network is asked. (The table has 32 clips and 64.)
 #
 # **3.** The mean takes the survivors' last frame for their failure, so it is too low. The median does not
 # ask when they failed.
@@ -616,5 +618,4 @@ assert check(half_life, claims)
 # ## Sources
 #
 # {cite:t}`ho2022video`, {cite:t}`song2025history`, {cite:t}`lugmayr2022repaint`,
-# {cite:t}`tumanyan2023plug`. Published results disagree, since some networks were trained with a past and
-# some not: {cite:t}`harvey2022flexible`, {cite:t}`huang2025self`.
+# {cite:t}`tumanyan2023plug`, {cite:t}`harvey2022flexible`, {cite:t}`huang2025self`.
