@@ -181,7 +181,8 @@ def my_rollout(past, windows, seed, steps=15):
         known = torch.cat(generated, dim=2)[:, :, -overlap:]
         xt = torch.randn(1, 1, window, 32, 32, generator=generator).to(device)
         with torch.no_grad():
-            clip = vd.run_sampler(vd.ddim(vd.condition_on_past(denoiser, known), xt, denoiser.schedule, steps))
+            method = vd.condition_on_past(denoiser, known)
+            clip = vd.run_sampler(vd.ddim(method, xt, denoiser.schedule, steps))
         generated.append(clip[:, :, overlap:])
     return torch.cat(generated, dim=2)
 

@@ -303,7 +303,8 @@ columns = {}
 for network, table in ONE_DIGIT.items():
     for metric in ("motion", "intensity"):
         mean, _ = intervals(table, {metric: (metric, None)})
-        columns[f"{network} {metric}"] = named(mean, ROWS, network)[metric].map("{:.2f}".format, na_action="ignore")
+        column = named(mean, ROWS, network)[metric]
+        columns[f"{network} {metric}"] = column.map("{:.2f}".format, na_action="ignore")
     valid = per_clip(table, "valid", 11).apply(wilson)
     columns[f"{network} valid at 11"] = named(valid, ROWS, network)
 show_table(pd.DataFrame(columns), "Motion and intensity, ideal at 1; fraction of valid clips at new frame 11")
@@ -318,7 +319,8 @@ show_table(pd.DataFrame(columns), "Motion and intensity, ideal at 1; fraction of
 # %%
 REFERENCE = ("all outputs, 80%", "reconstruction, w = 20", "replacement", "in the window")
 columns = {f"PSNR {n}": ("psnr", n) for n in (1, 5, 10)}
-columns |= {"identity": ("identity", None), "motion": ("motion", None), "seam": ("boundary_discontinuity", None)}
+columns |= {"identity": ("identity", None), "motion": ("motion", None),
+            "seam": ("boundary_discontinuity", None)}
 reference = read_results("compare_reference_digits32_fixed")
 print(command_of(reference))
 caption = f"{per_clip(reference, 'psnr').count().max()} clips; identity, motion and seam are ideal at 1"
@@ -335,13 +337,16 @@ side_by_side({"fixed": reference}, {row: ROWS[row] for row in REFERENCE}, column
 # %%
 taught = read_results("compare_past_1")
 print(command_of(taught))
-rows = {row: ROWS[row] for row in ("in the window", "injection, K, V", "reconstruction, w = 20", "replacement")}
+rows = ("in the window", "injection, K, V", "reconstruction, w = 20", "replacement")
+rows = {row: ROWS[row] for row in rows}
 parts = {"fixed": STUDY["fixed"], "after 1%": taught, "digits32": main}
 for n in (1, 5, 11):
     gain = per_clip(taught, "psnr", n)[ROWS["in the window"]]
     gain = (gain - per_clip(STUDY["fixed"], "psnr", n)[ROWS["reconstruction, w = 20"]]).dropna()
-    print(f"PSNR {n}: in the window after 1%, minus reconstruction guidance before:", interval_text(gain), "dB")
-side_by_side(parts, rows, COLUMNS, "The fixed network, the same after 1% more training with pasts, and digits32")
+    print(f"PSNR {n}: in the window after 1%, minus reconstruction guidance before:",
+          interval_text(gain), "dB")
+side_by_side(parts, rows, COLUMNS,
+             "The fixed network, the same after 1% more training with pasts, and digits32")
 
 # %% [markdown]
 # One percent turns the order round. At the join the window cannot be told from reconstruction guidance. At
@@ -357,7 +362,8 @@ side_by_side(parts, rows, COLUMNS, "The fixed network, the same after 1% more tr
 
 # %%
 GROUPS = {"digits32": ("history", "reconstruction", "injection"),
-          "fixed": [f"fixed_{x}" for x in ("history", "reconstruction", "replacement", "keys", "outputs", "stages")]}
+          "fixed": [f"fixed_{x}" for x in ("history", "reconstruction", "replacement",
+                                           "keys", "outputs", "stages")]}
 
 
 def short(text):
@@ -374,7 +380,8 @@ for network, names in GROUPS.items():
         best, worst = means.idxmax(), means.idxmin()
         rows[f"{network}: {name.removeprefix('fixed_')}, {len(psnr)} clips"] = {
             "best": short(best), "PSNR": means[best], "identity": identity[best], "worst": short(worst),
-            "PSNR of the worst": means[worst], "first, below the best": interval_text(psnr[best] - psnr.iloc[:, 0])}
+            "PSNR of the worst": means[worst],
+            "first, below the best": interval_text(psnr[best] - psnr.iloc[:, 0])}
 show_table(pd.DataFrame(rows).T.infer_objects(), "Tuning: mean PSNR (dB) over the new frames")
 
 # %% [markdown]
@@ -439,7 +446,8 @@ gain = guided - per_clip(by_steps[12], "psnr")[ROWS["in the window"]]
 print("guided, 6 steps, minus in the window, 12 steps:", interval_text(gain), "dB")
 figure, axis = plt.subplots(figsize=(6.5, 3))
 for name, color, dashes, marker in zip(BY_STEPS, viz.COLORS, viz.STYLES, "os^Dv"):
-    axis.plot(mean["nfe"].loc[name], mean["psnr"].loc[name], color=color, ls=dashes, marker=marker, label=name)
+    axis.plot(mean["nfe"].loc[name], mean["psnr"].loc[name], color=color, ls=dashes,
+              marker=marker, label=name)
 axis.set(xlabel="NFE per new frame", ylabel="mean PSNR (dB)", xscale="log")
 axis.set_xticks([0.5, 1, 2, 4, 8], [0.5, 1, 2, 4, 8], minor=False)
 axis.legend(frameon=False, bbox_to_anchor=(1, 1), loc="upper left");

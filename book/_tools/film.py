@@ -6,6 +6,7 @@ that no clip crosses a cut; titles, credits and shots of less than two seconds a
 
     python book/_tools/film.py my_film/
     vdiff train --out mine --data videos:my_film/ --channels 3 --fps 12 --start-from rooms32
+    python book/_tools/film.py my_film/ --continue-by mine      (writes data/clips/film.gif)
 """
 
 import argparse
@@ -19,7 +20,12 @@ from pathlib import Path
 
 import av
 import numpy as np
+import torch
 from tqdm.auto import tqdm
+
+import vdiff_lite as vd
+from vdiff_lite import viz
+from vdiff_lite.evaluation.evaluate import held_out
 
 SOURCE = "moviepy==2.2.1"
 INSIDE = "moviepy_10_minutes.zip", "moviepy_10_minutes/resources/bbb.mp4"
@@ -68,11 +74,29 @@ def write(path: Path, clip: np.ndarray, fps: Fraction) -> None:
         container.mux(stream.encode())
 
 
+def continued(checkpoint: str, new_frames: int = 33, most: int = 6) -> None:
+    """Write data/clips/film.gif: held-out shots, below them the same from the sixth frame on by the model."""
+    denoiser = vd.load(checkpoint, vd.pick_device())
+    drawn = held_out(denoiser, num_frames=5 + new_frames).sample(64, torch.Generator().manual_seed(0))
+    first = {path: i for i, path in reversed(list(enumerate(drawn.truth.paths)))}  # one of each shot
+    true = drawn.video[sorted(first.values())[:most]].to(denoiser.device)
+    generator = torch.Generator().manual_seed(0)
+    made = torch.stack(list(vd.rollout(denoiser, true[:, :, :5], new_frames, generator=generator)), dim=2)
+    rows = [viz.framed(clip, 5 + new_frames) for clip in true], \
+        [viz.framed(clip, 5) for clip in torch.cat([true[:, :, :5], made], dim=2)]
+    picture = torch.cat([torch.cat(row, dim=-1) for row in rows], dim=-2).cpu()
+    viz.save_clip(picture, Path(__file__).parents[2] / "data" / "clips" / "film.gif", fps=12, enlarge=1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="folder to write the shots into")
     parser.add_argument("--film", type=Path, help="the film, if you have it already")
+    parser.add_argument("--continue-by", metavar="CHECKPOINT", help="only continue held-out shots")
     args = parser.parse_args()
+    vd.prepare_cpu()
+    if args.continue_by:
+        return continued(args.continue_by)
     args.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         story, rates = zip(*frames(args.film or fetch(Path(folder))))

@@ -116,24 +116,24 @@ def _own(text: str, size: tuple, channels: int, split: str) -> ClipSource:
     return NamedSource(text, source)
 
 
-def part_of_video(video: str, size: tuple, channels: int, before: int, frames: int, at: float | None = None,
-                  fps: float | None = None) -> Tensor:
+def part_of_video(video: str, size: tuple, channels: int, before: int, frames: int,
+                  seconds: float | None = None, fps: float | None = None) -> Tensor:
     """The part of a video of the reader's own around a time, as it is stored: (1, c, f, h, w).
 
-    before: so many frames before that;  frames: how many at most, these included;  at: seconds, by default
-    the end;  fps: as in `VideoFolder`. Raises ValueError, and DataError for a file that cannot be read.
+    before: so many frames before that;  frames: how many at most, these included;  seconds: that time, by
+    default the end;  fps: as in `VideoFolder`. Raises ValueError, and DataError for a damaged file.
     """
-    number(0, at=0 if at is None else at)
+    number(0, **{"at": 0 if seconds is None else seconds})
     if not video:
         raise ValueError("video='' names no file; give one, or leave the option out")
     data = VideoFolder(video, before, size, channels, fps)
     if len(data) > 1:
         raise ValueError(f"video={video!r} holds {len(data)} videos; give one file")
     fps, total = fps or data.videos[0].fps, data.num_frames_of(0)
-    first = total - before if at is None else round(at * fps) - before
+    first = total - before if seconds is None else round(seconds * fps) - before
     if not 0 <= first <= total - before:
-        raise ValueError(f"at={at}: {video} lasts {total / fps:.2f} s, and {before} frames before that are "
-                         f"wanted; choose from {before / fps:.2f} on")
+        raise ValueError(f"at={seconds}: {video} lasts {total / fps:.2f} s, and {before} frames before that "
+                         f"are wanted; choose from {before / fps:.2f} on")
     return data.clip(0, first, min(frames, total - first))[None]
 
 

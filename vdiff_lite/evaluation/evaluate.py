@@ -178,8 +178,8 @@ def report(result: dict) -> str:
     psnr = DataFrame({"model": result["psnr"], "+-": result["psnr_standard_error"],
                       "copy the last frame": result["psnr_copy_last"]})
     psnr = psnr.set_axis(range(1, len(psnr) + 1)).rename_axis("new frame")
-    of = " of " + result["data"] if "data" in result else ""
-    lines = [f"{result['clips']} held-out clips{of}, {setting}",
+    source = " of " + result["data"] if "data" in result else ""
+    lines = [f"{result['clips']} held-out clips{source}, {setting}",
              "PSNR in dB against the true future (+-: standard errors)", psnr.round(1).to_string(), ""]
     if "two_digits" in result:
         lines += ["the two digits at the end of the clip (low, high: 95% interval of the model)",

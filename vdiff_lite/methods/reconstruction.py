@@ -18,14 +18,14 @@ class GuidanceError(FloatingPointError):
 class reconstruction(DenoiserWrapper):
     """Guide the new frames by the error that the network makes on the old ones.
 
-        x0_hat_b  <-  x0_hat_b - (w alpha_t / 2) grad_{z_b} || past - x0_hat_a(z) ||^2 (Ho et al. 2022, Eq. 7)
+        x0_hat_b  <-  x0_hat_b - (w alpha_t / 2) grad_{x_b} || past - x0_hat_a(x_t) ||^2  (Ho et al. 2022)
         alpha_t = sqrt(alpha_bar_t);  a: the k past frames of the window, b: the new ones
 
     past: (b, c, k, h, w) in [-1, 1];  weight: w;  norm: what is differentiated, and so what w means:
       "sum"   the squared norm, summed over pixels: the paper's
       "mean"  the same divided by the number of pixels: weights are larger by that number
       "root"  the norm itself, not squared, so that the step does not fade with the error (Chung et al. 2023)
-      "pigdm" the sum divided by the variance that the past still has given z, taken to be 1 - alpha_bar_t for
+      "pigdm" the sum divided by the variance that the past still has given x_t, taken as 1 - alpha_bar_t for
               every pixel: w grows to w / alpha_bar_t at high noise                  (Song et al. 2023, PiGDM)
     replace: the overlap is the noised past at every level, and only the new frames are pushed (the paper's).
     False pushes all frames and leaves the overlap to guidance alone. record: a list that gets one dict a
