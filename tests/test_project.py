@@ -319,8 +319,8 @@ def origins(path):
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
 def test_results_are_of_shipped_weights(path):
     shipped = {name: checkpoint.read_card(name)["sha256"] for name in checkpoint.shipped()}
-    film = json.loads((ROOT / "data" / "results" / "film32.json").read_text())  # of chapter 12: its card ships
-    shipped["film32"] = film["sha256"]
+    card = json.loads((ROOT / "data" / "results" / "film32.json").read_text())  # chapter 12's: the card ships
+    shipped["film32"] = card["sha256"]
     for origin in origins(path):
         if re.search(r"at commit [0-9a-f]{7}", origin.get("source", "")):
             continue  # of the weights of an earlier version, and it says of which

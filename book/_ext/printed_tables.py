@@ -48,8 +48,10 @@ def split(lines):
     taken = "".join("x" if any(line[i:i + 1].strip() for line in lines) else " " for i in range(width))
     columns = [found.span() for found in re.finditer(r"x+(?: x+)*", taken)]
     rows = [[line[start:end].strip() for start, end in columns] for line in lines]
-    if not any(rows[1][1:]):  # pandas prints the index' name below the other headings
-        rows[0][0] = rows.pop(1)[0]
+    if not any(map(all, zip(*rows[:2]))):  # pandas prints the names of the index below the other headings
+        rows[0] = list(map(max, rows[0], rows.pop(1)))
+    for above, row in zip(rows[1:], rows[2:]):  # and what is the same in the next row only once
+        row[0] = row[0] or above[0]
     return rows
 
 
