@@ -80,7 +80,9 @@ for progress in run.run(save_to=out, save_every=0, bar=False):
 """
     cut, straight = tmp_path / "cut.safetensors", tmp_path / "straight.safetensors"
     said_by(python(code, cut, "kill"), -signal.SIGKILL)
-    assert "from 3" in said_by(python(code, cut)) and "from 0" in said_by(python(code, straight))
+    code += """
+list(small_run().run(save_to=out.with_name("straight.safetensors"), save_every=0, bar=False))"""
+    assert "from 3" in said_by(python(code, cut))
     (one, _), (two, _) = map(checkpoint.read_tensors, (cut, straight))
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
 
@@ -111,13 +113,13 @@ def fatal(*a, **k):
     if count[0] == {calls}:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*a, **k)
-{after} = fatal if len(sys.argv) > 2 else real
+{after} = fatal
 for clips in (2, 4, 6, 8):
     small_table(out, clips=clips)
 """
     path = tmp_path / "t.csv.gz"
-    said_by(python(code, path, "kill"), -signal.SIGKILL)
-    said_by(python(code, path))
+    said_by(python(code, path), -signal.SIGKILL)
+    small_table(path, clips=8)
     table = read_results(path)
     assert (table.metric == "done").sum() == 8 and set(table["clip"].dropna()) == set(range(8))
     assert os.listdir(tmp_path) == ["t.csv.gz"]
