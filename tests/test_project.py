@@ -296,7 +296,7 @@ def test_nothing_names_a_machine():
 def test_the_repository_is_light():
     sizes = {path.relative_to(ROOT).as_posix(): path.stat().st_size for path in tracked()}
     assert {name: size for name, size in sizes.items() if size > 17e6} == {}
-    assert sum(sizes.values()) <= 50e6
+    assert sum(sizes.values()) <= 48e6
 
 
 RESULTS = sorted([*(ROOT / "data" / "results").glob("*.json"), *(ROOT / "data" / "results").glob("*.csv.gz")])

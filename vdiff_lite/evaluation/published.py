@@ -127,9 +127,7 @@ def _score_group(samples, true, data, part):
 def standard_report(result: dict) -> str:
     """The dict of `evaluate` as text, where it holds `standard_scores`; published figures stand apart."""
     rows = DataFrame(result["standard"]).sort_values("way", ascending=False, kind="stable")
-    if result["frames"] > GROUP:
-        rows["way"] += ", " + rows["frames"]
-    rows = rows.set_index("way")
+    rows = rows.set_index(rows["way"] + (", " + rows["frames"] if result["frames"] > GROUP else ""))
     column = lambda name: rows.reindex(columns=[name, name + ERROR]).set_axis([name, "+-"], axis=1)
     shown = pd.concat([column(name).round(DIGITS[name]) for name in DIGITS if name in rows], axis=1)
     trained, moving = result["trained_on"], result["data"].startswith("Moving")
@@ -147,5 +145,6 @@ def standard_report(result: dict) -> str:
     if moving and "size=(64, 64)" in result["data"]:
         table = DataFrame.from_dict(PUBLISHED, orient="index", columns=["parameters", *list(DIGITS)[:4]])
         lines += ["", f"published figures, 10 frames from 10, on the 10,000 clips of {TEST_SET}:",
-                  table.to_string(col_space=12), f"source: {SOURCE}", f"They compare with 10 frames of {TEST_SET} only."]
+                  table.to_string(col_space=12), f"source: {SOURCE}",
+                  f"They compare with 10 frames of {TEST_SET} only."]
     return "\n".join(lines)
