@@ -286,17 +286,19 @@ for name in ("digits32", "rooms32", "digits64x2"):
 # %%
 card = json.loads((FOLDER / "film32.json").read_text())
 (_, first), (_, last) = card["loss_curve"][0], card["loss_curve"][-1]
-print(f"{card['steps']:,} steps of {card['recipe']['batch']} clips, {card['origin']}; loss {first:.3f}, at last {last:.3f}")
+print(f"{card['steps']:,} steps of {card['recipe']['batch']} clips, {card['origin']}; "
+      f"loss {first:.3f}, at last {last:.3f}")
 film = read_results("compare_film")
 columns = {f"PSNR {n}": ("psnr", n) for n in (1, 5, 11)}
 columns |= {"boundary discontinuity": ("boundary_discontinuity", None)}
 mean, half = intervals(film, columns)
-caption = f"{len(per_clip(film, 'psnr'))} clips of held-out shots, PSNR in dB; in brackets half of the 95% interval"
-show_table(mean, caption, digits=1, half=half)
+clips = f"{len(per_clip(film, 'psnr'))} clips of held-out shots"
+show_table(mean, f"{clips}, PSNR in dB; in brackets half of the 95% interval", digits=1, half=half)
 
 # %%
 shown = VideoFolder(FOLDER.parent / "clips" / "film.gif", 38, (72, 180), 3, cache=workplace).clip(0)
-alt = "Five held-out shots of the film, below each its continuation by the model; a bright border: given frames"
+alt = ("Five held-out shots of the film, below each its continuation by the model; "
+       "a bright border: given frames")
 print(f"{shown.shape[1]} frames, of which 5 were given")
 viz.show_clips([shown], ["held-out shots, and below them the model's"], alt, fps=12, height=144)
 
@@ -336,7 +338,8 @@ compare(denoiser, path, methods, clips=6, frames=11, steps=8, data=held_out, bar
 columns = {"PSNR 1": ("psnr", 1), "PSNR 11": ("psnr", 11),
            "boundary discontinuity": ("boundary_discontinuity", None)}
 mean, half = intervals(read_results(path), columns)
-show_table(mean, "Six clips of the held-out files, 8 steps; in brackets half of the 95% interval", digits=2, half=half)
+show_table(mean, "Six clips of the held-out files, 8 steps; in brackets half of the 95% interval",
+           digits=2, half=half)
 
 # %% [markdown]
 # At the first new frame the last one, copied, is ahead of every method. At the eleventh it is behind them all, by less than these few clips
@@ -349,7 +352,8 @@ show_table(mean, "Six clips of the held-out files, 8 steps; in brackets half of 
 # %%
 def with_weight(weight):
     made = extend(denoiser, f"history_guidance:weight={weight}", clip[:, :, :overlap], 11, steps=8, seed=3)[0]
-    return torch.cat([viz.framed(clip[0, :, :window], window), viz.framed(made[0].clamp(-1, 1), overlap)], dim=-1)
+    pictures = viz.framed(clip[0, :, :window], window), viz.framed(made[0].clamp(-1, 1), overlap)
+    return torch.cat(pictures, dim=-1)
 
 
 alt = "Left what truly follows, right the model; a bright border: given frames."
