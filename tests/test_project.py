@@ -142,6 +142,12 @@ def test_environment_yml_is_the_generated_one():
     assert made.stdout.strip() == (ROOT / "environment.yml").read_text().strip()
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+def test_lines_of_code_fit_the_page(path):
+    code = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    assert [line for line in code if len(line) > 110] == []
+
+
 def test_constraints_pin_every_dependency():
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
 
