@@ -149,6 +149,7 @@ def _clip_to_extend(args, denoiser):
     if args.video is not None:
         if args.data is not None:
             raise ValueError(f"video={args.video!r} and data={args.data!r} both name clips; give one")
+        number(0, at=0 if args.at is None else args.at)
         clip = part_of_video(args.video, tuple(size), c, args.overlap, length, args.at, args.fps)
         return clip[:, :, :args.overlap], clip, None, False
     for name in ("at", "fps"):

@@ -12,17 +12,18 @@ gives one file; those of the last ones are what `vdiff train` holds out.
 import argparse
 import os
 import tempfile
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
+import torch
 import vizdoom
 from tqdm.auto import tqdm
 
+from vdiff_lite import viz
+
 LEVELS = [("freedoom1.wad", f"E{episode}M{n}") for episode in range(1, 5) for n in range(1, 10)]
 LEVELS += [("freedoom2.wad", f"MAP{n:02d}") for n in range(1, 31)]
-FPS, SIZE = Fraction(35, 2), 120  # the game's 35 tics per second, two of them a frame;  pixels to a side
+FPS = 17.5  # the game's 35 tics per second, two of them a frame
 TURNS = (-6.0, -4.0, -3.0, 3.0, 4.0, 6.0)  # degrees in a tic
 
 
@@ -49,7 +50,7 @@ def game(wad: str, level: str, seed: int) -> vizdoom.DoomGame:
 
 
 def walk(doom: vizdoom.DoomGame, frames: int, random: np.random.Generator):
-    """Frames (120, 120, 3) of uint8 of one walk."""
+    """Frames of one walk, (3, 120, 120) in [-1, 1]."""
     turn, turning, looking, places = 0.0, 0, 0, []
     for n in range(frames):
         if doom.is_episode_finished():  # an exit was found
@@ -57,7 +58,7 @@ def walk(doom: vizdoom.DoomGame, frames: int, random: np.random.Generator):
             doom.send_game_command("god")
             places.clear()
         state = doom.get_state()
-        yield state.screen_buffer[:, 20:140]
+        yield torch.tensor(state.screen_buffer[:, 20:140]).permute(2, 0, 1) / 127.5 - 1
         places = [*places[-19:], state.game_variables]
         left, ahead, right = (state.depth_buffer[50:80, x:x + 40].mean() for x in (10, 60, 110))
         stuck = len(places) == 20 and np.abs(places[-1] - places[0]).sum() < 40
@@ -77,15 +78,6 @@ def walk(doom: vizdoom.DoomGame, frames: int, random: np.random.Generator):
         doom.make_action([float(forward), turn, float(n % 8 == 0)], 2)
 
 
-def write(path: Path, pictures) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", FPS, options=dict(crf="18"))
-        stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
-        for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")))
-        container.mux(stream.encode())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="folder to write one file for each level into")
@@ -99,10 +91,10 @@ def main() -> None:
         for number, (wad, level) in enumerate(tqdm(LEVELS[:args.levels], unit=" levels")):
             doom = game(wad, level, number)
             pictures = walk(doom, round(FPS * args.seconds), np.random.default_rng(number))
-            write(out / f"{wad[:9]}_{level}.mp4", pictures)
+            viz.save_clip(pictures, out / f"{wad[:9]}_{level}.mp4", FPS, enlarge=1)
             doom.close()
         os.chdir(out)
-    print(f"{args.levels} walks of {args.seconds:g} s, {float(FPS):g} frames per second, in {args.folder}")
+    print(f"{args.levels} walks of {args.seconds:g} s, {FPS:g} frames per second, in {args.folder}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 import vdiff_lite as vd
 from vdiff_lite import viz
-from vdiff_lite.evaluation.evaluate import held_out
+from vdiff_lite.evaluation.held_out import held_out
 
 SOURCE = "moviepy==2.2.1"
 INSIDE = "moviepy_10_minutes.zip", "moviepy_10_minutes/resources/bbb.mp4"
@@ -65,15 +65,6 @@ def shots(story: np.ndarray, fps: Fraction) -> list[tuple[int, int]]:
     return [(a, b) for a, b in zip(cuts, cuts[1:]) if b - a >= SHORTEST * fps]
 
 
-def write(path: Path, clip: np.ndarray, fps: Fraction) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", fps, options=dict(crf="18"))
-        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
-        for picture in clip:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
-        container.mux(stream.encode())
-
-
 def continued(checkpoint: str, new_frames: int = 33, most: int = 6) -> None:
     """Write data/clips/film.gif: held-out shots, below them the same from the sixth frame on by the model."""
     denoiser = vd.load(checkpoint, vd.pick_device())
@@ -103,7 +94,8 @@ def main() -> None:
     story, fps = np.stack(story), rates[0]
     found = shots(story, fps)
     for i, (a, b) in enumerate(found, 1):
-        write(args.folder / f"shot{i:03d}.mp4", story[a:b], fps)
+        clip = torch.from_numpy(story[a:b]).permute(3, 0, 1, 2) / 127.5 - 1
+        viz.save_clip(clip, args.folder / f"shot{i:03d}.mp4", float(fps), enlarge=1)
     seconds = [float((b - a) / fps) for a, b in found]
     print(f"{len(found)} shots of {min(seconds):.1f} to {max(seconds):.1f} s, {sum(seconds) / 60:.1f} minutes"
           f" in all, in {args.folder}")

@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Generator, Tensor
 
-from vdiff_lite.checks import number
 from vdiff_lite.data.batch import Batch, ClipSource, DataError, height_width
 from vdiff_lite.data.bouncing_digits import BouncingDigits
 from vdiff_lite.data.moving_mnist import MovingDigits, MovingMNIST
@@ -123,7 +122,6 @@ def part_of_video(video: str, size: tuple, channels: int, before: int, frames: i
     before: so many frames before that;  frames: how many at most, these included;  seconds: that time, by
     default the end;  fps: as in `VideoFolder`. Raises ValueError, and DataError for a damaged file.
     """
-    number(0, **{"at": 0 if seconds is None else seconds})
     if not video:
         raise ValueError("video='' names no file; give one, or leave the option out")
     data = VideoFolder(video, before, size, channels, fps)
