@@ -7,10 +7,10 @@ from typing import get_args
 import pytest
 import torch
 from PIL import Image
+from reading import read_frames
 
 from vdiff_lite import BouncingDigits, NoiseSchedule, TrainConfig, VideoUNetConfig, checkpoint, cli, commands
 from vdiff_lite.cli import main
-from vdiff_lite.data.decode import read_frames
 from vdiff_lite.diffusion.samplers import SAMPLERS
 from vdiff_lite.evaluation.evaluate import WAYS
 from vdiff_lite.methods import METHODS

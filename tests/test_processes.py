@@ -1,4 +1,4 @@
-"""Several processes by accelerate: two of them on the CPU have the losses of one, and its weights."""
+"""Several processes by accelerate: two of them on the CPU have the losses of one, its weights and tables."""
 
 import csv
 import os
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from vdiff_lite import checkpoint
+from vdiff_lite.evaluation.results import read_results
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = """
@@ -25,16 +26,20 @@ decay = 2
 """
 
 
-def train(folder, launcher, *options, steps=4):
-    (folder / "small.toml").write_text(RECIPE)
-    command = [*launcher, "train", "--recipe", str(folder / "small.toml"), "--out", str(folder / "made"),
-               "--samples-every", "0", *options]
+def call(folder, *command):
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
     run = subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder)
     assert run.returncode == 0, run.stderr[-3000:]
+    return run.stdout
+
+
+def train(folder, launcher, *options, steps=4):
+    (folder / "small.toml").write_text(RECIPE)
+    said = call(folder, *launcher, "train", "--recipe", str(folder / "small.toml"), "--out",
+                str(folder / "made"), "--samples-every", "0", *options)
     with open(folder / "made.log.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    return run.stdout, rows, checkpoint.load(folder / "made")
+    return said, rows, checkpoint.load(folder / "made")
 
 
 ONE = [sys.executable, "-m", "vdiff_lite"]
@@ -60,6 +65,21 @@ def test_two_processes_have_the_losses_and_weights_of_one(tmp_path):
                                                                      rel=1e-3)
     for a, b in zip(alone.net.parameters(), shared.net.parameters()):
         torch.testing.assert_close(a, b, rtol=0.02, atol=1e-3)  # as stored, in bfloat16
+
+
+def test_two_processes_make_the_table_of_one(tmp_path):
+    pytest.importorskip("accelerate")
+    settings = ["compare", "--methods", "copy_last", "history_guidance", "--clips", "17", "--frames", "3",
+                "--window", "6", "--overlap", "3", "--steps", "2"]
+    said = {}
+    for name, launcher in dict(one=ONE, two=TWO).items():
+        said[name] = call(tmp_path, *launcher, *settings, "--out", f"{name}.csv.gz")
+    assert said["two"].count("history_guidance") == said["one"].count("history_guidance")  # one speaks
+    one, two = (read_results(tmp_path / f"{name}.csv.gz") for name in said)
+    keys = ["name", "seed", "clip", "frame", "metric"]
+    scores = [table[table.metric != "seconds"].set_index(keys).value.sort_index() for table in (one, two)]
+    assert len(one) == len(two) and scores[0].index.equals(scores[1].index)
+    assert (scores[0] - scores[1]).abs().max() < 1e-4
 
 
 def test_a_tracker_gets_the_numbers_of_the_log(tmp_path):

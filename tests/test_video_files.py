@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from reading import read_frames
 
 from vdiff_lite.data import DataError, VideoFolder
-from vdiff_lite.data.decode import frames_at, picture, read_frames
+from vdiff_lite.data.decode import frames_at, picture
 from vdiff_lite.data.find import find_videos, split_spans
 from vdiff_lite.data.frame_cache import FrameCache
 from vdiff_lite.data.video_index import open_video

@@ -119,7 +119,7 @@ class Compare(WithPast):
     seeds: int = 1
     frames: int = 11  # new frames to make
     split: Literal["test", "train"] = "test"  # train: the split that settings are chosen on
-    batch: int | None = None  # clips continued together; default 16; fewer take less memory, score the same
+    batch: int = 16  # clips continued together; fewer take less memory, score the same
     memory: bool = False  # measure each method's peak memory too, in a process of its own
     # write where the digit is on every new frame too, and what reconstruction guidance did at every step
     details: bool = False

@@ -57,9 +57,7 @@ def run_train(args) -> None:
         raise ValueError(f"{', '.join(unused)} cannot act beside --data {args.data or recipe.source}; "
                          "leave out one")
     data, network = recipe_data(recipe, args.data, args.size, args.channels, args.fps)
-    accelerator = launched(args.log, str(out.parent))
-    if args.log:
-        accelerator.init_trackers(out.name + ".tensorboard")
+    accelerator = launched(args.log, out)
     compute = Compute(args.precision, None, args.accumulate, args.recompute, accelerator)
     path = run_recipe(recipe, args.out, data, args.start_from or "", pick_device(args.device), args.anyway,
                       partial(draw_samples, every=args.samples_every), compute, args.save_every, network)
@@ -91,9 +89,8 @@ def run_sample(args) -> None:
     if args.eta is not None and args.sampler != "ddim":
         raise ValueError(f"eta={args.eta} is for ddim, and {args.sampler} takes none; leave it out")
     denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
-    sampler = SAMPLERS[args.sampler]
-    if args.sampler == "ddim":
-        sampler = partial(ddim, eta=0.5 if args.eta is None else args.eta)
+    eta = 0.5 if args.eta is None else args.eta
+    sampler = partial(ddim, eta=eta) if args.sampler == "ddim" else SAMPLERS[args.sampler]
     draw = partial(generated_frames, first=args.first) if args.first else lambda *x: sample(*x).unbind(2)
     with ClipWriter(args.out, denoiser.sample_shape, args.clips, args.frames) as writer:
         for first in tqdm(range(0, args.clips, BLOCK), disable=args.clips <= BLOCK, unit=f"{BLOCK} clips"):
@@ -134,9 +131,8 @@ def run_extend(args) -> None:
     scores = score_clips(torch.stack(kept, dim=2), truth, args.overlap, args.window - args.overlap)
     scores = {metric: value for _, frame, metric, value in scores if frame is None}
     lasted = int(scores.pop("time_to_first_failure"))
-    failed = next(metric for metric in scores if metric.startswith("failed:"))
-    del scores[failed]
-    reason = failed.removeprefix("failed:")
+    reason = next(metric for metric in scores if metric.startswith("failed:")).removeprefix("failed:")
+    del scores[f"failed:{reason}"]
     print("  ".join(f"{metric} {value:.2f}" for metric, value in scores.items()))
     print(f"first failure: {reason}, at new frame {lasted + 1}" if reason
           else f"no failure in {lasted} new frames")
@@ -174,19 +170,22 @@ def _clip_to_extend(args, denoiser):
 
 def run_compare(args) -> None:
     check_writable(args.out)
-    denoiser = checkpoint.load(args.checkpoint, pick_device(args.device))
-    batch = 16 if args.batch is None else args.batch
-    whole(frames=args.frames, overlap=args.overlap, batch=batch)
+    compute = Compute(accelerator=launched())
+    device = compute.accelerator.device if compute.accelerator else pick_device(args.device)
+    denoiser = checkpoint.load(args.checkpoint, device)
+    whole(frames=args.frames, overlap=args.overlap, batch=args.batch)
     data = held_out(denoiser, args.data, args.split, args.overlap + args.frames)
     setting = args.window, args.overlap, args.sampler
-    about = dict(command=_command(args), checkpoint=args.checkpoint, sha256=denoiser.card["sha256"])
-    if missing := left_out(data):
+    about = dict(command=_command(args, "batch"), checkpoint=args.checkpoint, sha256=denoiser.card["sha256"])
+    if compute.is_main and (missing := left_out(data)):
         print(missing)
     compare(denoiser, args.out, args.methods, args.clips, args.seeds, args.frames, *setting, args.steps,
-            args.split, details=args.details, features=args.features, about=about, data=data, at_once=batch)
-    if args.memory:
+            args.split, details=args.details, features=args.features, about=about, bar=compute.is_main,
+            data=data, at_once=args.batch, compute=compute)
+    if compute.is_main and args.memory:
         measure_memory(args.out, args.methods, args.checkpoint, min(4, args.clips), *setting, args.device)
-    print_results(args.out)
+    if compute.is_main:
+        print_results(args.out)
 
 
 def run_evaluate(args) -> None:

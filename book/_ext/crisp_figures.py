@@ -1,5 +1,8 @@
 """Figures as large as they were drawn: half the size for what has twice the pixels; a click opens the file.
 
+Film strips are the pictures that have twice the pixels (`viz.strips.DPI`). They keep that size, so that no
+pixel of a clip is blurred, and scroll where a page is narrow.
+
 Sphinx links a picture that has a width to its file (`html_scaled_image_link`).
 """
 
@@ -23,3 +26,4 @@ def set_widths(app, doctree):
             with Image.open(path) as picture:
                 density = picture.info.get("dpi", (DENSITY,))[0]
                 node["width"] = f"{round(picture.width * DENSITY / density)}px"
+                node["classes"] += ["film-strip"] if round(density) == 2 * DENSITY else []

@@ -85,6 +85,16 @@ def test_a_page_is_whole(browser, address, table, page):
     assert {name: what for name, what in found.items() if what} == {}
 
 
+def test_film_strips_are_as_large_as_drawn_and_scroll(browser, address):
+    set_width(browser, 360)
+    visit(browser, address + "notebooks/00_tour.html")
+    strips = browser.execute_script("""return [...document.querySelectorAll('article img.film-strip')].map(
+        i => [i.naturalWidth, i.naturalHeight, i.clientWidth, i.clientHeight,
+              i.parentElement.clientWidth])""")
+    assert len(strips) > 3 and all((w, h) == (2 * a, 2 * b) for w, h, a, b, _ in strips), strips
+    assert max(room for *_, room in strips) <= 360
+
+
 def test_equations_stand_in_every_chapter(browser, address):
     for page in PAGES:
         if re.match(r"notebooks/\d\d_", page):

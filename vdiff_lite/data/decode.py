@@ -10,7 +10,7 @@ from av.sidedata.sidedata import Type
 from PIL import Image, ImageOps
 
 from vdiff_lite.data.batch import DataError
-from vdiff_lite.data.video_index import DAMAGED, Video, open_video, packets_of, video_stream
+from vdiff_lite.data.video_index import DAMAGED, Video, packets_of, video_stream
 
 UNTAGGED = 2  # a color space that is not said
 
@@ -118,19 +118,3 @@ def fit(image: Image.Image, size: tuple[int, int], aspect: float = 1.0, channels
     x, y = (image.width - width) / 2, (image.height - height) / 2
     resized = image.resize(size[::-1], Image.Resampling.BILINEAR, (x, y, x + width, y + height), 3.0)
     return np.asarray(resized.convert("L" if channels == 1 else "RGB")).reshape(*size, channels)
-
-
-def read_frames(path: str | Path, fps: float | None = None) -> np.ndarray:
-    """All frames of one video, a file or a folder of images: (f, h, w, 3) uint8, upright, with square pixels.
-
-    fps: frames per second to resample to; None means the video's own. Raises DataError that names the file
-    when it is missing, empty, cannot be read, or holds images of different sizes.
-    """
-    if not Path(path).exists():
-        raise DataError(f"{path} does not exist")
-    video, frames, matrix = open_video(path), [], None
-    for _, frame in frames_at(video, video.frames_shown(fps)):
-        matrix = display_matrix(frame) if matrix is None else matrix
-        image, aspect = picture(video, frame, matrix)
-        frames.append(fit(image, (image.height, round(image.width * aspect)), aspect))
-    return np.stack(frames)

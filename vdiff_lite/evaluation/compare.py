@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from vdiff_lite.diffusion.samplers import SAMPLERS, repaint, trailing_times
 from vdiff_lite.evaluation.feature_net import load_features
 from vdiff_lite.evaluation.held_out import check_data
 from vdiff_lite.evaluation.method_text import SAMPLER_SETTINGS, bind, new_name, parse_method, with_encoder
-from vdiff_lite.evaluation.results import append_rows, is_older, open_results, read_results
+from vdiff_lite.evaluation.results import append_rows, open_results, read_results
 from vdiff_lite.evaluation.scores import diagnostics, is_one_digit, score, window_features
 from vdiff_lite.files import check_writable, only_writer
 from vdiff_lite.methods import METHODS
 from vdiff_lite.rollout import rollout
+from vdiff_lite.training.compute import Compute
 from vdiff_lite.training.state import data_text
 
 
@@ -108,7 +110,7 @@ def compare(denoiser: Denoiser, path: str | Path, methods: Sequence[str | Method
             seeds: int = 1, frames: int = 11, window: int = 16, overlap: int = 5, sampler: str = "ddim",
             steps: int = 25, split: str = "test", batch: int = 16, first_clip: int = 0,
             about: dict | None = None, bar: bool = True, details: bool = False, features: bool = False,
-            data: ClipSource | None = None, at_once: int = 16) -> None:
+            data: ClipSource | None = None, at_once: int = 16, compute: Compute | None = None) -> None:
     """Run methods on the same clips and seeds and add what they scored to the table at `path` (.csv.gz).
 
     methods: texts as `parse_method` reads them, or functions, each in the table by its __name__;  split:
@@ -117,11 +119,12 @@ def compare(denoiser: Denoiser, path: str | Path, methods: Sequence[str | Method
     their own; scored is what applies to them (`score`), and what they tell, a network that listens is told.
     at_once: clips that are continued together; fewer take less memory, and score the same.  details: also
     write `diagnostics`.  features: also write `window_features`, from which `summary` takes the Frechet
-    distance; the header names the network's sha256.  about: more lines of the header.
+    distance; the header names the network's sha256.  about: more lines of the header.  compute: its processes
+    share the blocks of `batch` clips, and all return when the table is whole.
     Clips that the file holds already are skipped, whatever a method of that name does now. Clip i of a seed
-    has noise of its own, the same whatever `clips` is; in a file of before version 0.3 a block of clips
-    shares its noise, and cannot grow. Raises ValueError when the file was written with other settings or by
-    another run that still goes on, and, before any work, for settings that do not fit.
+    has noise of its own, the same whatever `clips` is. Raises ValueError when the file was written with other
+    settings (before version 0.3 clips shared their noise) or by another run that still goes on, and, before
+    any work, for settings that do not fit.
     """
     whole(clips=clips, batch=batch, at_once=at_once)
     whole(1, 1000, seeds=seeds)
@@ -144,32 +147,31 @@ def compare(denoiser: Denoiser, path: str | Path, methods: Sequence[str | Method
         raise ValueError(f"features are those of one digit in 32x32, and this is {data}; leave them out")
     check_data(denoiser, data)
     header = dict(about or {}, frames=frames, window=window, overlap=overlap, sampler=sampler, steps=steps,
-                  split=getattr(data, "split", split))
+                  split=getattr(data, "split", split), noise="per clip")
     header |= {} if one_digit else dict(data=data_text(data))
-    header |= {} if is_older(path) else dict(noise="per clip")
     header |= dict(details=True) if details else {}
     header |= dict(features=load_features().card["sha256"]) if features else {}
-    setting, step = (frames, window, overlap, sampler, steps), at_once if "noise" in header else batch
-    end = first_clip + clips
+    setting, end = (frames, window, overlap, sampler, steps), first_clip + clips
     sizes = {first: min(batch, end - first) for first in range(first_clip, end, batch)}
     blocks = [(name, seed, first) for name in functions for seed in range(seeds) for first in sizes]
-    with only_writer(check_writable(path)):
+    compute = compute or Compute()
+    rank, processes = compute.process
+    with only_writer(check_writable(path)) if compute.is_main else nullcontext():
+        if compute.is_main:  # makes the file, or mends it; only then do all read it, before any adds to it
+            open_results(path, header)
+        compute.wait()
         done = open_results(path, header)
-        for name, seed, first in blocks:
-            if "noise" not in header and done.get((name, seed, first), sizes[first]) != sizes[first]:
-                raise ValueError(f"{path} holds {done[name, seed, first]} clips from clip {first} on, not "
-                                 f"{sizes[first]}: a block of clips cannot grow; ask for a multiple of "
-                                 f"{batch} clips, or choose another file")
-        blocks = [block for block in blocks if done.get(block, 0) < sizes[block[-1]]]
+        compute.wait()
+        blocks = [block for block in blocks[rank::processes] if done.get(block, 0) < sizes[block[-1]]]
         for name, seed, first in tqdm(blocks, disable=not bar, unit="block"):
             known, size, rows = done.get((name, seed, first), 0), sizes[first], []
             true, noise = _true_batch(data, first, batch), seed * 10_000 + first
             try:
-                for a in range(known, size, step):
-                    b = min(a + step, size)
-                    seeds_here = range(noise + a, noise + b) if "noise" in header else noise
-                    scores, cost = _continue_and_score(denoiser, functions[name], _rows_of(true, a, b), data,
-                                                       setting, seeds_here, details, features)
+                for a in range(known, size, at_once):
+                    b = min(a + at_once, size)
+                    some, seeds_here = _rows_of(true, a, b), range(noise + a, noise + b)
+                    scores, cost = _continue_and_score(denoiser, functions[name], some, data, setting,
+                                                       seeds_here, details, features)
                     rows += [(first + a + i, *score) for i, *score in scores]
                     rows += [(None, None, *item) for item in cost.items()]
             except FloatingPointError as error:
@@ -177,6 +179,7 @@ def compare(denoiser: Denoiser, path: str | Path, methods: Sequence[str | Method
                 rows = []
             rows += [(first, None, "done", size)]
             append_rows(path, ((*name.partition(":")[::2], seed, *row) for row in rows))
+        compute.wait()
 
 
 def _name(method):

@@ -38,9 +38,6 @@ def read_results(name: str | Path) -> DataFrame:
         table = pd.read_csv(io.StringIO(rows), dtype=TYPES, keep_default_na=False, na_values=[""])
     except ValueError as error:
         raise ValueError(f"{name} is damaged: {error}") from error
-    # Once per key: two runs that wrote to one file before version 0.3 left every row twice.
-    twice = table.duplicated([*COLUMNS[:-1]]) & table.frame.notna()
-    table = table[~twice].reset_index(drop=True)
     table = table.fillna({"setting": ""})
     table["name"] = table.method + (":" + table.setting).where(table.setting != "", "")
     table.attrs["header"] = header
@@ -90,12 +87,11 @@ def summary(name: str | Path, frames: Iterable[int] = FRAMES) -> DataFrame:
         raise ValueError(f"{name} has {len(table)} rows, and its header lacks {sorted(missing) or 'none'}: "
                          "it is no finished table of vdiff compare; see --csv")
     columns = {f"psnr {n}": ("psnr", n) for n in frames if n <= header["frames"]}
-    whole = ["boundary_discontinuity", "motion", "intensity", "identity", "time_to_first_failure"]
-    whole += ["crossing", "swapped", "position_error"] * ("data" in header)
+    whole = ("boundary_discontinuity", "motion", "intensity", "identity", "time_to_first_failure", "crossing",
+             "swapped", "position_error")
     columns |= {metric: (metric, None) for metric in whole}
     columns[f"valid {header['frames']}"] = ("valid", header["frames"])
-    if "data" in header:  # other clips than of one digit have fewer measures
-        columns = {title: column for title, column in columns.items() if column[0] in set(table.metric)}
+    columns = {title: column for title, column in columns.items() if column[0] in set(table.metric)}
     result = pd.concat(dict(zip(("mean", "+-"), intervals(table, columns))), axis=1).swaplevel(axis=1)
     result = result[[(title, part) for title in columns for part in ("mean", "+-")]].round(2)
     if header.get("features"):
@@ -159,11 +155,6 @@ def open_results(path: str | Path, header: dict) -> dict[tuple, int]:
         _write(path, there | header, rows)
     blocks = read_results(path).query("metric == 'done'").set_index(["name", "seed", "clip"])
     return blocks.value.astype(int).to_dict()
-
-
-def is_older(path: str | Path) -> bool:
-    """Whether the clips of a block share their noise in this table, as they did before version 0.3."""
-    return Path(path).is_file() and "noise" not in _read(Path(path))[0]
 
 
 def start_results(path: str | Path, header: dict) -> None:

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -52,11 +53,11 @@ class Compute:
             self.accelerator.wait_for_everyone()
 
 
-def launched(log: str | None = None, folder: str = ".") -> Any:
+def launched(log: str | None = None, out: Path = Path("run")) -> Any:
     """The accelerate.Accelerator of this process, where a launcher started several or `log` names a tracker.
 
-    log: "tensorboard", written under `folder`. None where neither is so. Raises ValueError when the package
-    accelerate is missing.
+    log: "tensorboard", written into a folder beside `out`. None where neither is so. Raises ValueError when
+    the package accelerate is missing.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 and not log:
         return None
@@ -65,7 +66,10 @@ def launched(log: str | None = None, folder: str = ".") -> Any:
     except ImportError:
         raise ValueError("several processes and trackers want the package accelerate: "
                          "pip install 'vdiff-lite[accelerate]'") from None
-    return Accelerator(cpu=not torch.cuda.is_available(), log_with=log, project_dir=folder)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), log_with=log, project_dir=str(out.parent))
+    if log:
+        accelerator.init_trackers(out.name + ".tensorboard")
+    return accelerator
 
 
 WARM_UP = 3  # steps that run as they are: they compile, and make what the optimizer remembers

@@ -53,6 +53,8 @@ def film_strip(clips: Sequence[Tensor] | Tensor, labels: Sequence[str] | None = 
     width = max(columns * (wide + gap), 16 * max(map(len, labels))) + gap
     block = len(rows) * (tall + head) + 2 * LABEL
     figure = plt.figure(figsize=(width / DPI, lines * block / DPI), dpi=DPI)
+    # Notebooks cut figures to what is drawn: let it be an even number of pixels, that a page halves exactly.
+    figure.add_artist(plt.Rectangle((0, 0), 1, 1, fill=False, linewidth=0))
     place = lambda x, y: (x / width, 1 - y / (lines * block))
     for n, f in enumerate(shown):
         left, top = gap + n % columns * (wide + gap), n // columns * block + LABEL

@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # pandas takes its time
     from pandas import DataFrame, Series
 
 MARK = "\u25b8 "  # before the best value of a column, which is bold too
+BEST = {"PSNR": "max", "SSIM": "max", "identity": "max", "position error": "min", "Frechet": "min",
+        "boundary": 1, "motion": 1, "intensity": 1}  # by what a column's name holds
 
 
 def show_table(frame: DataFrame, caption: str, best: Mapping[str, str | float] | None = None,
@@ -20,13 +22,17 @@ def show_table(frame: DataFrame, caption: str, best: Mapping[str, str | float] |
     """A frame as a table: its index as headings of rows, numbers on the right, nan as empty cells.
 
     best: {column: "max", "min" or the value that is right}; the best value of these columns is bold and
-    marked; digits: decimals, or {column: decimals};  half: half of each number's interval (same rows and
-    columns), shown behind it in brackets.
+    marked (default: columns of numbers named after a measure of this library; none: {});  digits: decimals,
+    or {column: decimals};  half: half of each number's interval (same rows and columns), shown behind it in
+    brackets.
     Raises ValueError for a column of `best` or `digits` that the frame does not have.
     """
     from pandas import DataFrame
 
-    best = dict(best or {})
+    if best is None:
+        best = {column: rule for column in frame for name, rule in BEST.items()
+                if name in str(column) and all(isinstance(x, Number) for x in frame[column].dropna())
+                and frame[column].notna().any()}
     digits = dict(digits) if isinstance(digits, Mapping) else dict.fromkeys(frame.columns, digits)
     for name, columns in (("best", best), ("digits", digits)):
         if set(columns) - set(frame.columns):
@@ -71,7 +77,7 @@ def _text(x, digits: int) -> str:
 def _best(values: Series, texts: Series, rule: str | float) -> Series:
     """Which cells show the best value: all of those that are equal as shown."""
     score = {"max": values, "min": -values}[rule] if isinstance(rule, str) else -(values - rule).abs()
-    return texts == texts.loc[score.astype(float).idxmax()]
+    return texts == texts.iloc[score.astype(float).argmax()]
 
 
 def _cell(text: str, value, best: bool) -> str:
