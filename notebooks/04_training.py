@@ -339,7 +339,8 @@ def held_out_loss(net, batches=8):
 networks = {"AdamW, last weights": net, "Muon, last weights": muon[0], "Muon, averaged": muon[1],
             "Muon, falling rate, last weights": falling[0], "Muon, falling rate, averaged": falling[1]}
 table = pd.DataFrame({"loss": {name: held_out_loss(network) for name, network in networks.items()}})
-show_table(table, f"Loss on 128 held-out clips after {steps} steps, same clips and noise", digits=4)
+caption = f"Loss on 128 held-out clips after {steps} steps, same clips and noise"
+show_table(table, caption, best={"loss": "min"}, digits=4)
 
 # %% [markdown]
 # In this short run of one seed Muon lowers the loss, and so does the average or the falling rate. Both together
@@ -434,7 +435,8 @@ show_table(table, "The loss of the shipped network by noise level, in two weight
 # as many per batch. `decay` here is $n_d$, not $d$. `digits32_fixed` is for Part II: it never sees a clean past.
 
 # %%
-columns = {}
+columns, on_cpu = {}, FOLDER / "recipe_cpu.txt"
+times = pd.read_csv(on_cpu, sep=r"\s{2,}", skiprows=1, index_col="recipe", engine="python")
 for name in recipe_names():
     recipe = load_recipe(name)
     stage = recipe.stages[-1]
@@ -443,6 +445,8 @@ for name in recipe_names():
     columns[name] = dict(network=recipe.network, data=clips_of, clips=clips)
     settings = ("steps", "batch", "short_steps", "noise_mix", "high_noise_fraction", "decay")
     columns[name] |= {setting: str(getattr(stage, setting)) for setting in settings}
+    columns[name] |= {f"CPU: {what}": str(value) for what, value in times.T.get(name, {}).items()}
+print("CPU:", on_cpu.read_text().split("\n")[0])
 show_table(pd.DataFrame(columns, dtype=object), "The recipes")
 
 # %% [markdown]
@@ -455,8 +459,6 @@ show_table(pd.DataFrame(columns, dtype=object), "The recipes")
 # %%
 for name in checkpoint.shipped():
     print(textwrap.fill(f"{name}: {checkpoint.read_card(name)['origin']}", 100) + "\n")
-print("How long the recipes take on a CPU")
-print((FOLDER / "recipe_cpu.txt").read_text())
 
 # %% [markdown]
 # ## Play

@@ -274,7 +274,7 @@ corrupted |= {"model, concatenated": unconditional}
 # %%
 others = source.sample(128, torch.Generator().manual_seed(1)).video
 scores = {name: my_scores(clip, others) for name, clip in corrupted.items()}
-show_table(pd.DataFrame(scores).T, "Real, corrupted and generated clips; each measure is ideal at 1")
+show_table(pd.DataFrame(scores).T, "Real, corrupted and generated clips; each measure is ideal at 1", best={})
 
 # %% [markdown]
 # On real clips boundary discontinuity, motion and intensity are close to 1, as two sets of 128 clips

@@ -382,7 +382,7 @@ for network, names in GROUPS.items():
             "best": short(best), "PSNR": means[best], "identity": identity[best], "worst": short(worst),
             "PSNR of the worst": means[worst],
             "first, below the best": interval_text(psnr[best] - psnr.iloc[:, 0])}
-show_table(pd.DataFrame(rows).T.infer_objects(), "Tuning: mean PSNR (dB) over the new frames")
+show_table(pd.DataFrame(rows).T.infer_objects(), "Tuning: mean PSNR (dB) over the new frames", best={})
 
 # %% [markdown]
 # ## Distribution-level metrics
@@ -401,7 +401,8 @@ features |= features_at(main, 11)
 result = pd.DataFrame({"Frechet distance": {text: frechet(x, real) for text, x in features.items()},
                        "mean PSNR": per_clip(main, "psnr").mean()})
 result = named(result, {"truth": "truth"} | ROWS).dropna(how="all")
-show_table(result, "32 clips by digits32: distance from real clips, PSNR (dB)", digits=1)
+caption = "32 clips by digits32: distance from real clips, PSNR (dB)"
+show_table(result, caption, best={"mean PSNR": "max"}, digits=1)
 
 # %% [markdown]
 # The window, guided or not, and injection of clean keys and values lie in the range of real clips. So do
@@ -440,7 +441,8 @@ mean = {}
 for metric in ("psnr", "nfe"):
     means = {n: table[table.metric == metric].groupby("name").value.mean() for n, table in by_steps.items()}
     mean[metric] = named(pd.DataFrame(means), {name: ROWS[name] for name in BY_STEPS})
-display(show_table(mean["psnr"].rename(columns="{} steps".format), "Mean PSNR (dB) by DDIM steps", digits=1))
+psnr = mean["psnr"].rename(columns="{} steps".format)
+display(show_table(psnr, "Mean PSNR (dB) by DDIM steps", best=dict.fromkeys(psnr, "max"), digits=1))
 guided = per_clip(by_steps[6], "psnr")[ROWS["guided, w = 1.5"]]
 gain = guided - per_clip(by_steps[12], "psnr")[ROWS["in the window"]]
 print("guided, 6 steps, minus in the window, 12 steps:", interval_text(gain), "dB")

@@ -312,7 +312,7 @@ copied = 255 * look["methods"]["past in the window"]["copy"][17]
 print(f"the first view itself, to the truth at 90 degrees: {copied:.1f} of 255")
 caption = (f"Distance of the last frame, of 255; {look['maps']} maps, {look['steps']} steps; "
            "two standard errors")
-show_table(table, caption, digits=dict.fromkeys(table, 1), half=half)
+show_table(table, caption, best={"nearer to the first by": "max"}, digits=1, half=half)
 
 # %% [markdown]
 # None does, as far as this many maps can tell: for no method is the last frame nearer to the first view by

@@ -256,8 +256,9 @@ viz.film_strip(rows, [*shown, "the folder"], every=2);
 # What the networks of this book took, by their own cards and by the table of `make bench`:
 
 # %%
-lines = (FOLDER / "recipe_cpu.txt").read_text().splitlines()
-print("\n".join(lines[:3]))
+on_cpu = FOLDER / "recipe_cpu.txt"
+times = pd.read_csv(on_cpu, sep=r"\s{2,}", skiprows=1, index_col="recipe", engine="python")
+display(show_table(times, on_cpu.read_text().split("\n")[0]))
 for name in ("digits32", "rooms32", "digits64x2"):
     card = checkpoint.read_card(name)
     print(f"{name}: {card['parameters']:,} parameters; {card.get('origin', 'no origin in its card')}")
