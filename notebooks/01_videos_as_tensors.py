@@ -79,7 +79,8 @@ print(f"a batch of 16: {16 * 4 * numbers}")
 # Throughout the book a batch of *clips* is one tensor `(b, c, f, h, w)`: batch, channel, frame, height, width. Letters in
 # `this type` are axes and code. Letters in italics are mathematics, and {doc}`../notation` has them all.
 #
-# Values lie in $[-1, 1]$: black is $-1$, white is $1$. The noise of chapter 2 is made for this range. Files hold whole numbers
+# Values lie in $[-1, 1]$: black is $-1$, white is $1$. The noise of chapter 2 is made for this range: its mean is 0 and its standard
+# deviation 1, and in a range around 0 neither end is special. Files hold whole numbers
 # from 0 to 255 (`uint8`). To read them, divide by 127.5 and subtract 1. To write them, do the reverse, but first *clamp*: set what
 # lies outside the range to its nearest end. A `uint8` keeps only the last eight bits of a number, so 261 *wraps* around to 5, and
 # a pixel that is a little too white turns black.
@@ -195,7 +196,7 @@ print("centroid moved by", moved, "- expected", expected)
 #
 # $$r(f) = \operatorname{tri}(r_0 + f\,\Delta r), \qquad \operatorname{tri}(s) = L - \big|\, (s \bmod 2L) - L \,\big|. \tag{2}$$
 #
-# $r$ is the corner, so $L$ is the size of the frame minus that of the glyph: here 32 - 16. To take every second frame doubles
+# $r$ is the corner, so $L$ is the size of the frame minus that of the glyph's image (16: a digit of 12 and a margin): here 32 - 16. To take every second frame doubles
 # $\Delta r$, so a model trained at one frame rate is wrong at another. The figure shows both coordinates of a corner: straight lines, folded at
 # the walls.
 

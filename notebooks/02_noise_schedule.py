@@ -169,7 +169,7 @@ figure.tight_layout()
 # %% [markdown]
 # ## Three equivalent targets
 #
-# Given $x_t$, whoever knows $x_0$ knows $\epsilon$, and the reverse. Which should the network predict? Each fails at one end. At
+# Given $x_t$, whoever knows $x_0$ knows $\epsilon$, and the reverse. Which should the network predict? $\epsilon$ fails at one end, $x_0$ at the other. At
 # $t = 0$ the input is $x_0$ itself: to predict it is to copy, and to get $\epsilon$ from it, equation 2 has to be divided by
 # $\sqrt{1 - \bar\alpha_t} = 0$. At $t = 1000$ the input is $\epsilon$ itself, and to get $x_0$ from it, one divides by
 # $\sqrt{\bar\alpha_t} = 0$. From the mixture
@@ -234,7 +234,7 @@ viz.film_strip(noisy, ["same level", "clean past", "no past"]);
 #
 # The level at which you lose sight of the digit depends on its size. The mean of 4 by 4 pixels has $1/4^2$ of the noise variance. So
 # `NoiseSchedule(shift=4)` divides the SNR of every level by $4^2$: what a frame four times as wide and high needs to look the same.
-# (Frames that show the same average out likewise, so longer clips keep more signal too.) In the figure the digit on such a frame can
+# (Noise also averages out over frames that show the same thing, so longer clips keep more signal too.) In the figure the digit on such a frame can
 # be made out up to level 800, where the small one is lost.
 
 # %%

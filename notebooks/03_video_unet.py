@@ -19,7 +19,7 @@
 # **Which network can look at a noisy clip and tell what it was?**
 #
 # It has to do two things at once: see strokes within a frame, and match them from frame to frame. We build a UNet that does the first
-# with convolutions and the second with attention along time.
+# with convolutions and the second with attention along time: space and time are *factorized*.
 #
 # *Time to run: about fifteen seconds on two CPU cores, about ten on a GPU.*
 
@@ -138,7 +138,7 @@ for site, shape in shapes.items():
 #
 # $$y = \text{conv}\big(\text{SiLU}((1 + \text{scale}_t) \odot \text{norm}(x) + \text{shift}_t)\big). \tag{1}$$
 #
-# Before it the block has a norm, SiLU and a convolution that do not know the level. Its result is added to its input.
+# Before (1) come a norm, SiLU and a convolution that do not know the level. At the end the block adds its input to its result.
 
 # %%
 class MyResBlock(nn.Module):

@@ -91,7 +91,7 @@ viz.show_clips(clips.cpu(), alt="A digit drawn by the shipped model moves in a b
 #
 # The best prediction is the *average* of $v$ over all clips that could have become this $x_t$. At high
 # noise many could, so the average is a blur, and the loss cannot reach zero. The blur is right: the sampler
-# turns it, step by step, into one clip.
+# goes only a small step towards it. From there fewer clips are possible, and the next average is sharper.
 #
 # ## Build it: the loss
 #
@@ -128,12 +128,12 @@ print("loss of predicting zero:                    %.4f" % my_loss(zeros, x0, t,
 #
 # To serve every method of Part II, the network has to know four situations: all frames at one level (a clip
 # from noise); each frame at its own (to denoise some frames before others); a clean past (to continue); and
-# a past of pure noise (guidance without the past). `noise_mix` holds their fractions, the largest for a clean
-# past (short ones more often: `** 1.5`), since Part II continues clips.
+# a past of pure noise (guidance without the past). `noise_mix` holds their fractions. In most recipes a
+# clean past has the largest, since Part II continues clips; `** 1.5` makes short pasts more frequent.
 #
 # Levels are drawn evenly and *stratified*: a batch of eight gets one from every eighth of the range, so the
 # loss jumps less. Near pure noise, where the frame says little, identity and motion have to come from the
-# past. So a `high_noise_fraction` of the clips is moved there: `1 - u**3` of the range.
+# past. For a `high_noise_fraction` of the clips the level is therefore drawn as $T (1 - u^3)$, not $T u$.
 
 # %%
 def my_noise_levels(batch, frames, T, noise_mix, high_noise_fraction, generator):
@@ -225,7 +225,8 @@ viz.film_strip(list(samples.values()), [f"step {n}" for n in samples]);
 # :::{admonition} Is this normal?
 # :class: tip
 #
-# Yes. The loss falls steeply, then slowly. Meanwhile the samples turn from a gray cloud into a blob that moves,
+# Yes. The loss falls steeply, then slowly. It may begin below that of zero: an untrained network predicts one
+# constant, the random bias of its last layer. Meanwhile the samples turn from noise into a cloud and a blob that moves,
 # and in longer runs into digits. Judge a run by its *samples*, and compare two by the loss on the same clips.
 #
 # | you see | it means |
@@ -400,8 +401,7 @@ assert all(torch.equal(a, b) for a, b in zip(straight.ema.parameters(), resumed.
 #
 # An error of $v$ is an error of $x_0$ times $\sqrt{\mathrm{SNR} + 1}$. So equation 1 weights the squared
 # error of $x_0$ by $\mathrm{SNR} + 1$: the less noise, the more it counts. `weighting="x0"` is the plain
-# squared error of $x_0$, and `"min_snr"` weights it by the SNR, at most by 5. With one particular weight per level
-# the loss bounds the likelihood. Others give up the bound for better-looking samples.
+# squared error of $x_0$, and `"min_snr"` weights it by the SNR, at most by 5.
 
 # %%
 real = vd.BouncingDigits(split="test").sample(8, seeded(3)).video
@@ -453,8 +453,8 @@ show_table(pd.DataFrame(columns, dtype=object), "The recipes")
 # Trained weights are saved as a *checkpoint*, and beside it its *card*, a json file: how the network is
 # built, its recipe, where the weights come from. Here is the origin of those that ship.
 # {doc}`../checkpoints` has their PSNR, and how near the samples come to the training glyphs
-# (`vdiff neighbors`). Nearer than held-out glyphs do, or a loss on training clips far below the held-out one,
-# would show copying.
+# (`vdiff neighbors`). Samples nearer to them than held-out glyphs are, or a loss on training clips far below the
+# held-out one, would show copying.
 
 # %%
 for name in checkpoint.shipped():

@@ -108,7 +108,7 @@ viz.show_clips(clips.cpu(), alt="A digit drawn from noise in twelve steps moves 
 #
 # With $\sigma_t = \sqrt{1 - \bar\alpha_t}$ and $\lambda_t = \log \sqrt{\mathrm{SNR}(t)}$, (2) moves $x_t / \sigma_t$ along a straight line
 # in $e^{\lambda_t}$, with slope $\hat x_0$. *DPM-Solver++*(2M) lets the slope change: its step is of second order, without a further network
-# evaluation, by extrapolating from the last two estimates. With $\Delta\lambda = \lambda_{t'} - \lambda_t$,
+# evaluation, by extrapolating from the last two estimates to the middle of the step. With $\Delta\lambda = \lambda_{t'} - \lambda_t$,
 #
 # $$x_{t'} = \frac{\sigma_{t'}}{\sigma_t}\, x_t - \sqrt{\bar\alpha_{t'}}\, (e^{-\Delta\lambda} - 1)\, D, \qquad D = \hat x_0 + \frac{\Delta\lambda}{2\, \Delta\lambda^{\text{last}}} \left(\hat x_0 - \hat x_0^{\text{last}}\right). \tag{3}$$
 #
@@ -285,8 +285,8 @@ table = pd.DataFrame(distances, index=pd.Index(counts, name="NFE"))
 show_table(table, f"Distance to the reference; two unrelated clips: {unrelated:.3f}", digits=3)
 
 # %% [markdown]
-# Heun is of second order too: from 16 to 32 steps its error falls to about a quarter, so a third of what it moved by is left. Beside
-# that DPM-Solver++ at 32 is still far away: the reference will do. Up to 16 evaluations the two contestants are equally far from it.
+# Heun is of second order too: from 16 to 32 steps its error should fall to a quarter, so what is left is about a third of what it moved
+# by. DPM-Solver++ at 32 is much farther from it than that: the reference will do. Up to 16 evaluations the two contestants are equally far from it.
 # At 32 the second order pays.
 #
 # ## Which sampler for which budget?
@@ -301,7 +301,7 @@ show_measures({name: measures(drawn[name]) for name in order} | {"the reference"
 # three samplers make faint clips. A dozen evaluations give a preview, and about a hundred the full intensity.
 #
 # - *Up to 16 evaluations* DDIM and DPM-Solver++ are equally faint. Take either.
-# - *Around 32*, DPM-Solver++ is nearer to the exact trajectory. Take it where the same noise has to give the same clip.
+# - *Around 32*, DPM-Solver++ is nearer to the exact trajectory. Take it where the clip has to be the one that many steps would give.
 # - *At 100*, DDPM's clips are the nearest to the glyphs. Fresh noise at every step can also cover up earlier errors of the network, and an
 #   exact trajectory keeps them. That DDPM needs more steps than DDIM, as on images, does not show in this table.
 #
@@ -385,7 +385,7 @@ viz.film_strip(shown, ["at once"] * 4 + ["eta 1"] * 4 + ["first first"] * 4, eve
 # %% [markdown]
 # Drawn all at once, the clips are too faint. With fresh noise they are no brighter. With the first frame first these are too bright, as the
 # single frames are, their strokes are thick, and they are farther from the training glyphs. In each row the shapes are farther from the
-# glyphs than those of real clips: some are no digits. For the rest sixteen are few.
+# glyphs than those of real clips: some are no digits. For the other measures sixteen clips are too few.
 #
 # **Predict:** suppose the first frame is taken from a real clip. How much of what is wrong is still wrong?
 
@@ -406,8 +406,8 @@ show_measures(rows, "16 clips")
 # ## Three ways, 64 clips
 #
 # The table of `vdiff evaluate` has two more measures. *Shape consistency* (same shape) is the fraction of clips that end with the shape
-# that they began with: among the first digits of all clips, the one nearest to the clip's last digit is its own. Real clips stay below 1,
-# because some of their digits are alike, so a value above theirs is no merit. The *Fréchet distance* compares all sampled clips with real
+# that they began with: among the first digits of all clips, the one nearest to the clip's last digit is its own. Some real
+# digits are alike, so real clips stay below 1, and a value above theirs is no merit. The *Fréchet distance* compares all sampled clips with real
 # ones. A small network, trained to read digit, position and motion, turns each clip into a vector of features. With mean $\mu$ and
 # covariance $\Sigma$ of these vectors,
 #
@@ -427,7 +427,7 @@ show_table(table, caption, best={}, half=errors)
 # farthest from real ones. *With fresh noise* they are nearer, and more of them keep their digit, by less than two standard errors; they
 # are no brighter. *With the first frame first* the intensity is right within five hundredths and the Fréchet distance smallest, but no more
 # clips keep their digit. (The sixteen clips above misled: these were too bright, and more of those drawn all at once kept their digit.)
-# Since every clip keeps its shape, what is missing is a shape that is one digit: one between two may be read as one on the first frame and
+# Since every clip passes the test of shape, what is missing is a shape that is one digit: one between two may be read as one on the first frame and
 # as the other on the last.
 #
 # `vd.sample` samples all at once. `vd.generate` and `vdiff sample` sample the first frame first. In Part II the first frames are given, and

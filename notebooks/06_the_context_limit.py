@@ -277,8 +277,8 @@ scores = {name: my_scores(clip, others) for name, clip in corrupted.items()}
 show_table(pd.DataFrame(scores).T, "Real, corrupted and generated clips; each measure is ideal at 1", best={})
 
 # %% [markdown]
-# On real clips boundary discontinuity, motion and intensity are close to 1, as two sets of 128 clips
-# differ a little. Identity is below 1 even there: the classifier, fitted to glyph samples of the training
+# On real clips boundary discontinuity, motion and intensity are close to 1. They are not equal to it:
+# two sets of 128 clips differ a little. Identity is below 1 even there: the classifier, fitted to glyph samples of the training
 # split, sometimes misreads a digit as it moves between pixels. That is the ceiling to compare with. Each
 # corruption is caught by its measure. One number misleads: the boundary of slowed clips is 0, because both
 # joins happen to fall between two copies of one frame. The model's clips, concatenated, fail where the
@@ -288,7 +288,7 @@ show_table(pd.DataFrame(scores).T, "Real, corrupted and generated clips; each me
 #
 # A mean over a clip does not say *when* it went wrong. So the library checks every frame against limits, set by
 # hand and wide enough for real clips. `digit_metrics.failures` tells which checks fail on which frames, and a
-# clip *fails* at its first frame on which any does. (Its identity is another one, see the table.) We validate
+# clip *fails* at its first frame on which any does. (Its identity check compares with the true digit, not with the first frame.) We validate
 # the checks in the same way, on 32 clips whose first five frames count as given.
 
 # %%

@@ -201,7 +201,7 @@ def my_guided(denoiser, past, w):
     return guided
 
 # %% [markdown]
-# Under DDIM that noise is the same at every step. Fresh noise would make the estimate random.
+# Under DDIM the noise of the overlap is the same at every step, since its estimate is always the past. Fresh noise would make the estimate random.
 #
 # ## Meet the twin
 #

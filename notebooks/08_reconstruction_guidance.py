@@ -122,7 +122,7 @@ for name, method in methods.items():
 show_scores(scores, clips=6, names="two networks")
 
 # %% [markdown]
-# Guidance beats replacement at the first new frame only. The past in the window is best only with the network
+# By PSNR guidance beats replacement at the first new frame only; its joins are better too. The past in the window is best only with the network
 # trained for it.
 #
 # **Predict.** Is twice the weight always better? Does guidance end at the same clip from other noise?
@@ -134,8 +134,8 @@ show_scores(scores, clips=6, names="two networks")
 # $$\nabla \log p(x_t \mid h) = \nabla \log p(x_t) + \nabla \log p(h \mid x_t). \tag{1}$$
 #
 # The network knows the first term. For the second, suppose that $h$ is Gaussian around the estimate
-# $\hat x_a$, with variance $\sigma_t^2 / (w\,\bar\alpha_t)$ per pixel: the noise of
-# $x_t / \sqrt{\bar\alpha_t}$, over $w$. Then its log density is a squared error. By Tweedie's formula the
+# $\hat x_a$, with variance $\sigma_t^2 / (w\,\bar\alpha_t)$ per pixel: that of the noise in
+# $x_t / \sqrt{\bar\alpha_t}$, divided by $w$. Then its log density is a squared error. By Tweedie's formula the
 # estimate moves by $\sigma_t^2 / \sqrt{\bar\alpha_t}$ times the score, so {cite:t}`ho2022video` arrive at
 #
 # $$\tilde x_b = \hat x_b - \frac{w\sqrt{\bar\alpha_t}}{2}\, \nabla_{x_{t,b}} \lVert h - \hat x_a \rVert^2 \tag{2}$$
@@ -300,7 +300,7 @@ print(f"median of the first loss {losses[:, 0].median():.4f}, of the last {losse
 
 # %% [markdown]
 # The loss falls by more than two orders of magnitude. It seldom rises and hardly ever stalls. But it falls at
-# $w = 0$ too (slider): near $t = 0$ the overlap shows the past. The cosines begin as for random
+# $w = 0$ too: near $t = 0$ the overlap shows the past. The cosines begin as for random
 # directions. Later most are negative: the push goes slightly against the sampler.
 #
 # ## Does it depend on the initial noise?
@@ -361,8 +361,8 @@ for clip, line in zip((0, 2), axes):
             axis.set_title(name, fontsize=9)
 
 # %% [markdown]
-# The loss was small, and still four seeds end about as far apart as under replacement: a small loss allows
-# more futures than the past in the window. SDEdit initialization takes the freedom away, and the movement with
+# The loss was small, and still four seeds end about as far apart as under replacement. The loss converges, the
+# clip does not. SDEdit initialization takes the freedom away, and the movement with
 # it.
 #
 # ## Norms and resampling

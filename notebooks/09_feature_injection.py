@@ -196,8 +196,9 @@ print(f"time of injection / time of the past in the window: {ratio:.2f}")
 print(f"(F - K) / F: {stride / window:.2f}")
 
 # %% [markdown]
-# The identity holds up to rounding, for any weights of this network. The time falls less than the work: it
-# includes the evaluation that fills the cache, here one for six steps.
+# The identity holds up to rounding, for any weights of this network. The time falls less than the work, also
+# because one evaluation fills the cache, here for six steps. The cache takes memory instead (chapter 10). Features
+# of the same level would be computed anew at every step.
 #
 # ## Which site, which operation, which source?
 #
@@ -239,14 +240,14 @@ for axis, (metric, frame, label) in zip(axes, panels):
     axis.set(xlabel=label, xlim=0)
 
 # %% [markdown]
-# *Which source?* Features of a noised past are as vague as that past. Overwritten outputs and keys and values
-# of the same level do what replacement does, or less. Overwriting all outputs with *clean* features comes
+# *Which source?* Features of a noised past are as vague as that past. Whether outputs are overwritten or keys and
+# values of the same level used, the result is that of replacement, or worse. Overwriting all outputs with *clean* features comes
 # closer to the truth at the first new frame, by more than the intervals.
 #
 # *Which site?* What is changed at the overlap reaches the new frames only through attention. Clean keys and
 # values *along time* tell where the digit is: at the first new frame it is less than a pixel off. But it is
-# seldom the true digit. With those of the *joint* blocks the true digit is on every frame, at the first as far
-# off as without any past, at the eleventh less far. One tells mainly *where*, the other *what*, and the new
+# seldom the true digit. With those of the *joint* blocks the true digit is on every frame. At the first
+# it is as far off as without any past, at the eleventh less far. One tells mainly *where*, the other *what*, and the new
 # frames need both. We do not know why. Attention along time compares one position, joint attention all.
 #
 # *Which operation?* At the same level, overwritten and prepended keys and values score the same. Either way

@@ -131,7 +131,7 @@ strips(live["digits32_fixed"]);
 #
 # $$\text{NFE per new frame} = \frac{\text{frames passed through the network}}{F \cdot \text{new frames}}. \tag{1}$$
 #
-# A second branch counts double, a cached past counts what it saves, and a backward pass nothing.
+# A second branch counts double, a cached past counts once, and a backward pass nothing.
 #
 # A frame *fails* when a check below does, and is *valid* otherwise. The *time to first failure* of clip
 # $i$, $\text{lasted}_i$, is the number of new frames before it. The *survival curve* is the fraction of
@@ -251,7 +251,7 @@ show_table(gains, "Differences of PSNR (dB), clip by clip, with their 95% interv
 # compressed past (the embedding, at $w = 1$, on a network trained further) injection is ahead by identity, but
 # behind by PSNR at new frames 5 and 11. Compared with reconstruction guidance ($w = 10$ or 20) it is far behind,
 # by identity and by PSNR at the join. Without repeats, no injection is clearly better than replacement. With
-# ten, both reach the identity of reconstruction. (On `digits32` injection is then ahead of replacement by mean
+# ten, injection and replacement reach the identity of reconstruction. (On `digits32` injection is then ahead of replacement by mean
 # PSNR.) At new frame 11 all methods without an encoder are near independent windows.
 #
 # `digits64x2` repeats the order of `digits32`, on few clips.
@@ -356,7 +356,8 @@ side_by_side(parts, rows, COLUMNS,
 #
 # By mean PSNR on the *training* split, six settings per group: "keys" of keys and values, "outputs" of all
 # outputs, "stages" of outputs by stage and source. The first is the lowest weight, no repeat, the defaults, all
-# outputs or the encoder's. Where the last interval holds 0, these clips cannot tell it from the best. The study
+# outputs or the encoder's. Where the last interval holds 0, these clips cannot tell it from the best (or it is the best). Chosen on the
+# clips of the first table, the best of six would look better than it is. The study
 # has some others: $w = 1.5$ (level with 2 in chapter 7), 10 repeats (half the cost of 20), `same` (0.3 dB below
 # `fresh`).
 
@@ -461,7 +462,7 @@ axis.legend(frameon=False, bbox_to_anchor=(1, 1), loc="upper left");
 #
 # ## Which survives longest?
 #
-# Eighteen windows in a row, and two frames. Clips without a failure count with all their frames, so means are
+# 200 new frames: eighteen windows, and two frames of another. Clips without a failure count with all their frames, so means are
 # too low. "At level" is *stabilization* {cite:p}`chen2024diffusion`: the past gets noise of level 10 to 50 of
 # 1,000, and the network is told so, to mend errors and not copy them.
 

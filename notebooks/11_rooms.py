@@ -100,7 +100,8 @@ viz.film_strip(walks.video[:2], ["first map", "second map"], every=12);
 #
 # $$(\cos\psi - s \sin\psi, \; \sin\psi + s \cos\psi). \tag{1}$$
 #
-# So the view is 90 degrees wide. The ray meets its first wall after a depth along the view axis. That wall
+# So the view is 90 degrees wide. Along the heading this direction has length 1, so the factor along it is the
+# depth. (With the length of the ray itself, straight walls would look bent.) The ray meets its first wall after a depth along the view axis. That wall
 # covers the rows $|s'| < 1 / (2\, \text{depth})$, with $s' \in (-1, 1)$ from top to bottom. Below it, row
 # $s'$ shows the floor at depth $1 / (2 s')$. A ray need only be tested where it crosses a grid line
 # {cite:p}`amanatides1987fast`. Our own version takes small steps instead.
@@ -149,7 +150,8 @@ viz.film_strip([torch.cat([by_hand, walks.video[0, :, :1]], dim=1)], titles=["by
 # ## A network conditioned on actions
 #
 # `rooms32` is the network of chapter 3 with three color channels. Each frame has a condition of three
-# numbers: *forward*, *turn*, and a 1 for "told". A linear layer turns them into a vector, which is added to
+# numbers: *forward* (0 or 1), *turn* (-1, 0 or 1, of five degrees) and a 1 for "told", those of the action that led to
+# the frame. A linear layer turns them into a vector, which is added to
 # the embedding of that frame's noise level. In a fifth of the training clips all three were 0, so the same
 # network also works without actions. This makes classifier-free guidance possible, as in chapter 7 on the
 # past {cite:p}`ho2022classifier`:
@@ -223,8 +225,8 @@ show_table(table, caption, digits=digits)
 # %% [markdown]
 # With actions ("told") the network is ahead of both others at frames 5 and 11, on pixels seen before as well,
 # on these walks: the table has no intervals. It is not good: at frame 1 it is less than half a dB better than
-# the last frame copied, and the floor is a blur. The last column matches each frame against true pictures at
-# other headings. It grows for all: turns are not made as far as told, or the pictures are too blurred to be
+# the last frame copied, and the floor is a blur. The last column is the angle between the true heading and
+# the one whose true picture is most like the frame. It grows for all: turns are not made as far as told, or the pictures are too blurred to be
 # read.
 #
 # ## Play
@@ -441,7 +443,7 @@ assert check(solution, claims)
 # 2. The overlap holds only new frames after $\lceil K / (F - K) \rceil$ windows.
 # 3. The pictures are flipped, and a turn changes its sign.
 # 4. Use `turning[:, overlap:overlap + n, 1] = 1` and `turning[:, overlap + n:overlap + 2 * n, 1] = -1`. Up to
-#    five steps each way, part of the given view stays in the first window.
+#    five steps each way, part of the given view stays in sight.
 # :::
 #
 # ## Sources

@@ -135,7 +135,7 @@ show_table(table, "Mean absolute change of a pixel in [0, 1]",
 #
 # $$i(k) = \max \{\, i : \tau_i \le k / \text{fps} + \delta \,\}. \tag{1}$$
 #
-# Times in files are rounded, so half an interval late still counts: that is $\delta$.
+# Times in files are rounded, so a frame may be late by $\delta$: half an interval, of the file's frames or of those asked for, whichever is shorter.
 
 # %%
 def my_frames_shown(times, seconds, own_fps, fps):
@@ -204,7 +204,7 @@ for name, mean in means.items():
     print(f"{name}: {mean[0]:.3f} in the first ten steps, {mean[-1]:.3f} in the last")
 
 # %% [markdown]
-# The one that knows color, though it had never seen a digit. Where, the next table says.
+# The one that knows color has the lower loss, though it had never seen a digit. The next table says at which levels.
 #
 # ### Is this normal?
 #
@@ -312,7 +312,7 @@ viz.show_clips([shown], ["held-out shots, and below them the model's"], alt, fps
 # ## Each method, on a clip that was held out
 #
 # With four videos or more in a folder, whole files are held out; with fewer, the last tenth of each. Windows of one file that overlap
-# would be no test: frames of the one are in the other. The strips show what truly follows, and below it what each
+# would be no test: frames of the one are in the other, and a network that learns its clips by heart would pass. The strips show what truly follows, and below it what each
 # method made of the same five frames. After so few steps look for the digit's place and color, not for its shape.
 
 # %%
@@ -394,9 +394,9 @@ show_table(pd.DataFrame(rows).T, "Without a truth", digits=3)
 viz.film_strip([long[0]], ["long"], overlap, every=10);
 
 # %% [markdown]
-# Read them together with the pictures. A frozen video has no seam and no drift, and shuffled frames do not stand out. The figure
-# shows the long one, every tenth frame that the network made: the digit fades and is gone, and neither number says so: most of a frame is black either way. A number can show that something
-# is wrong, never that all is well.
+# Read them together with the pictures. A frozen video has no seam and no drift, and shuffled frames have no drift. The figure
+# shows the long one, every tenth frame that the network made: the digit fades, and no number says so, since most of a
+# frame is black either way. A number can show that something is wrong, never that all is well.
 #
 # ## Six commands
 #
