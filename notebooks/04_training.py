@@ -444,10 +444,11 @@ for name in recipe_names():
     clips_of = recipe.source or f"{recipe.data.get('num_digits', 1)} digits".replace("1 digits", "1 digit")
     columns[name] = dict(network=recipe.network, data=clips_of, clips=clips)
     settings = ("steps", "batch", "short_steps", "noise_mix", "high_noise_fraction", "decay")
-    columns[name] |= {setting: str(getattr(stage, setting)) for setting in settings}
-    columns[name] |= {f"CPU: {what}": str(value) for what, value in times.T.get(name, {}).items()}
+    columns[name] |= {setting: getattr(stage, setting) for setting in settings}
+    columns[name]["noise_mix"] = str(stage.noise_mix)
+    columns[name] |= {f"CPU: {what}": value for what, value in times.T.get(name, {}).items()}
 print("CPU:", on_cpu.read_text().split("\n")[0])
-show_table(pd.DataFrame(columns, dtype=object), "The recipes")
+show_table(pd.DataFrame(columns, dtype=object), "The recipes", digits=1)
 
 # %% [markdown]
 # Trained weights are saved as a *checkpoint*, and beside it its *card*, a json file: how the network is

@@ -420,7 +420,7 @@ results = json.loads((FOLDER / "digits32.json").read_text())
 assert results["sha256"] == denoiser.card["sha256"]
 table, errors = noise_table(results)
 caption = f"{results['clips']} clips per row, {results['steps']} steps; in brackets: standard errors"
-show_table(table, caption, best={}, half=errors)
+show_table(table, caption, half=errors)
 
 # %% [markdown]
 # Speed is right in all three rows, within about a standard error. *All at once without fresh noise*, the clips are a tenth too faint and

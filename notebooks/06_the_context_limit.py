@@ -274,7 +274,7 @@ corrupted |= {"model, concatenated": unconditional}
 # %%
 others = source.sample(128, torch.Generator().manual_seed(1)).video
 scores = {name: my_scores(clip, others) for name, clip in corrupted.items()}
-show_table(pd.DataFrame(scores).T, "Real, corrupted and generated clips; each measure is ideal at 1", best={})
+show_table(pd.DataFrame(scores).T, "Real, corrupted and generated clips; each measure is ideal at 1")
 
 # %% [markdown]
 # On real clips boundary discontinuity, motion and intensity are close to 1. They are not equal to it:

@@ -262,10 +262,15 @@ display(show_table(times, on_cpu.read_text().split("\n")[0]))
 for name in ("digits32", "rooms32", "digits64x2"):
     card = checkpoint.read_card(name)
     print(f"{name}: {card['parameters']:,} parameters; {card.get('origin', 'no origin in its card')}")
+print("By `make bench`, on two threads of a CPU:")
+print("\n".join((FOLDER / "bench_cpu.txt").read_text().splitlines()[-3:]))
 
 # %% [markdown]
 # All of that is for worlds drawn by a program, far simpler than what a camera sees. Watch the loss on held-out clips: as long as it falls,
 # more steps help.
+#
+# The last line is a float32 step. Its memory grows with the clips that are in it at once: four times as many fit into a card of 9 GB
+# (computed from that line, not tried on a card). `--accumulate` takes a larger batch in parts.
 #
 # ### A real film
 #

@@ -25,7 +25,7 @@ MORE = ["reconstruction:weight=20", "replacement:repeats=10", "history_encoder:e
 FIXED = ["independent", "copy_last", "replacement", RECONSTRUCTION, "reconstruction:weight=20", WINDOW,
          "injection", "injection:source=same", INPUT, OUTPUTS, GUIDED, "replacement:repeats=10",
          "history_encoder:encoder=digits32_fixed_5_64", *LATE]
-TAUGHT = {"past_1": 145}  # steps of 32 clips: 1% of what digits32_fixed was trained on
+TAUGHT = {"taught_1": 145, "taught_5": 726}  # steps of 32 clips: 1% and 5% of what digits32_fixed had
 BY_STEPS = ["replacement", RECONSTRUCTION, WINDOW, GUIDED, "anchored_history", "injection"]
 LONG = ["copy_last", "independent", "replacement", RECONSTRUCTION, WINDOW, GUIDED, "anchored_history",
         "injection", *(f"history_guidance:level={n}" for n in (10, 20, 50))]
@@ -86,8 +86,9 @@ def main():
                              "--samples-every", "0"]) == 0
         run(name, [WINDOW, "injection", "reconstruction:weight=20", "replacement"], "--clips", 32,
             "--checkpoint", taught)
-    run("reference_digits32_fixed", REFERENCE, "--clips", 8, "--features", "--checkpoint", "digits32_fixed",
-        "--window", 15, "--overlap", 5, "--frames", 10, "--sampler", "ddpm", "--steps", 1000)
+    for network in ("digits32_fixed", "digits32"):
+        run(f"reference_{network}", REFERENCE, "--clips", 8, "--features", "--checkpoint", network,
+            "--window", 15, "--overlap", 5, "--frames", 10, "--sampler", "ddpm", "--steps", 1000)
     run("two_digits", TWO_DIGITS, "--clips", 16, "--checkpoint", "digits64x2", "--batch", 4)
     run("weights", WEIGHTS, "--clips", 16, "--details")
     for k, sizes in ENCODERS.items():  # the past in the window, and as an embedding

@@ -13,8 +13,7 @@ if TYPE_CHECKING:  # pandas takes its time
     from pandas import DataFrame, Series
 
 MARK = "\u25b8 "  # before the best value of a column, which is bold too
-BEST = {"PSNR": "max", "SSIM": "max", "identity": "max", "position error": "min", "Frechet": "min",
-        "boundary": 1, "motion": 1, "intensity": 1}  # by what a column's name holds
+BEST = {"PSNR": "max", "SSIM": "max", "position error": "min"}  # by what a column's name holds
 
 
 def show_table(frame: DataFrame, caption: str, best: Mapping[str, str | float] | None = None,
@@ -22,7 +21,7 @@ def show_table(frame: DataFrame, caption: str, best: Mapping[str, str | float] |
     """A frame as a table: its index as headings of rows, numbers on the right, nan as empty cells.
 
     best: {column: "max", "min" or the value that is right}; the best value of these columns is bold and
-    marked (default: columns of numbers named after a measure of this library; none: {});  digits: decimals,
+    marked (default: PSNR, SSIM and position error, by the columns' names; none: {});  digits: decimals,
     or {column: decimals};  half: half of each number's interval (same rows and columns), shown behind it in
     brackets.
     Raises ValueError for a column of `best` or `digits` that the frame does not have.
