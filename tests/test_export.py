@@ -1,13 +1,19 @@
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from vdiff_lite import checkpoint
 from vdiff_lite.diffusion.denoiser import Denoiser
 from vdiff_lite.diffusion.schedule import NoiseSchedule
 from vdiff_lite.export import Window, export
 from vdiff_lite.methods import injection
 from vdiff_lite.models.video_unet import VideoUNet, VideoUNetConfig
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -59,3 +65,13 @@ def test_missing_packages_are_named(small_net, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ImportError, match=r"onnx and onnxscript: pip install 'vdiff-lite\[book\]'"):
         export(Denoiser(small_net, NoiseSchedule()), tmp_path)
+
+
+def test_nothing_is_printed_about_other_packages(small_net, tmp_path):
+    pytest.importorskip("onnxscript")
+    path = checkpoint.save(tmp_path / "small", small_net, NoiseSchedule())
+    command = [sys.executable, "-m", "vdiff_lite", "export", "--checkpoint", str(path), "--out", "web",
+               "--window", "4", "--overlap", "2"]
+    run = subprocess.run(command, cwd=tmp_path, env=dict(os.environ, PYTHONPATH=str(ROOT)),
+                         capture_output=True, text=True)
+    assert run.stderr == "" and run.stdout.startswith("wrote web/model.onnx"), run.stderr

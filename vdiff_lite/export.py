@@ -1,5 +1,7 @@
 """A checkpoint as files that a browser can run, with the past's keys and values as a cache."""
 
+import logging
+import warnings
 from pathlib import Path
 
 import torch
@@ -79,8 +81,11 @@ def export(denoiser: Denoiser, folder: str | Path, frames: int = 16, overlap: in
     inputs = (torch.randn(_input_shape(net, frames)), t, torch.zeros(()), *map(torch.zeros, window.shapes))
     names_in = ["xt", "t", "blend", *(f"{name}.cache_in" for name in window.names)]
     names_out = ["v_hat", *(f"{name}.cache_out" for name in window.names)]
-    program = torch.onnx.export(window, inputs, dynamo=True, opset_version=18, verbose=False,
-                                input_names=names_in, output_names=names_out)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it names packages that it can do without
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's, of torch's own code
+        program = torch.onnx.export(window, inputs, dynamo=True, opset_version=18, verbose=False,
+                                    input_names=names_in, output_names=names_out)
 
     def save(file: Path) -> None:
         program.save(file, external_data=False)
