@@ -330,8 +330,8 @@ caption = f"{per_clip(table, 'psnr').count().max()} clips; identity, motion and 
 side_by_side(reference, {row: ROWS[row] for row in REFERENCE}, columns, caption)
 
 # %% [markdown]
-# The order stays. Reconstruction guidance gains at the join, and injection stays within its interval of
-# replacement. Three quarters of its frames show the right digit, so a few clips may look good.
+# The order stays on both networks. Reconstruction guidance gains at the join, and injection stays within its
+# interval of replacement. About three quarters of its frames show the right digit, so a few clips may look good.
 #
 # ## How soon does a fixed network learn to use its past?
 #

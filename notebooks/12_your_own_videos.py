@@ -263,7 +263,8 @@ for name in ("digits32", "rooms32", "digits64x2"):
     card = checkpoint.read_card(name)
     print(f"{name}: {card['parameters']:,} parameters; {card.get('origin', 'no origin in its card')}")
 print("By `make bench`, on two threads of a CPU:")
-print("\n".join((FOLDER / "bench_cpu.txt").read_text().splitlines()[-3:]))
+bench = (FOLDER / "bench_cpu.txt").read_text().splitlines()
+print("\n".join(line for line in bench if line.startswith(("64x64 in color", "the same"))))
 
 # %% [markdown]
 # All of that is for worlds drawn by a program, far simpler than what a camera sees. Watch the loss on held-out clips: as long as it falls,

@@ -171,8 +171,7 @@ def _clip_to_extend(args, denoiser):
 def run_compare(args) -> None:
     check_writable(args.out)
     compute = Compute(accelerator=launched())
-    device = compute.accelerator.device if compute.accelerator else pick_device(args.device)
-    denoiser = checkpoint.load(args.checkpoint, device)
+    denoiser = checkpoint.load(args.checkpoint, compute.device_or(pick_device(args.device)))
     whole(frames=args.frames, overlap=args.overlap, batch=args.batch)
     data = held_out(denoiser, args.data, args.split, args.overlap + args.frames)
     setting = args.window, args.overlap, args.sampler
@@ -180,8 +179,8 @@ def run_compare(args) -> None:
     if compute.is_main and (missing := left_out(data)):
         print(missing)
     compare(denoiser, args.out, args.methods, args.clips, args.seeds, args.frames, *setting, args.steps,
-            args.split, details=args.details, features=args.features, about=about, bar=compute.is_main,
-            data=data, at_once=args.batch, compute=compute)
+            args.split, details=args.details, features=args.features, about=about, data=data,
+            at_once=args.batch, compute=compute)
     if compute.is_main and args.memory:
         measure_memory(args.out, args.methods, args.checkpoint, min(4, args.clips), *setting, args.device)
     if compute.is_main:

@@ -157,13 +157,12 @@ def compare(denoiser: Denoiser, path: str | Path, methods: Sequence[str | Method
     compute = compute or Compute()
     rank, processes = compute.process
     with only_writer(check_writable(path)) if compute.is_main else nullcontext():
-        if compute.is_main:  # makes the file, or mends it; only then do all read it, before any adds to it
-            open_results(path, header)
+        done = open_results(path, header) if compute.is_main else None  # makes the file, or mends it
         compute.wait()
-        done = open_results(path, header)
+        done = open_results(path, header) if done is None else done  # the others, before any adds to it
         compute.wait()
         blocks = [block for block in blocks[rank::processes] if done.get(block, 0) < sizes[block[-1]]]
-        for name, seed, first in tqdm(blocks, disable=not bar, unit="block"):
+        for name, seed, first in tqdm(blocks, disable=not (bar and compute.is_main), unit="block"):
             known, size, rows = done.get((name, seed, first), 0), sizes[first], []
             true, noise = _true_batch(data, first, batch), seed * 10_000 + first
             try:

@@ -47,6 +47,10 @@ class Compute:
     def is_main(self) -> bool:
         return self.process[0] == 0
 
+    def device_or(self, device: str | torch.device) -> torch.device:
+        """The device of this process, where a launcher gave it one, or else `device`."""
+        return torch.device(self.accelerator.device if self.accelerator else device)
+
     def wait(self) -> None:
         """Until all processes have come here."""
         if self.accelerator:

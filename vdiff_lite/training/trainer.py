@@ -57,9 +57,9 @@ class Trainer:
     def __init__(self, net: nn.Module, schedule: NoiseSchedule, data: ClipSource,
                  config: TrainConfig | None = None, device: str | torch.device = "cpu",
                  compute: Compute | None = None):
-        self.config, self.compute, self.device = config or TrainConfig(), compute or Compute(), device
+        self.config, self.compute = config or TrainConfig(), compute or Compute()
         accelerator, (_, processes) = self.compute.accelerator, self.compute.process
-        self.device = torch.device(accelerator.device if accelerator else device)
+        self.device = self.compute.device_or(device)
         if self.config.batch % (processes * self.compute.accumulate):
             raise ValueError(f"batch={self.config.batch} does not divide into {processes} processes with "
                              f"accumulate={self.compute.accumulate} parts each")
